@@ -1,0 +1,11 @@
+//! Operations in the caller's namespaces on a container that exists but does not run yet.
+use rspawn_proto::plan::AttachOp;
+use rspawn_sys::net_device;
+
+use crate::failure::{Named, Outcome};
+use crate::spawn::Container;
+
+pub fn carry_out(op: &AttachOp, container: &Container) -> Outcome<()> {
+    let AttachOp::MoveNetDevice { name, new_name } = op;
+    net_device::move_to(name.as_str(), new_name.as_str(), container.pid as u32).named("netlink")
+}

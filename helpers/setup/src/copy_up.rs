@@ -1,0 +1,72 @@
+//! tmpcopyup: what the image has at a mount point is copied into the tmpfs that will cover it.
+use rspawn_proto::ids::RelPath;
+use rspawn_sys::file::{self, Resolve, Status};
+use rspawn_sys::Fd;
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::target::find;
+
+/// Directories deeper than this are an error: the copy recurses, and its stack is finite.
+const MAX_DEPTH: u32 = 64;
+
+const DIRECTORY: u32 = 0o040_000;
+const REGULAR: u32 = 0o100_000;
+const SYMLINK: u32 = 0o120_000;
+
+/// Copies the directory at `from`, if there is one, into a mount that is not attached yet.
+pub fn copy_up(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
+    let Some(source) = find(root, from, Resolve::InRoot)? else { return Ok(()) };
+    let found = file::status(&source).named("statx")?;
+    if !found.is_directory() {
+        return Err(Failure::check("tmpcopyup: the mount point is not a directory"));
+    }
+    let to = open_directory(mount, "")?;
+    copy_attributes(&to, &found)?;
+    copy_entries(&open_directory(&source, "")?, &to, MAX_DEPTH)
+}
+
+fn open_directory(dir: &Fd, name: &str) -> Outcome<Fd> {
+    file::open_at(dir, name, file::O_RDONLY | file::O_DIRECTORY, 0, Resolve::Beneath).named("openat2")
+}
+
+fn copy_attributes(to: &Fd, found: &Status) -> Outcome<()> {
+    file::change_owner(to, found.uid, found.gid).named("fchownat")?;
+    file::change_mode(to, found.mode & 0o7777).named("fchmod")
+}
+
+fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
+    if depth == 0 {
+        return Err(Failure::check("tmpcopyup: directories are nested too deeply"));
+    }
+    for name in file::entries(from).named("getdents64")? {
+        copy_entry(from, to, &name, depth).map_err(|failure| failure.with(name.as_str()))?;
+    }
+    Ok(())
+}
+
+fn copy_entry(from: &Fd, to: &Fd, name: &str, depth: u32) -> Outcome<()> {
+    let found = file::status_at(from, name).named("statx")?;
+    match found.mode & 0o170_000 {
+        DIRECTORY => {
+            file::make_directory(to, name, 0o700).named("mkdirat")?;
+            let (source, target) = (open_directory(from, name)?, open_directory(to, name)?);
+            copy_attributes(&target, &found)?;
+            copy_entries(&source, &target, depth - 1)
+        }
+        REGULAR => {
+            let source = file::open_at(from, name, file::O_RDONLY | file::O_NOFOLLOW, 0, Resolve::Beneath)
+                .named("openat2")?;
+            let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL;
+            let target = file::open_at(to, name, flags, 0o600, Resolve::Beneath).named("openat2")?;
+            while target.copy_from(&source, 1 << 20).named("sendfile")? > 0 {}
+            copy_attributes(&target, &found)
+        }
+        SYMLINK => {
+            let flags = file::O_PATH | file::O_NOFOLLOW;
+            let link = file::open_at(from, name, flags, 0, Resolve::Beneath).named("openat2")?;
+            file::make_symlink(&file::read_link(&link).named("readlinkat")?, to, name).named("symlinkat")
+        }
+        // Sockets, pipes and devices mean something only where they were made.
+        _ => Ok(()),
+    }
+}

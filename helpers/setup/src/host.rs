@@ -1,0 +1,159 @@
+//! Host operations: the only code that takes paths of the host from a plan.
+//!
+//! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
+//! promised; every result is a descriptor or a detached mount, which no other process can see; the policy has judged
+//! each path before, and judges the opened one again.
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+
+use rspawn_proto::ids::{HostPath, Slot};
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::*;
+use rspawn_sys::file::{self, Status};
+use rspawn_sys::{Fd, mount, process};
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::spawn::write_id_maps;
+
+/// What the slots of a plan hold.
+#[derive(Default)]
+pub struct Slots(Vec<Option<Fd>>);
+
+impl Slots {
+    pub fn fill(&mut self, slot: Slot, fd: Fd) {
+        let index = slot.0 as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(fd);
+    }
+
+    /// The structural check has seen to it that the slot is filled; a slot is still never taken on trust.
+    pub fn get(&self, slot: Slot) -> Outcome<&Fd> {
+        let filled = self.0.get(slot.0 as usize).and_then(Option::as_ref);
+        filled.ok_or_else(|| Failure::check("the slot is empty"))
+    }
+}
+
+pub fn carry_out(op: &HostOp, slots: &mut Slots) -> Outcome<()> {
+    match op {
+        HostOp::OpenPath { out, path, expect } => {
+            let opened = open(path, *expect)?;
+            slots.fill(*out, opened);
+        }
+        HostOp::OpenNamespace { out, path, kind } => {
+            let opened = open_namespace(path, *kind)?;
+            slots.fill(*out, opened);
+        }
+        HostOp::MakeIdMap { out, uid_map, gid_map } => {
+            let made = id_map_namespace(uid_map, gid_map)?;
+            slots.fill(*out, made);
+        }
+        HostOp::CloneTree { out, path, expect, recursive, attrs } => {
+            let opened = open(path, *expect)?;
+            let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;
+            set_attributes(&clone, attrs, slots)?;
+            slots.fill(*out, clone);
+        }
+        HostOp::NewFilesystem { out, fs, params, attrs } => {
+            let made = new_filesystem(fs.as_str(), params, attrs.set, slots)?;
+            let rest = MountAttrs { set: 0, ..attrs.clone() };
+            set_attributes(&made, &rest, slots)?;
+            slots.fill(*out, made);
+        }
+        HostOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
+    }
+    Ok(())
+}
+
+fn open(path: &HostPath, expect: Expect) -> Outcome<Fd> {
+    let opened = file::open_host(path.as_str(), file::O_PATH).named("openat2")?;
+    verify(&opened, expect)?;
+    Ok(opened)
+}
+
+/// Compares an opened file with what the plan says it is.
+pub fn verify(file: &Fd, expect: Expect) -> Outcome<()> {
+    let found = file::status(file).named("statx")?;
+    let is_device = |found: &Status, kind: NodeKind, major, minor| {
+        found.is(node_type(kind)) && (kind == NodeKind::Fifo || (found.major, found.minor) == (major, minor))
+    };
+    let (fits, wanted) = match expect {
+        Expect::Any => (true, ""),
+        Expect::Directory => (found.is_directory(), "it is not a directory"),
+        Expect::NullDevice => (found.is_null_device(), "it is not the null device"),
+        Expect::Device { kind, major, minor } => {
+            (is_device(&found, kind, major, minor), "it is not the device that config.json describes")
+        }
+    };
+    if fits { Ok(()) } else { Err(Failure::check(wanted)) }
+}
+
+/// The type bits of a node's mode.
+pub fn node_type(kind: NodeKind) -> u32 {
+    match kind {
+        NodeKind::Char => 0o020_000,
+        NodeKind::Block => 0o060_000,
+        NodeKind::Fifo => 0o010_000,
+    }
+}
+
+fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
+    const NSFS_MAGIC: i64 = 0x6e73_6673;
+    let opened = file::open_namespace(path.as_str()).named("openat2")?;
+    if file::filesystem_magic(&opened).named("fstatfs")? != NSFS_MAGIC {
+        return Err(Failure::check("it is not a namespace"));
+    }
+    let found = process::namespace_kind(&opened).named("ioctl NS_GET_NSTYPE")?;
+    if found != kind.clone_flag() {
+        let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
+        return Err(Failure::check(&format!("it is a namespace of kind {names}")));
+    }
+    Ok(opened)
+}
+
+/// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
+fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
+    match process::fork(Namespace::User.clone_flag()).named("clone3")? {
+        process::Side::Child => loop {
+            // Waits to be killed; a signal mask cannot block that.
+            let _ = rspawn_sys::signal::wait(0);
+        },
+        process::Side::Parent { pid, child } => {
+            let made = write_id_maps(pid, uid_map, gid_map)
+                .and_then(|()| file::open_namespace(&format!("/proc/{pid}/ns/user")).named("openat2"));
+            let _ = process::signal(&child, 9);
+            let _ = process::wait(pid, true);
+            made
+        }
+    }
+}
+
+pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
+    let MountAttrs { set, clear, propagation, recursive, idmap } = attrs;
+    if set | clear == 0 && propagation.is_none() && idmap.is_none() {
+        return Ok(());
+    }
+    let idmap = idmap.map(|slot| slots.get(slot)).transpose()?;
+    mount::set_attributes(on, *set, *clear, *propagation, *recursive, idmap).named("mount_setattr")
+}
+
+/// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.
+pub fn new_filesystem(fs: &str, params: &[FsParam], attributes: u64, slots: &Slots) -> Outcome<Fd> {
+    let new = mount::NewFilesystem::open(fs).named("fsopen").map_err(|failure| failure.with(fs))?;
+    let complain = |failure: Failure, what: &str| {
+        let complaint = new.complaint();
+        failure.with(if complaint.is_empty() { what.to_string() } else { complaint })
+    };
+    for param in params {
+        let key = param.key.as_str();
+        let set = match &param.value {
+            FsValue::Flag => new.set_flag(key),
+            FsValue::Text(value) => new.set_text(key, value.as_str()),
+            FsValue::Path(slot) => new.set_text(key, &file::proc_path(slots.get(*slot)?)),
+        };
+        set.named("fsconfig").map_err(|failure| complain(failure, key))?;
+    }
+    new.create(attributes).named("fsmount").map_err(|failure| complain(failure, ""))
+}

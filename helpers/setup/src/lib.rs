@@ -1,0 +1,49 @@
+//! `rspawn-setup`, the one privileged program: decodes a plan, checks it, has the policy judge it, carries it out.
+//!
+//! It reads no JSON, looks no name up, and takes no decision that a plan could have taken. The pipeline is
+//! [`serve::serve`]; read it first.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+mod attach;
+mod check_command;
+mod copy_up;
+mod failure;
+mod host;
+mod rootfs;
+mod serve;
+mod spawn;
+mod target;
+mod worker;
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use rspawn_sys::Fd;
+
+/// The two uses: `rspawn-setup CONTROL PROGRESS` (descriptor numbers), started by `rspawn`, and
+/// `rspawn-setup --check PLAN [POLICY]` (files), which does nothing to the machine.
+pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
+    let arguments: Vec<&str> = argv.iter().skip(1).filter_map(|word| word.to_str().ok()).collect();
+    match arguments[..] {
+        ["--check", plan] => check_command::check(plan, None),
+        ["--check", plan, policy] => check_command::check(plan, Some(policy)),
+        [control, progress] => match (control.parse(), progress.parse()) {
+            (Ok(control), Ok(progress)) => serve::serve(Fd::from_raw(control), Fd::from_raw(progress)),
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> i32 {
+    say(2, "usage: rspawn-setup --check PLAN [POLICY]\n(rspawn starts it in any other way itself)\n");
+    2
+}
+
+fn say(descriptor: i32, text: &str) {
+    let stream = Fd::from_raw(descriptor);
+    let _ = stream.write(text.as_bytes());
+    stream.leak();
+}

@@ -1,0 +1,5 @@
+//! `rspawn-setup`: see the library of the same name.
+#![no_std]
+#![no_main]
+
+rspawn_start::entry!(rspawn_setup::main);

@@ -1,0 +1,280 @@
+//! The pipeline of rspawn-setup, top to bottom.
+use alloc::format;
+
+use rspawn_proto::check::{check, owned_namespaces};
+use rspawn_proto::codec;
+use rspawn_proto::msg::{FromSetup, FromStage, ToInit, ToSetup, Trusted};
+use rspawn_proto::plan::Plan;
+use rspawn_proto::policy::{Approved, Violation, judge};
+use rspawn_proto::report::{AuditRecord, FinishStep, Place, SpawnStep, StepError};
+use rspawn_proto::{MAX_PLAN, WIRE_VERSION};
+use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::memory::SharedWord;
+use rspawn_sys::{Errno, Fd, channel, cred, file, process, tune};
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::host::{self, Slots};
+use crate::spawn::{self, Container, InitImage};
+use crate::worker::{self, Job, Worker};
+
+/// One number for a place, for the progress page that outlives this process. The parent, which has the plan, turns
+/// it back into words.
+pub fn progress_word(place: Place) -> u32 {
+    match place {
+        Place::Receive => 1 << 16,
+        Place::Check => 2 << 16,
+        Place::Host(index) => 3 << 16 | u32::from(index),
+        Place::Spawn(step) => 4 << 16 | step as u32,
+        Place::Attach(index) => 5 << 16 | u32::from(index),
+        Place::Rootfs(index) => 6 << 16 | u32::from(index),
+        Place::Finish(step) => 7 << 16 | step as u32,
+        Place::Supervise => 8 << 16,
+    }
+}
+
+/// How serving a parent can end before the payload does.
+enum End {
+    /// A step failed; the parent is told.
+    Failed(StepError),
+    /// The policy refused; the parent is told.
+    Refused(alloc::vec::Vec<Violation>),
+    /// The parent is gone: nobody to tell.
+    Orphaned,
+}
+
+impl From<StepError> for End {
+    fn from(error: StepError) -> Self {
+        End::Failed(error)
+    }
+}
+
+/// The connection to the parent.
+struct Parent {
+    control: Fd,
+    progress: SharedWord,
+    audit: bool,
+}
+
+impl Parent {
+    fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
+        channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
+    }
+
+    /// Carries out one step: announces it, times it if asked, and names it in its error.
+    fn step<T>(&self, place: Place, action: impl FnOnce() -> Outcome<T>) -> Result<T, End> {
+        self.progress.store(progress_word(place));
+        let began = if self.audit { tune::microseconds() } else { 0 };
+        let done = action();
+        if self.audit {
+            let microseconds = (tune::microseconds() - began) as u32;
+            let errno = done.as_ref().err().map_or(0, Failure::errno);
+            self.tell(&FromSetup::Audit(AuditRecord { place, errno, microseconds }), &[])?;
+        }
+        done.map_err(|failure| End::Failed(failure.at(place)))
+    }
+}
+
+/// Serves one parent: one plan, one container.
+pub fn serve(control: Fd, progress: Fd) -> i32 {
+    let progress = match sanitise().and_then(|()| SharedWord::map(&progress).named("mmap")) {
+        Ok(word) => word,
+        Err(failure) => {
+            let _ = channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
+            return 1;
+        }
+    };
+    let mut parent = Parent { control, progress, audit: false };
+    match run(&mut parent) {
+        Ok(()) => 0,
+        Err(End::Failed(error)) => {
+            let _ = parent.tell(&FromSetup::Failed(error), &[]);
+            1
+        }
+        Err(End::Refused(violations)) => {
+            let _ = parent.tell(&FromSetup::Refused(violations), &[]);
+            1
+        }
+        Err(End::Orphaned) => 1,
+    }
+}
+
+/// First act: nothing that the caller left behind may leak into the container or be reached from it.
+fn sanitise() -> Outcome<()> {
+    spawn::guard_descriptors()?;
+    cred::set_dumpable(false).named("prctl")?;
+    rspawn_sys::signal::reset_dispositions();
+    file::set_umask(0);
+    file::change_directory_to("/").named("chdir")
+}
+
+fn run(parent: &mut Parent) -> Result<(), End> {
+    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), spawn::seal_init)?;
+    let trusted = receive_trusted(parent)?;
+    parent.audit = trusted.audit;
+    let plan = receive_plan(parent, &trusted)?;
+    let plan = approve(parent, &trusted, plan)?.into_inner();
+
+    let mut slots = Slots::default();
+    for (index, step) in plan.host.iter().enumerate() {
+        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots))?;
+    }
+    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds };
+    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
+    let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };
+    let place = Place::Spawn(SpawnStep::Worker);
+    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
+    for (index, step) in plan.attach.iter().enumerate() {
+        parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
+    }
+    let slave = follow_worker(parent, worker)?;
+    drop(slots);
+    finish(parent, &trusted, plan, &mut container, slave.as_ref())?;
+    drop(slave);
+    supervise(parent, container)
+}
+
+fn receive(parent: &Parent, most: usize) -> Result<alloc::vec::Vec<u8>, End> {
+    match channel::receive(&parent.control, most) {
+        Ok(Some((message, _))) => Ok(message),
+        Ok(None) => Err(End::Orphaned),
+        Err(errno) => Err(Err::<(), Errno>(errno).named("recvmsg").unwrap_err().at(Place::Receive).into()),
+    }
+}
+
+fn receive_trusted(parent: &Parent) -> Result<Trusted, End> {
+    let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Receive));
+    match codec::decode_message(&receive(parent, MAX_PLAN)?).map_err(refuse)? {
+        ToSetup::Trusted(trusted) if trusted.version == WIRE_VERSION => Ok(trusted),
+        ToSetup::Trusted(_) => Err(refuse("rspawn and rspawn-setup are of different builds")),
+        _ => Err(refuse("the first message is not the invoker's")),
+    }
+}
+
+fn receive_plan(parent: &Parent, trusted: &Trusted) -> Result<Plan, End> {
+    let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Check));
+    let ToSetup::Plan(plan) = codec::decode_plan(&receive(parent, MAX_PLAN)?).map_err(refuse)? else {
+        return Err(refuse("the second message is not a plan"));
+    };
+    if plan.header.id != trusted.id || plan.finish.preserve_fds != trusted.preserve_fds {
+        return Err(refuse("the plan is not for what the invoker asked"));
+    }
+    Ok(plan)
+}
+
+/// Structure, then policy, on the whole plan: before the first effect.
+fn approve(parent: &Parent, trusted: &Trusted, plan: Plan) -> Result<Approved<Plan>, End> {
+    parent.progress.store(progress_word(Place::Check));
+    check(&plan).map_err(|fault| Failure::check(fault.reason).at(fault.place))?;
+    let (approved, warnings) = judge(&trusted.policy, plan).map_err(End::Refused)?;
+    for warning in warnings {
+        parent.tell(&FromSetup::Warning(warning), &[])?;
+    }
+    Ok(approved)
+}
+
+/// Hears the worker out. Gives the console's slave, if there is a console.
+fn follow_worker(parent: &Parent, worker: Worker) -> Result<Option<Fd>, End> {
+    let mut slave = None;
+    loop {
+        match channel::receive_value(&worker.socket) {
+            Ok(Some((FromStage::Done, _))) => return Ok(slave),
+            Ok(Some((FromStage::Audit(record), _))) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Ok(Some((FromStage::Failed(error), _))) => return Err(error.into()),
+            Ok(Some((FromStage::Console, mut fds))) if fds.len() == 2 => {
+                slave = fds.pop();
+                parent.tell(&FromSetup::Console, &[&fds[0]])?;
+            }
+            _ => {
+                let reason = "the worker died before it was done";
+                return Err(Failure::check(reason).at(last_rootfs_step(parent)).into());
+            }
+        }
+    }
+}
+
+/// The step that the worker announced last.
+fn last_rootfs_step(parent: &Parent) -> Place {
+    match parent.progress.load() {
+        word if word >> 16 == 6 => Place::Rootfs(word as u16),
+        _ => Place::Spawn(SpawnStep::Worker),
+    }
+}
+
+/// Sends rspawn-init its last mile and waits until the payload's program has been executed.
+fn finish(
+    parent: &Parent,
+    trusted: &Trusted,
+    plan: Plan,
+    container: &mut Container,
+    slave: Option<&Fd>,
+) -> Result<(), End> {
+    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
+    let mut finish = plan.finish;
+    // rspawn-init was executed with them.
+    finish.argv.clear();
+    finish.env.clear();
+    let message = ToInit::Finish { finish, audit: trusted.audit, foreground: trusted.foreground };
+    let fds = slave.as_slice();
+    let sent = channel::send_value(&container.stage, &message, fds).named("sendmsg");
+    let mut ready = false;
+    loop {
+        match channel::receive_value(&container.stage) {
+            Ok(Some((FromStage::Done, _))) => ready = true,
+            Ok(Some((FromStage::Audit(record), _))) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Ok(Some((FromStage::Failed(error), _))) => return Err(error.into()),
+            Ok(None) if ready => break,
+            _ => {
+                let status = container.wait().map_or(0, process::exit_status);
+                let reason = format!("rspawn-init ended with status {status} before the payload began");
+                let failure = sent.err().unwrap_or_else(|| Failure::check(&reason)).with(reason.as_str());
+                return Err(failure.at(Place::Finish(FinishStep::Receive)).into());
+            }
+        }
+    }
+    parent.tell(&FromSetup::Started { pid: container.pid as u32 }, &[])
+}
+
+/// Delivers signals until the container ends. Nothing is left to do that needs a right but sending signals.
+fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
+    parent.progress.store(progress_word(Place::Supervise));
+    confine_supervisor().map_err(|failure| failure.at(Place::Supervise))?;
+    let status = loop {
+        let ready = channel::readable([Some(&parent.control), Some(&container.process)]).named("ppoll");
+        let [control, ended] = ready.map_err(|failure| failure.at(Place::Supervise))?;
+        if ended {
+            break container.wait().map_err(|failure| failure.at(Place::Supervise))?;
+        }
+        if control {
+            match channel::receive_value(&parent.control) {
+                Ok(Some((ToSetup::Signal(number), _))) => {
+                    let _ = process::signal(&container.process, i32::from(number));
+                }
+                // The parent is gone, or no longer makes sense: dropping the container kills it.
+                _ => return Err(End::Orphaned),
+            }
+        }
+    };
+    parent.tell(&FromSetup::Exited { status }, &[])
+}
+
+fn confine_supervisor() -> Outcome<()> {
+    use rspawn_proto::plan::Capabilities;
+    const CAP_KILL: u64 = 1 << 5;
+    let kill = cred::permitted_capabilities().named("capget")? & CAP_KILL;
+    let caps = Capabilities { effective: kill, permitted: kill, ..Capabilities::default() };
+    cred::set_capabilities(&caps).named("capset")?;
+    cred::no_new_privileges().named("prctl")?;
+    let calls = [
+        libc::SYS_ppoll,
+        libc::SYS_recvmsg,
+        libc::SYS_sendmsg,
+        libc::SYS_pidfd_send_signal,
+        libc::SYS_wait4,
+        libc::SYS_close,
+        libc::SYS_mmap,
+        libc::SYS_exit_group,
+        libc::SYS_restart_syscall,
+    ];
+    allow_only(&calls.map(Allowed::Call)).named("seccomp")
+}

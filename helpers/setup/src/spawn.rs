@@ -1,0 +1,247 @@
+//! The container's first process: created in its namespaces, mapped, and on its way into rspawn-init.
+//!
+//! The order here is security and therefore not the plan's: namespaces are joined by a process that ends at once,
+//! user namespace first; ids are mapped before the new process makes any use of them; and it executes rspawn-init
+//! from sealed memory before the container's files are in sight.
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rspawn_proto::msg::FromStage;
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::plan::*;
+use rspawn_proto::report::{Place, SpawnStep, StepError};
+use rspawn_sys::process::{Side, StringArray};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process};
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::host::Slots;
+
+/// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
+pub struct Container {
+    pub pid: i32,
+    pub process: Fd,
+    pub stage: Fd,
+    ended: bool,
+}
+
+impl Container {
+    /// Blocks until the process has ended and gives its wait status.
+    pub fn wait(&mut self) -> Outcome<i32> {
+        let status = process::wait(self.pid, true).named("wait4")?;
+        self.ended = true;
+        Ok(status.map_or(0, |(_, status)| status))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = process::signal(&self.process, 9);
+            let _ = process::wait(self.pid, true);
+        }
+    }
+}
+
+/// What the new process executes.
+pub struct InitImage {
+    pub sealed: Fd,
+    pub preserve_fds: u32,
+}
+
+/// Opens rspawn-init beside this program and copies it into sealed memory.
+pub fn seal_init() -> Outcome<Fd> {
+    let me = file::read_self_path().named("readlink")?;
+    let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let path = format!("{directory}/rspawn-init");
+    let source = file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))?;
+    file::sealed_copy(&source, "rspawn-init").named("memfd_create")
+}
+
+/// Creates the process. On return it waits in rspawn-init for its last mile, or for its id maps.
+pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) -> Result<Container, StepError> {
+    let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+    let offsets = !plan.time_offsets.is_empty() || plan.new.contains(Namespace::Time);
+    if offsets {
+        enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
+    }
+    let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
+    let entry = Entry::prepare(finish, theirs, image).map_err(at(SpawnStep::Enter))?;
+    let mapped = plan.new.contains(Namespace::User);
+    let mut new = plan.new;
+    new.remove(Namespace::Time);
+    let (pid, child) = if plan.join.is_empty() {
+        match process::fork(new.clone_flags()).named("clone3").map_err(at(SpawnStep::Clone))? {
+            Side::Child => entry.enter(mapped),
+            Side::Parent { pid, child } => (pid, child),
+        }
+    } else {
+        joined_clone(plan, new, slots, &entry, mapped).map_err(at(SpawnStep::Join))?
+    };
+    let container = Container { pid, process: child, stage: mine, ended: false };
+    drop(entry);
+    if mapped {
+        write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
+        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::IdMaps))?;
+    }
+    if let Some(score) = plan.oom_score_adj {
+        write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
+    }
+    Ok(container)
+}
+
+/// Offsets can be written only while the new time namespace has no process: it is made first, and the child, not
+/// this process, enters it (time_namespaces(7)).
+fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
+    process::unshare(Namespace::Time.clone_flag()).named("unshare")?;
+    if offsets.is_empty() {
+        return Ok(());
+    }
+    let lines: String = offsets.iter().map(|offset| {
+        let clock = match offset.clock {
+            Clock::Monotonic => "monotonic",
+            Clock::Boottime => "boottime",
+        };
+        format!("{clock} {} {}\n", offset.seconds, offset.nanoseconds)
+    }).collect();
+    write_proc("/proc/self/timens_offsets", &lines)
+}
+
+/// A helper process joins the namespaces, creates the container's process as a sibling and ends.
+fn joined_clone(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry, mapped: bool) -> Outcome<(i32, Fd)> {
+    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
+    joins.sort_by_key(|join| join.kind);
+    let (mine, theirs) = channel::pair().named("socketpair")?;
+    match process::fork(0).named("clone3")? {
+        Side::Child => {
+            drop(mine);
+            let created = join_and_create(&joins, new, slots, entry, mapped);
+            let (kind, number) = match created {
+                Ok(pid) => (0, pid),
+                Err((kind, errno)) => (kind, errno.0),
+            };
+            let mut answer = alloc::vec![kind];
+            answer.extend(number.to_ne_bytes());
+            let _ = channel::send(&theirs, &answer, &[]);
+            process::exit(0)
+        }
+        Side::Parent { pid: helper, child: _ } => {
+            drop(theirs);
+            let answer = channel::receive(&mine, 16).named("recvmsg");
+            let _ = process::wait(helper, true);
+            let answer = answer?.map(|(bytes, _)| bytes).unwrap_or_default();
+            let [kind, number @ ..] = answer.as_slice() else { return Err(Failure::check("the joining process died")) };
+            let number = i32::from_ne_bytes(number.try_into().unwrap_or_default());
+            match *kind {
+                0 => {
+                    // The process is our child and not reaped, so its number cannot have been given to another.
+                    let child = process::open_pidfd(number).named("pidfd_open")?;
+                    Ok((number, child))
+                }
+                kind => {
+                    let name = Namespace::ALL.get(kind as usize - 1).map_or("clone3", |kind| kind.name());
+                    Err(Errno(number)).named("setns").map_err(|failure| failure.with(name))
+                }
+            }
+        }
+    }
+}
+
+/// In the helper process. The error names the namespace that could not be joined: its place in `Namespace::ALL`
+/// plus one.
+fn join_and_create(
+    joins: &[Join],
+    new: NamespaceSet,
+    slots: &Slots,
+    entry: &Entry,
+    mapped: bool,
+) -> Result<i32, (u8, Errno)> {
+    for join in joins {
+        let slot = slots.get(join.from).map_err(|_| (join.kind as u8 + 1, Errno::EINVAL))?;
+        process::join(slot, join.kind.clone_flag()).map_err(|errno| (join.kind as u8 + 1, errno))?;
+    }
+    match process::fork_sibling(new.clone_flags()).map_err(|errno| (u8::MAX, errno))? {
+        Side::Child => entry.enter(mapped),
+        Side::Parent { pid, .. } => Ok(pid),
+    }
+}
+
+/// Everything that the new process needs up to its exec, made ready before it exists.
+struct Entry<'a> {
+    stage: Fd,
+    argv: StringArray,
+    env: StringArray,
+    image: &'a InitImage,
+}
+
+impl<'a> Entry<'a> {
+    /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
+    /// neither has to be carried over in any other way.
+    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage) -> Outcome<Self> {
+        let lowest = 3 + image.preserve_fds as i32;
+        let stage = stage.duplicate(lowest).named("fcntl")?;
+        let option = format!("--stage={}", stage.raw());
+        let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
+        let argv = StringArray::new(words).named("execveat")?;
+        let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
+        Ok(Self { stage, argv, env, image })
+    }
+
+    /// In the new process.
+    fn enter(&self, mapped: bool) -> ! {
+        let failure = match self.become_root(mapped) {
+            Err(failure) => failure,
+            Ok(()) => {
+                let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
+                Err::<(), Errno>(errno).named("execveat").unwrap_err()
+            }
+        };
+        let report = FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Enter)));
+        let _ = channel::send_value(&self.stage, &report, &[]);
+        process::exit(1)
+    }
+
+    fn become_root(&self, mapped: bool) -> Outcome<()> {
+        if mapped {
+            // An empty message says that the id maps are written.
+            channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
+            cred::set_gid(0).named("setresgid")?;
+            cred::set_uid(0).named("setresuid")?;
+        }
+        for number in 3..3 + self.image.preserve_fds as i32 {
+            // A hole in the range is the caller's choice: podman's --preserve-fd leaves some.
+            let kept = Fd::from_raw(number);
+            let _ = kept.keep_on_exec();
+            kept.leak();
+        }
+        self.stage.keep_on_exec().named("fcntl")
+    }
+}
+
+/// Marks all descriptors but the first three as close-on-exec: a caller may have leaked some to this process.
+pub fn guard_descriptors() -> Outcome<()> {
+    fd::close_from_on_exec(3).named("close_range")
+}
+
+/// Writes the id maps of a process in a new user namespace.
+pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
+    let lines = |map: &[IdMap]| -> String {
+        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+    };
+    write_proc(&format!("/proc/{pid}/uid_map"), &lines(uid_map))?;
+    write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))
+}
+
+fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
+    write_proc(&format!("/proc/{pid}/oom_score_adj"), &format!("{score}"))
+}
+
+/// Writes a file of the host's procfs, after making sure that it is procfs.
+fn write_proc(path: &str, text: &str) -> Outcome<()> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let opened = file::open_proc(path).named("openat2").map_err(|failure| failure.with(path))?;
+    if file::filesystem_magic(&opened).named("fstatfs")? != PROC_SUPER_MAGIC {
+        return Err(Failure::check("/proc is not a procfs"));
+    }
+    opened.write(text.as_bytes()).named("write").map_err(|failure| failure.with(path))
+}

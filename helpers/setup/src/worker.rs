@@ -1,0 +1,169 @@
+//! The worker: a process that enters the container's namespaces, builds its root and ends.
+//!
+//! It is no ancestor of the payload, so that it can wear a seccomp filter which the payload does not inherit: no
+//! exec, no socket connections, no path-based mount call. It is created inside the container's pid namespace,
+//! since procfs shows the pid namespace of the process that mounts it.
+use alloc::vec::Vec;
+
+use rspawn_proto::msg::FromStage;
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::plan::{Plan, RootfsOp};
+use rspawn_proto::report::{AuditRecord, Place, SpawnStep};
+use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::memory::SharedWord;
+use rspawn_sys::process::{self, Side};
+use rspawn_sys::{Fd, channel, cred, tune};
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::host::Slots;
+use crate::rootfs::Rootfs;
+use crate::serve::progress_word;
+use crate::spawn::Container;
+
+/// A running worker, seen from rspawn-setup. Killed when dropped.
+pub struct Worker {
+    pid: i32,
+    process: Fd,
+    pub socket: Fd,
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = process::signal(&self.process, 9);
+        let _ = process::wait(self.pid, true);
+    }
+}
+
+/// What the worker needs beside the plan.
+pub struct Job<'a> {
+    pub plan: &'a Plan,
+    pub owned: NamespaceSet,
+    pub audit: bool,
+    pub progress: SharedWord,
+}
+
+/// Starts the worker for a container.
+pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Worker> {
+    let (mine, theirs) = channel::pair().named("socketpair")?;
+    let own_pid_namespace = rspawn_sys::file::open_namespace("/proc/self/ns/pid").named("openat2")?;
+    let pid_flag = Namespace::Pid.clone_flag();
+    let enters_pid = job.owned.contains(Namespace::Pid);
+    if enters_pid {
+        process::join(&container.process, pid_flag).named("setns")?;
+    }
+    let forked = process::fork(0).named("clone3");
+    if let Ok(Side::Child) = forked {
+        drop(mine);
+        process::exit(run(job, container, slots, &theirs))
+    }
+    if enters_pid {
+        process::join(&own_pid_namespace, pid_flag).named("setns")?;
+    }
+    match forked? {
+        Side::Child => unreachable!("the child has exited above"),
+        Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
+    }
+}
+
+/// In the worker.
+fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 {
+    let failed = |failure: Failure, place: Place| {
+        let _ = channel::send_value(socket, &FromStage::Failed(failure.at(place)), &[]);
+        1
+    };
+    if let Err(failure) = enter(job, container) {
+        return failed(failure, Place::Spawn(SpawnStep::Worker));
+    }
+    let mut rootfs = Rootfs::default();
+    for (index, step) in job.plan.rootfs.iter().enumerate() {
+        let place = Place::Rootfs(index as u16);
+        job.progress.store(progress_word(place));
+        let began = if job.audit { tune::microseconds() } else { 0 };
+        let done = rootfs.carry_out(&step.op, slots);
+        if job.audit {
+            let errno = done.as_ref().err().map_or(0, Failure::errno);
+            let microseconds = (tune::microseconds() - began) as u32;
+            let record = FromStage::Audit(AuditRecord { place, errno, microseconds });
+            let _ = channel::send_value(socket, &record, &[]);
+        }
+        match done {
+            Err(failure) => return failed(failure, place),
+            Ok(None) => {}
+            Ok(Some(console)) => {
+                let fds = [&console.master, &console.slave];
+                if channel::send_value(socket, &FromStage::Console, &fds).is_err() {
+                    return 1;
+                }
+            }
+        }
+    }
+    i32::from(channel::send_value(socket, &FromStage::Done, &[]).is_err())
+}
+
+fn enter(job: &Job, container: &Container) -> Outcome<()> {
+    cred::set_parent_death_signal(9).named("prctl")?;
+    let mut kinds = job.owned;
+    kinds.remove(Namespace::Pid);
+    process::join(&container.process, kinds.clone_flags()).named("setns")?;
+    if kinds.contains(Namespace::User) {
+        // Files are to belong to the container's root, where its id is mapped at all.
+        let has_root = job.plan.spawn.uid_map.iter().any(|range| range.inside == 0) || job.plan.spawn.uid_map.is_empty();
+        if has_root {
+            cred::set_gid(0).named("setresgid")?;
+            cred::set_uid(0).named("setresuid")?;
+        }
+        // Changing ids cleared it.
+        cred::set_parent_death_signal(9).named("prctl")?;
+    }
+    // A user namespace's root cannot install a filter without no_new_privs only if it lacks CAP_SYS_ADMIN there.
+    allow_only(&allowed_calls(job.plan)).named("seccomp")
+}
+
+/// Every call that the operations make. What is missing is missing on purpose: open and openat, mount, chmod, exec,
+/// ptrace, connect, keyctl, bpf.
+fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
+    const EMPTY_PATH: u32 = 0x1000;
+    let mut calls: Vec<Allowed> = [
+        libc::SYS_openat2,
+        libc::SYS_close,
+        libc::SYS_statx,
+        libc::SYS_fstatfs,
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_sendmsg,
+        libc::SYS_fcntl,
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_mkdirat,
+        libc::SYS_mknodat,
+        libc::SYS_symlinkat,
+        libc::SYS_fchownat,
+        libc::SYS_fchdir,
+        libc::SYS_pivot_root,
+        libc::SYS_umount2,
+        libc::SYS_mmap,
+        libc::SYS_clock_gettime,
+        libc::SYS_exit_group,
+    ]
+    .map(Allowed::Call)
+    .into();
+    // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
+    calls.push(Allowed::With { call: libc::SYS_open_tree, argument: 2, bits: EMPTY_PATH });
+    calls.push(Allowed::With { call: libc::SYS_mount_setattr, argument: 2, bits: EMPTY_PATH });
+    calls.push(Allowed::With { call: libc::SYS_move_mount, argument: 4, bits: 0x44 });
+    for step in &plan.rootfs {
+        let more: &[libc::c_long] = match step.op {
+            RootfsOp::LoopbackUp => &[libc::SYS_socket, libc::SYS_ioctl],
+            RootfsOp::Console { .. } => &[libc::SYS_ioctl],
+            RootfsOp::Hostname { .. } => &[libc::SYS_sethostname],
+            RootfsOp::Domainname { .. } => &[libc::SYS_setdomainname],
+            RootfsOp::CopyUp { .. } => {
+                &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod, libc::SYS_readlinkat]
+            }
+            _ => &[],
+        };
+        calls.extend(more.iter().copied().map(Allowed::Call));
+    }
+    calls
+}

@@ -1,0 +1,201 @@
+//! Processes: creation, namespaces, exec, waiting.
+use alloc::ffi::CString;
+use alloc::vec::Vec;
+
+use crate::fd::Fd;
+use crate::raw::{Errno, Result, call, call_again};
+
+/// Which side of a fork this is.
+pub enum Side {
+    Child,
+    /// The child's pid in this process's pid namespace, and a pidfd of it.
+    Parent { pid: i32, child: Fd },
+}
+
+/// struct clone_args of clone3(2), first version.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+}
+
+/// Forks, the child in the new namespaces given (CLONE_NEW* flags, 0 for none). The child has a copy of all memory:
+/// with no other thread and no C library there is no lock and no cache that the copy could strand.
+pub fn fork(namespaces: u64) -> Result<Side> {
+    clone(namespaces, libc::SIGCHLD as u64)
+}
+
+/// As [`fork`], but the child's parent is this process's own parent. The pidfd closes with this process.
+pub fn fork_sibling(namespaces: u64) -> Result<Side> {
+    // With CLONE_PARENT the exit signal is inherited, and naming one is an error (clone(2)).
+    clone(namespaces | libc::CLONE_PARENT as u64, 0)
+}
+
+fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
+    let mut pidfd: i32 = -1;
+    let arguments = CloneArgs {
+        flags: flags | libc::CLONE_PIDFD as u64,
+        pidfd: &raw mut pidfd as u64,
+        exit_signal,
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM the child runs on its own copy of this stack; `pidfd` is live in the parent.
+    match unsafe { call(libc::SYS_clone3, [&raw const arguments as usize, size_of::<CloneArgs>()]) }? {
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent { pid: pid as i32, child: Fd::from_raw(pidfd) }),
+    }
+}
+
+/// A descriptor of a process by its number: for children that are not reaped yet.
+pub fn open_pidfd(pid: i32) -> Result<Fd> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_pidfd_open, [pid as usize, 0]) }.map(Fd::returned)
+}
+
+/// Leaves namespaces for new ones (CLONE_NEW* flags).
+pub fn unshare(namespaces: u64) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_unshare, [namespaces as usize]) }.map(drop)
+}
+
+/// Joins the namespace that a file stands for, or several of a process that a pidfd stands for.
+pub fn join(namespace: &Fd, flags: u64) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setns, [namespace.arg(), flags as usize]) }.map(drop)
+}
+
+/// The CLONE_NEW* flag of a namespace file: ioctl_ns(2), NS_GET_NSTYPE.
+pub fn namespace_kind(namespace: &Fd) -> Result<u64> {
+    const NS_GET_NSTYPE: usize = 0xb703;
+    // SAFETY: the request takes no argument.
+    unsafe { call(libc::SYS_ioctl, [namespace.arg(), NS_GET_NSTYPE]) }.map(|kind| kind as u64)
+}
+
+/// Ends this process. Nothing is unwound or flushed: there is nothing to.
+pub fn exit(status: i32) -> ! {
+    loop {
+        // SAFETY: no pointers; the call does not return.
+        let _ = unsafe { call(libc::SYS_exit_group, [status as usize]) };
+    }
+}
+
+pub fn pid() -> i32 {
+    // SAFETY: no pointers; getpid cannot fail.
+    unsafe { call(libc::SYS_getpid, []) }.unwrap_or(0) as i32
+}
+
+pub fn parent_pid() -> i32 {
+    // SAFETY: no pointers; getppid cannot fail.
+    unsafe { call(libc::SYS_getppid, []) }.unwrap_or(0) as i32
+}
+
+/// Waits for a child to end and gives its wait status; `None` if `block` is false and it has not ended.
+/// Stopped and continued children are not reported.
+pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, i32)>> {
+    wait_with(pid, if block { 0 } else { libc::WNOHANG })
+}
+
+/// As [`wait`] without blocking, and children that were stopped or continued are reported too.
+pub fn wait_stops(pid: i32) -> Result<Option<(i32, i32)>> {
+    wait_with(pid, libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED)
+}
+
+fn wait_with(pid: i32, options: i32) -> Result<Option<(i32, i32)>> {
+    let mut status: i32 = 0;
+    let arguments = [pid as isize as usize, &raw mut status as usize, options as usize, 0];
+    // SAFETY: `status` is live.
+    match unsafe { call_again(libc::SYS_wait4, arguments) }? {
+        0 => Ok(None),
+        pid => Ok(Some((pid as i32, status))),
+    }
+}
+
+/// The status that a shell would give for a wait status: the exit status, or 128 + the signal.
+pub fn exit_status(wait_status: i32) -> i32 {
+    match wait_status & 0x7f {
+        0 => (wait_status >> 8) & 0xff,
+        signal => 128 + signal,
+    }
+}
+
+/// Sends a signal to the process of a pidfd: never to another that took over its number.
+pub fn signal(process: &Fd, signal: i32) -> Result<()> {
+    // SAFETY: the siginfo pointer is null.
+    unsafe { call(libc::SYS_pidfd_send_signal, [process.arg(), signal as usize, 0, 0]) }.map(drop)
+}
+
+/// kill(2), for children that are known not to be reaped.
+pub fn kill(pid: i32, signal: i32) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_kill, [pid as isize as usize, signal as usize]) }.map(drop)
+}
+
+/// NUL-terminated strings and the null-terminated array of pointers to them that execve(2) takes.
+pub struct StringArray {
+    strings: Vec<CString>,
+    pointers: Vec<usize>,
+}
+
+impl StringArray {
+    pub fn new<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Self> {
+        let strings: Vec<CString> = strings.map(CString::new).collect::<core::result::Result<_, _>>()
+            .map_err(|_| Errno::EINVAL)?;
+        let pointers = strings.iter().map(|s| s.as_ptr() as usize).chain([0]).collect();
+        Ok(Self { strings, pointers })
+    }
+
+    /// Takes over an array that the kernel laid out for this process.
+    pub fn from_start(strings: &[&'static core::ffi::CStr]) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr() as usize).chain([0]).collect();
+        Self { strings: Vec::new(), pointers }
+    }
+
+    pub fn len(&self) -> usize {
+        self.pointers.len() - 1
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0 && self.strings.is_empty()
+    }
+}
+
+/// Executes an open file. Returns only on failure.
+pub fn execute_file(file: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
+    let (argv, env) = (argv.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
+    let arguments = [file.arg(), c"".as_ptr() as usize, argv, env, libc::AT_EMPTY_PATH as usize];
+    // SAFETY: both arrays are null-terminated and hold pointers to NUL-terminated strings that they own.
+    match unsafe { call(libc::SYS_execveat, arguments) } {
+        Err(errno) => errno,
+        Ok(_) => Errno::EIO,
+    }
+}
+
+/// Executes a path. Returns only on failure.
+pub fn execute(path: &str, argv: &StringArray, env: &StringArray) -> Errno {
+    let Ok(path) = CString::new(path) else { return Errno::EINVAL };
+    let arguments = [path.as_ptr() as usize, argv.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize];
+    // SAFETY: as in `execute_file`.
+    match unsafe { call(libc::SYS_execve, arguments) } {
+        Err(errno) => errno,
+        Ok(_) => Errno::EIO,
+    }
+}
+
+/// Starts a session; this process leads it.
+pub fn new_session() -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setsid, []) }.map(drop)
+}
+
+/// Makes a process (0: this one) the leader of a process group of its own.
+pub fn new_process_group(pid: i32) -> Result<()> {
+    // SAFETY: no pointers.
+    unsafe { call(libc::SYS_setpgid, [pid as usize, 0]) }.map(drop)
+}

@@ -1,0 +1,37 @@
+//! `rspawn-init`: the first process of a container.
+//!
+//! Started by rspawn-setup it applies the last mile ([`finish`]) and becomes the payload, or stays PID 1 beside it
+//! ([`supervise`]). Started by anyone else, `rspawn-init -- CMD ARGS`, it is a plain init for an image.
+#![no_std]
+#![forbid(unsafe_code)]
+extern crate alloc;
+
+mod finish;
+mod lookup;
+mod staged;
+mod standalone;
+mod supervise;
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use rspawn_sys::Fd;
+
+/// Exit statuses of a program that could not be executed, as shells and env(1) use them.
+pub const NOT_EXECUTABLE: i32 = 126;
+pub const NOT_FOUND: i32 = 127;
+
+pub fn main(argv: Vec<&'static CStr>, env: Vec<&'static CStr>) -> i32 {
+    let first = argv.get(1).and_then(|word| word.to_str().ok()).unwrap_or_default();
+    match first.strip_prefix("--stage=").and_then(|number| number.parse().ok()) {
+        Some(stage) => staged::run(Fd::from_raw(stage), argv, &env),
+        None => standalone::run(&argv, &env),
+    }
+}
+
+/// Writes to stderr; there is nothing to do if that fails.
+fn complain(text: &str) {
+    let stderr = Fd::from_raw(2);
+    let _ = stderr.write(text.as_bytes());
+    stderr.leak();
+}

@@ -1,0 +1,111 @@
+//! Finding the payload's program, and saying why it cannot be executed.
+use alloc::format;
+use alloc::string::{String, ToString};
+use core::ffi::CStr;
+
+use rspawn_sys::{Errno, file};
+
+use crate::staged::{Failure, Outcome};
+
+/// The payload as it was given: arguments and environment.
+pub struct Program<'a> {
+    pub argv: &'a [&'static CStr],
+    pub env: &'a [&'static CStr],
+}
+
+impl Program<'_> {
+    /// The path to execute. A name without a slash is looked up in the payload's own PATH. The error texts are runc's,
+    /// which podman and docker match on.
+    pub fn find(&self) -> Outcome<String> {
+        let name = self.argv.first().and_then(|word| word.to_str().ok()).unwrap_or_default();
+        let failed = |errno: Errno, detail: String| Err(Failure { call: "exec", errno: errno.0, detail });
+        if name.contains('/') {
+            return match usable(name) {
+                Ok(()) => Ok(name.to_string()),
+                Err(Errno::ENOENT) => failed(Errno(0), format!("exec: {name:?}: stat {name}: no such file or directory")),
+                Err(Errno::EISDIR) => failed(Errno(0), format!("exec: {name:?}: is a directory: permission denied")),
+                Err(Errno::EACCES) => failed(Errno(0), format!("exec: {name:?}: permission denied")),
+                Err(errno) => failed(errno, format!("exec: {name:?}")),
+            };
+        }
+        let path = self.env.iter().filter_map(|entry| entry.to_str().ok()?.strip_prefix("PATH=")).next();
+        let mut denied = false;
+        for directory in path.unwrap_or_default().split(':').filter(|_| !name.is_empty()) {
+            let directory = if directory.is_empty() { "." } else { directory };
+            let candidate = format!("{directory}/{name}");
+            match usable(&candidate) {
+                Ok(()) => return Ok(candidate),
+                Err(errno) => denied |= errno == Errno::EACCES,
+            }
+        }
+        let reason = if denied { "permission denied" } else { "executable file not found in $PATH" };
+        failed(Errno(0), format!("exec: {name:?}: {reason}"))
+    }
+}
+
+fn usable(path: &str) -> Result<(), Errno> {
+    if file::may_execute(path)?.is_directory() { Err(Errno::EISDIR) } else { Ok(()) }
+}
+
+/// Why an existing, executable file could not be executed: execve(2) says ENOENT for a missing interpreter too.
+pub fn explain(path: &str, errno: Errno) -> String {
+    let mut head = [0u8; 4096];
+    let length = file::open_relative(path).and_then(|program| program.read(&mut head)).unwrap_or(0);
+    let head = &head[..length];
+    match (errno, interpreter(head)) {
+        (Errno::ENOENT, Some(interpreter)) => {
+            format!("exec {path}: its interpreter {interpreter} was not found: no such file or directory")
+        }
+        (Errno::ENOENT, None) => format!("exec {path}: no such file or directory"),
+        (Errno::EACCES, _) => format!("exec {path}: permission denied"),
+        (Errno::ENOEXEC, _) if head.starts_with(b"\x7fELF") => {
+            format!("exec {path}: exec format error: it is a program for another machine")
+        }
+        (Errno::ENOEXEC, _) => format!("exec {path}: exec format error: it is no program and has no #! line"),
+        _ => format!("exec {path}"),
+    }
+}
+
+/// The program that executes a file: of its `#!` line, or the dynamic loader that a 64-bit ELF header names.
+fn interpreter(head: &[u8]) -> Option<&str> {
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = core::str::from_utf8(line.split(|byte| *byte == b'\n').next()?).ok()?;
+        return line.split_whitespace().next();
+    }
+    const PT_INTERP: u32 = 3;
+    let number = |at: usize, size: usize| -> Option<usize> {
+        let bytes = head.get(at..at.checked_add(size)?)?;
+        Some(bytes.iter().rev().fold(0, |value, byte| value << 8 | usize::from(*byte)))
+    };
+    if !head.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    let header = (0..count)
+        .map_while(|index| table.checked_add(index.checked_mul(size)?))
+        .find(|at| number(*at, 4) == Some(PT_INTERP as usize))?;
+    let start = number(header + 8, 8)?;
+    let text = head.get(start..)?;
+    let end = text.iter().position(|byte| *byte == 0)?;
+    core::str::from_utf8(&text[..end]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interpreters_are_found_in_scripts_and_programs() {
+        assert_eq!(interpreter(b"#! /bin/sh -e\nexit"), Some("/bin/sh"));
+        assert_eq!(interpreter(b"#!"), None);
+        assert_eq!(interpreter(b"\x7fELF\x02\x01"), None);
+        let mut elf = [0u8; 200];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (elf[32], elf[54], elf[56]) = (64, 56, 1);
+        (elf[64], elf[72]) = (3, 128);
+        elf[128..138].copy_from_slice(b"/lib/ld.so");
+        assert_eq!(interpreter(&elf), Some("/lib/ld.so"));
+        elf[72..80].fill(0xff);
+        assert_eq!(interpreter(&elf), None);
+    }
+}

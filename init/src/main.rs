@@ -1,0 +1,5 @@
+//! `rspawn-init`: see the library of the same name.
+#![no_std]
+#![no_main]
+
+rspawn_start::entry!(rspawn_init::main);

@@ -1,0 +1,118 @@
+//! Started by rspawn-setup, with a socket to it: receive the last mile, apply it, start the payload.
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use rspawn_proto::msg::{FromStage, ToInit};
+use rspawn_proto::plan::InitMode;
+use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
+use rspawn_proto::MAX_PLAN;
+use rspawn_proto::codec;
+use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::{Errno, Fd, channel, signal, tune};
+
+use crate::finish::Last;
+use crate::lookup::{self, Program};
+use crate::supervise;
+
+/// Why a step failed: the call, its errno (0: a check of ours), and what else is known.
+pub struct Failure {
+    pub call: &'static str,
+    pub errno: i32,
+    pub detail: String,
+}
+
+pub type Outcome<T> = Result<T, Failure>;
+
+/// Names the system call that an errno came from.
+pub trait Named<T> {
+    fn named(self, call: &'static str) -> Outcome<T>;
+}
+
+impl<T> Named<T> for Result<T, Errno> {
+    fn named(self, call: &'static str) -> Outcome<T> {
+        self.map_err(|errno| Failure { call, errno: errno.0, detail: String::new() })
+    }
+}
+
+/// The socket to rspawn-setup.
+pub struct Stage {
+    pub socket: Fd,
+    audit: bool,
+}
+
+impl Stage {
+    /// Takes one step, times it if asked, reports its failure. `None` if it failed.
+    pub fn step<T>(&self, step: FinishStep, action: impl FnOnce() -> Outcome<T>) -> Option<T> {
+        let began = if self.audit { tune::microseconds() } else { 0 };
+        let done = action();
+        if self.audit {
+            let microseconds = (tune::microseconds() - began) as u32;
+            let errno = done.as_ref().err().map_or(0, |failure| failure.errno);
+            let record = AuditRecord { place: Place::Finish(step), errno, microseconds };
+            let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
+        }
+        done.map_err(|failure| self.report(step, failure)).ok()
+    }
+
+    pub fn report(&self, step: FinishStep, failure: Failure) {
+        let Failure { call, errno, detail } = failure;
+        let error = StepError { place: Place::Finish(step), call: call.to_string(), errno, detail };
+        let _ = channel::send_value(&self.socket, &FromStage::Failed(error), &[]);
+    }
+}
+
+/// Exit status of a failure that rspawn-setup was told of.
+const REPORTED: i32 = 1;
+
+pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
+    // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
+    // has no default actions (pid_namespaces(7)).
+    let _ = signal::set_blocked(u64::MAX);
+    let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
+    let mut stage = Stage { socket, audit: false };
+    let ToInit::Finish { finish, audit, foreground } = match codec::decode_plan(&message) {
+        Ok(message) => message,
+        Err(reason) => {
+            let detail = reason.to_string();
+            stage.report(FinishStep::Receive, Failure { call: "check", errno: 0, detail });
+            return REPORTED;
+        }
+    };
+    stage.audit = audit;
+    // argv is: rspawn-init, --stage=N, --, and the payload's.
+    let payload = Program { argv: argv.get(3..).unwrap_or_default(), env };
+    let last = Last { finish: &finish, console: fds.first(), foreground };
+    if last.prepare(&stage).is_none() {
+        return REPORTED;
+    }
+    if finish.init == InitMode::Exec {
+        return become_payload(&stage, &last, &payload);
+    }
+    match stage.step(FinishStep::Fork, || process::fork(0).named("clone3")) {
+        None => REPORTED,
+        Some(Side::Child) => {
+            supervise::lead_process_group();
+            become_payload(&stage, &last, &payload)
+        }
+        Some(Side::Parent { pid, child }) => {
+            // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it.
+            drop((stage, child));
+            match supervise::hold_no_more_than(&finish, foreground) {
+                Ok(()) => supervise::supervise(pid),
+                Err(errno) => supervise::give_up(pid, errno),
+            }
+        }
+    }
+}
+
+/// Applies the last mile and executes the payload. Returns an exit status on failure.
+fn become_payload(stage: &Stage, last: &Last, payload: &Program) -> i32 {
+    let Some(path) = last.apply(stage, payload) else { return REPORTED };
+    let _ = signal::set_blocked(0);
+    let argv = StringArray::from_start(payload.argv);
+    let env = StringArray::from_start(payload.env);
+    let errno = process::execute(&path, &argv, &env);
+    stage.report(FinishStep::Exec, Failure { call: "execve", errno: errno.0, detail: lookup::explain(&path, errno) });
+    if errno == Errno::ENOENT { crate::NOT_FOUND } else { crate::NOT_EXECUTABLE }
+}

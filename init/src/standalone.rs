@@ -1,0 +1,53 @@
+//! `rspawn-init -- CMD ARGS`, as an image's entry point or on a terminal: an init without a runtime.
+use alloc::format;
+use core::ffi::CStr;
+
+use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::{Errno, cred, signal};
+
+use crate::lookup::{self, Program};
+use crate::supervise;
+use crate::{NOT_EXECUTABLE, NOT_FOUND, complain};
+
+pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
+    let command = match argv.get(1) {
+        Some(first) if first.to_bytes() == b"--" => &argv[2..],
+        Some(first) if !first.to_bytes().starts_with(b"-") => &argv[1..],
+        _ => &[],
+    };
+    if command.is_empty() {
+        complain("usage: rspawn-init [--] CMD [ARGS]\nRuns CMD as its child, forwards signals, reaps orphans.\n");
+        return 2;
+    }
+    let Ok(blocked) = signal::set_blocked(u64::MAX) else { return 1 };
+    if process::pid() != 1 && cred::become_subreaper().is_err() {
+        complain("rspawn-init: not PID 1, and cannot become a subreaper: orphans go elsewhere\n");
+    }
+    match process::fork(0) {
+        Ok(Side::Child) => execute(&Program { argv: command, env }, blocked),
+        Ok(Side::Parent { pid, child }) => {
+            drop(child);
+            supervise::supervise(pid)
+        }
+        Err(errno) => {
+            complain(&format!("rspawn-init: cannot fork: errno {}\n", errno.0));
+            1
+        }
+    }
+}
+
+/// In the child. Returns an exit status on failure.
+fn execute(program: &Program, blocked: u64) -> i32 {
+    supervise::lead_process_group();
+    let path = match program.find() {
+        Ok(path) => path,
+        Err(failure) => {
+            complain(&format!("rspawn-init: {}\n", failure.detail));
+            return if failure.detail.ends_with("permission denied") { NOT_EXECUTABLE } else { NOT_FOUND };
+        }
+    };
+    let _ = signal::set_blocked(blocked);
+    let errno = process::execute(&path, &StringArray::from_start(program.argv), &StringArray::from_start(program.env));
+    complain(&format!("rspawn-init: {}\n", lookup::explain(&path, errno)));
+    if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE }
+}

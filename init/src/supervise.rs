@@ -1,0 +1,87 @@
+//! PID 1 beside the payload: forwards signals, reaps orphans, ends with the payload's status.
+use alloc::format;
+use alloc::vec::Vec;
+
+use rspawn_proto::plan::{Capabilities, Finish};
+use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::{Errno, Fd, cred, process, pty, signal};
+
+use crate::complain;
+
+const CAP_KILL: u64 = 1 << 5;
+
+/// In the payload's process: a process group of its own, in the foreground of the terminal if there is one, so that
+/// the terminal's signals reach the payload and not its init.
+pub fn lead_process_group() {
+    let _ = process::new_process_group(0);
+    let stdin = Fd::from_raw(0);
+    // ENOTTY where there is no terminal. SIGTTOU cannot stop this: all signals are blocked.
+    let _ = pty::set_foreground(&stdin, process::pid());
+    stdin.leak();
+}
+
+/// Gives up everything that the payload does not have, so that taking over PID 1 gains the payload nothing. What is
+/// kept of it is CAP_KILL, for children that have changed their ids.
+pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno> {
+    let groups: Vec<u32> = payload.groups.iter().map(|id| id.raw()).collect();
+    cred::set_groups(&groups)?;
+    cred::set_gid(payload.gid.raw())?;
+    cred::limit_bounding_set(payload.capabilities.bounding)?;
+    cred::keep_capabilities(true)?;
+    cred::set_uid(payload.uid.raw())?;
+    let kill = payload.capabilities.permitted & CAP_KILL;
+    cred::set_capabilities(&Capabilities { effective: kill, permitted: kill, ..Capabilities::default() })?;
+    if foreground {
+        // Changing ids cleared it.
+        cred::set_parent_death_signal(9)?;
+    }
+    // Images read /proc/1/environ and /proc/1/fd; the change of ids made them root's.
+    cred::set_dumpable(true)?;
+    cred::no_new_privileges()?;
+    allow_only(&CALLS.map(Allowed::Call))
+}
+
+/// Every call that [`supervise`] makes.
+const CALLS: [libc::c_long; 7] = [
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_wait4,
+    libc::SYS_kill,
+    libc::SYS_write,
+    libc::SYS_exit_group,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_restart_syscall,
+];
+
+/// Runs until the payload has ended, and gives the status to end with: its exit status, or 128 + the signal that
+/// killed it. From here on nothing may fail: the death of PID 1 is the death of the container.
+pub fn supervise(payload: i32) -> i32 {
+    loop {
+        match signal::wait(u64::MAX) {
+            Ok(Some(libc::SIGCHLD)) => {
+                if let Some(status) = reap(payload) {
+                    return status;
+                }
+            }
+            // Sent to the payload's process, as a payload that is PID 1 itself would get it.
+            Ok(Some(number)) => drop(process::kill(payload, number)),
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+/// Reaps every child that has ended; gives the status if the payload is one of them.
+fn reap(payload: i32) -> Option<i32> {
+    while let Ok(Some((pid, status))) = process::wait(-1, false) {
+        if pid == payload {
+            return Some(process::exit_status(status));
+        }
+    }
+    None
+}
+
+/// PID 1 could not confine itself: the container must not run under it.
+pub fn give_up(payload: i32, errno: Errno) -> i32 {
+    let _ = process::kill(payload, libc::SIGKILL);
+    complain(&format!("rspawn-init: cannot give up its privileges: errno {}\n", errno.0));
+    1
+}

@@ -1,0 +1,321 @@
+//! The structural check of a decoded plan: one pass, before the first effect.
+//!
+//! Slots are defined once and used after that, as what they are; the root is attached once and left once; each value
+//! is in the range that its system call knows. What a plan may *hold* is the policy's business, not this module's.
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::ids::Slot;
+use crate::namespaces::{Namespace, NamespaceSet};
+use crate::plan::*;
+use crate::report::{FinishStep, Place, SpawnStep};
+use crate::{MAX_BPF, MAX_GROUPS, MAX_OPS, MAX_SLOTS, WIRE_VERSION};
+
+/// Where a plan breaks a rule, and which.
+#[derive(Debug, PartialEq)]
+pub struct Fault {
+    pub place: Place,
+    pub reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum SlotKind {
+    Path,
+    Mount,
+    IdMap,
+    Namespace(Namespace),
+}
+
+struct Slots(Vec<Option<SlotKind>>);
+
+impl Slots {
+    fn define(&mut self, slot: Slot, kind: SlotKind) -> Result<(), &'static str> {
+        let index = slot.0 as usize;
+        if index >= MAX_SLOTS {
+            return Err("a slot number is above the limit");
+        }
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        match self.0[index].replace(kind) {
+            None => Ok(()),
+            Some(_) => Err("a slot is defined twice"),
+        }
+    }
+
+    fn uses(&self, slot: Slot, kind: SlotKind) -> Result<(), &'static str> {
+        match self.0.get(slot.0 as usize) {
+            Some(Some(found)) if *found == kind => Ok(()),
+            Some(Some(_)) => Err("a slot is used as something it is not"),
+            _ => Err("a slot is used before it is defined"),
+        }
+    }
+}
+
+/// Checks the whole plan.
+pub fn check(plan: &Plan) -> Result<(), Fault> {
+    let at = |place| move |reason| Fault { place, reason };
+    let fault = at(Place::Check);
+    if plan.header.version != WIRE_VERSION {
+        return Err(fault("the plan was made by another build of rspawn"));
+    }
+    if plan.host.len() + plan.attach.len() + plan.rootfs.len() > MAX_OPS {
+        return Err(fault("the plan has too many operations"));
+    }
+    let mut slots = Slots(vec![]);
+    for (index, step) in plan.host.iter().enumerate() {
+        host(&step.op, &mut slots).map_err(at(Place::Host(index as u16)))?;
+    }
+    spawn(&plan.spawn, &slots).map_err(at(Place::Spawn(SpawnStep::Clone)))?;
+    let owned = owned_namespaces(&plan.spawn);
+    for (index, step) in plan.attach.iter().enumerate() {
+        attach(&step.op, owned).map_err(at(Place::Attach(index as u16)))?;
+    }
+    let mut root = Root::Missing;
+    for (index, step) in plan.rootfs.iter().enumerate() {
+        rootfs(&step.op, &mut slots, &mut root, owned).map_err(at(Place::Rootfs(index as u16)))?;
+    }
+    if root != Root::Left {
+        return Err(fault("the plan never enters the container's root"));
+    }
+    finish(&plan.finish)
+}
+
+/// Namespaces that are the container's own: made for it, or joined by the invoker's wish.
+pub fn owned_namespaces(spawn: &Spawn) -> NamespaceSet {
+    spawn.new.union(spawn.join.iter().map(|step| step.op.kind).collect())
+}
+
+fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
+    match op {
+        HostOp::OpenPath { out, .. } => slots.define(*out, SlotKind::Path),
+        HostOp::OpenNamespace { out, kind, .. } => slots.define(*out, SlotKind::Namespace(*kind)),
+        HostOp::MakeIdMap { out, uid_map, gid_map } => {
+            id_maps(uid_map)?;
+            id_maps(gid_map)?;
+            slots.define(*out, SlotKind::IdMap)
+        }
+        HostOp::CloneTree { out, attrs, .. } => {
+            mount_attrs(attrs, slots)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        HostOp::NewFilesystem { out, params, attrs, .. } => {
+            fs_params(params, slots)?;
+            mount_attrs(attrs, slots)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        HostOp::SetAttrs { mount, attrs } => {
+            mount_attrs(attrs, slots)?;
+            slots.uses(*mount, SlotKind::Mount)
+        }
+    }
+}
+
+fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
+    let mut joined = NamespaceSet::default();
+    for step in &spawn.join {
+        let Join { kind, from } = step.op;
+        slots.uses(from, SlotKind::Namespace(kind))?;
+        if joined.contains(kind) || spawn.new.contains(kind) {
+            return Err("a namespace kind is named twice");
+        }
+        joined.insert(kind);
+    }
+    if !spawn.new.contains(Namespace::Mount) {
+        return Err("the container has no mount namespace of its own");
+    }
+    if spawn.new.contains(Namespace::User) {
+        id_maps(&spawn.uid_map)?;
+        id_maps(&spawn.gid_map)?;
+    } else if !spawn.uid_map.is_empty() || !spawn.gid_map.is_empty() {
+        return Err("id maps without a new user namespace");
+    }
+    if !spawn.time_offsets.is_empty() && !spawn.new.contains(Namespace::Time) {
+        return Err("time offsets without a new time namespace");
+    }
+    if spawn.time_offsets.len() > 2 || spawn.time_offsets.iter().any(|t| t.nanoseconds >= 1_000_000_000) {
+        return Err("time offsets out of range");
+    }
+    match spawn.oom_score_adj {
+        Some(score) if !(-1000..=1000).contains(&score) => Err("an OOM score is outside -1000 to 1000"),
+        _ => Ok(()),
+    }
+}
+
+/// user_namespaces(7): at most 340 ranges, none empty, none beyond 2^32-2.
+fn id_maps(maps: &[IdMap]) -> Result<(), &'static str> {
+    let past_end = |start: u32, count: u32| u64::from(start) + u64::from(count) > u64::from(u32::MAX);
+    match maps {
+        [] => Err("an id map is empty"),
+        maps if maps.len() > 340 => Err("an id map has more than 340 ranges"),
+        maps if maps.iter().any(|m| m.count == 0 || past_end(m.inside, m.count) || past_end(m.outside, m.count)) => {
+            Err("an id range is empty or exceeds 4294967294")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn mount_attrs(attrs: &MountAttrs, slots: &Slots) -> Result<(), &'static str> {
+    if (attrs.set | attrs.clear) & !attr::ALL != 0 {
+        return Err("an unknown mount attribute");
+    }
+    attrs.idmap.map_or(Ok(()), |slot| slots.uses(slot, SlotKind::IdMap))
+}
+
+fn fs_params(params: &[FsParam], slots: &Slots) -> Result<(), &'static str> {
+    params.iter().try_for_each(|param| match param.value {
+        FsValue::Path(slot) => slots.uses(slot, SlotKind::Path),
+        FsValue::Flag | FsValue::Text(_) => Ok(()),
+    })
+}
+
+fn attach(op: &AttachOp, owned: NamespaceSet) -> Result<(), &'static str> {
+    let AttachOp::MoveNetDevice { name, new_name } = op;
+    if !owned.contains(Namespace::Network) {
+        return Err("a network device without a network namespace of the container's own");
+    }
+    // IFNAMSIZ is 16 with the NUL.
+    let fits = |name: &str| (1..16).contains(&name.len());
+    if fits(name.as_str()) && fits(new_name.as_str()) { Ok(()) } else { Err("a network device name has 1 to 15 bytes") }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Root {
+    Missing,
+    Attached,
+    Left,
+}
+
+fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet) -> Result<(), &'static str> {
+    let needs_root = |root: &Root| match root {
+        Root::Attached => Ok(()),
+        Root::Missing => Err("the container's root is used before it is attached"),
+        Root::Left => Err("an operation follows the pivot"),
+    };
+    let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
+    if *root == Root::Left {
+        return needs_root(root);
+    }
+    match op {
+        RootfsOp::Propagate { .. } if *root == Root::Missing => Ok(()),
+        RootfsOp::Propagate { .. } => Err("propagation of the host's mounts is changed after the root is attached"),
+        RootfsOp::AttachRoot { mount } => {
+            slots.uses(*mount, SlotKind::Mount)?;
+            if *root != Root::Missing {
+                return Err("the root is attached twice");
+            }
+            *root = Root::Attached;
+            Ok(())
+        }
+        RootfsOp::NewFilesystem { out, params, attrs, .. } => {
+            fs_params(params, slots)?;
+            if attrs & !attr::ALL != 0 {
+                return Err("an unknown mount attribute");
+            }
+            slots.define(*out, SlotKind::Mount)
+        }
+        RootfsOp::SetAttrs { mount, attrs } => {
+            mount_attrs(attrs, slots)?;
+            slots.uses(*mount, SlotKind::Mount)
+        }
+        RootfsOp::CopyUp { mount, .. } | RootfsOp::Attach { mount, .. } => {
+            slots.uses(*mount, SlotKind::Mount)?;
+            needs_root(root)
+        }
+        RootfsOp::Mask { null, empty, .. } => {
+            slots.uses(*null, SlotKind::Mount)?;
+            slots.uses(*empty, SlotKind::Mount)?;
+            needs_root(root)
+        }
+        RootfsOp::Console { devpts, .. } => {
+            slots.uses(*devpts, SlotKind::Mount)?;
+            needs_root(root)
+        }
+        RootfsOp::MakeDirectory { mode, .. } | RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => {
+            Err("a file mode has more than twelve bits")
+        }
+        RootfsOp::MakeDirectory { .. }
+        | RootfsOp::MakeNode { .. }
+        | RootfsOp::MakeSymlink { .. }
+        | RootfsOp::ReadOnly { .. } => needs_root(root),
+        RootfsOp::Sysctl { key, .. } => match sysctl_owner(key.as_str()) {
+            Some(kind) => needs(kind),
+            None => Err("a sysctl that belongs to no namespace"),
+        },
+        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => needs(Namespace::Uts),
+        RootfsOp::LoopbackUp => needs(Namespace::Network),
+        RootfsOp::Pivot => {
+            needs_root(root)?;
+            *root = Root::Left;
+            Ok(())
+        }
+    }
+}
+
+/// The namespace that owns a sysctl, written with dots or slashes; `None` if the key is global to the machine.
+/// The keys are those of namespaces(7), ipc_namespaces(7) and sysctl(2)'s per-namespace tables.
+pub fn sysctl_owner(key: &str) -> Option<Namespace> {
+    /// Keys of the IPC namespace, beside the subtree `fs/mqueue`.
+    const IPC: [&str; 11] = [
+        "kernel/auto_msgmni",
+        "kernel/msgmax",
+        "kernel/msgmnb",
+        "kernel/msgmni",
+        "kernel/sem",
+        "kernel/shmall",
+        "kernel/shmmax",
+        "kernel/shmmni",
+        "kernel/shm_rmid_forced",
+        "kernel/msg_next_id",
+        "kernel/shm_next_id",
+    ];
+    let is = |name: &str| key.len() == name.len() && starts_with_key(key, name);
+    if IPC.into_iter().any(is) || starts_with_key(key, "fs/mqueue/") {
+        Some(Namespace::Ipc)
+    } else if starts_with_key(key, "net/") {
+        Some(Namespace::Network)
+    } else if is("kernel/hostname") || is("kernel/domainname") {
+        Some(Namespace::Uts)
+    } else {
+        None
+    }
+}
+
+/// Whether a sysctl key begins with `prefix`; the two separators of sysctl(8) count as the same.
+fn starts_with_key(key: &str, prefix: &str) -> bool {
+    let same = |(a, b): (u8, u8)| a == b || (a == b'.' && b == b'/');
+    key.len() >= prefix.len() && key.bytes().zip(prefix.bytes()).all(same)
+}
+
+fn finish(finish: &Finish) -> Result<(), Fault> {
+    let fault = |step, reason| Err(Fault { place: Place::Finish(step), reason });
+    // Capability numbers above 63 do not exist in the kernel's interface, so every bit is at least expressible.
+    if finish.argv.is_empty() {
+        return fault(FinishStep::Exec, "there is no program to run");
+    }
+    if finish.groups.len() > MAX_GROUPS {
+        return fault(FinishStep::Groups, "more supplementary groups than the kernel takes");
+    }
+    if finish.rlimits.iter().any(|limit| limit.resource > 15) {
+        return fault(FinishStep::Rlimits, "an unknown resource limit");
+    }
+    if finish.umask.is_some_and(|mask| mask > 0o777) {
+        return fault(FinishStep::Umask, "a umask above 0777");
+    }
+    if finish.memory_policy.as_ref().is_some_and(|policy| policy.nodes.len() > 64) {
+        return fault(FinishStep::MemoryPolicy, "more memory nodes than the kernel takes");
+    }
+    let caps = &finish.capabilities;
+    if caps.ambient & !(caps.permitted & caps.inheritable) != 0 {
+        return fault(FinishStep::Capabilities, "ambient capabilities must be permitted and inheritable");
+    }
+    if caps.effective & !caps.permitted != 0 {
+        return fault(FinishStep::Capabilities, "effective capabilities must be permitted");
+    }
+    match &finish.seccomp {
+        Some(seccomp) if seccomp.program.is_empty() || seccomp.program.len() > MAX_BPF => {
+            fault(FinishStep::Seccomp, "a seccomp filter has 1 to 4096 instructions")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,112 @@
+//! Control messages between the stages, and how a message is cut into packets.
+//!
+//! The sockets are SOCK_SEQPACKET pairs. A packet's first byte says whether more of the same message follows, so that
+//! a plan may be larger than a socket buffer; the receiver stops at its limit.
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bincode::{Decode, Encode};
+
+use crate::ids::ContainerId;
+use crate::plan::{Finish, Plan};
+use crate::policy::{Policy, Violation};
+use crate::report::{AuditRecord, StepError};
+
+/// Bytes of a packet, its first byte included.
+pub const PACKET: usize = 32 << 10;
+/// First byte of a packet that ends its message.
+pub const LAST: u8 = 0;
+/// First byte of a packet with more to follow.
+pub const MORE: u8 = 1;
+
+/// Cuts an encoded message into packets.
+pub fn packets(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let pieces = message.len().div_ceil(PACKET - 1).max(1);
+    (0..pieces).map(move |index| {
+        let start = index * (PACKET - 1);
+        let end = message.len().min(start + PACKET - 1);
+        let mut packet = Vec::with_capacity(end - start + 1);
+        packet.push(if index + 1 == pieces { LAST } else { MORE });
+        packet.extend_from_slice(&message[start..end]);
+        packet
+    })
+}
+
+/// What the parent says before it reads a byte of the bundle, so before anything could have taken it over.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Trusted {
+    pub version: u32,
+    pub id: ContainerId,
+    pub policy: Policy,
+    /// The payload does not outlive the parent (`run`).
+    pub foreground: bool,
+    /// The invoker wants a record of every step.
+    pub audit: bool,
+    pub preserve_fds: u32,
+}
+
+/// Parent to rspawn-setup.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[allow(clippy::large_enum_variant)]
+pub enum ToSetup {
+    /// The first message, sent once.
+    Trusted(Trusted),
+    /// The second, sent once.
+    Plan(Plan),
+    /// Any number of times while the payload runs.
+    Signal(u8),
+}
+
+/// rspawn-setup to the parent.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum FromSetup {
+    Audit(AuditRecord),
+    /// A policy in warn mode would have refused this.
+    Warning(Violation),
+    /// A policy in enforce mode refused the plan.
+    Refused(Vec<Violation>),
+    /// The master of the container's console; the descriptor rides on the packet.
+    Console,
+    /// The payload runs, or rspawn-init has become it. The pid is in the caller's namespace.
+    Started { pid: u32 },
+    Failed(StepError),
+    /// wait status of the container's first process.
+    Exited { status: i32 },
+}
+
+/// rspawn-setup to rspawn-init.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum ToInit {
+    /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave may ride on it.
+    Finish { finish: Finish, audit: bool, foreground: bool },
+}
+
+/// rspawn-init, or the worker, to rspawn-setup. The end of the stream means success: the descriptor closes on exec.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum FromStage {
+    Audit(AuditRecord),
+    Failed(StepError),
+    /// From the worker: master and slave ride on the packet.
+    Console,
+    /// From the worker: all steps done.
+    Done,
+    /// Something a person should know, in words.
+    Note(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_carry_every_byte_once() {
+        for length in [0, 1, PACKET - 2, PACKET - 1, PACKET, 3 * PACKET] {
+            let message: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let parts: Vec<_> = packets(&message).collect();
+            let (last, first) = parts.split_last().unwrap();
+            assert!(first.iter().all(|p| p[0] == MORE && p.len() == PACKET) && last[0] == LAST);
+            let joined: Vec<u8> = parts.iter().flat_map(|p| p[1..].to_vec()).collect();
+            assert_eq!(joined, message);
+        }
+    }
+}

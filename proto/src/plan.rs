@@ -1,0 +1,364 @@
+//! The plan: fixed phases, and a flat list of primitive operations inside each.
+//!
+//! The order of the phases is compiled into rspawn-setup, and each phase has its own operation type, so that a hostile
+//! planner cannot even say "mount" where only cgroups are made. What an operation works on are slots and checked
+//! types; host paths occur in [`HostOp`] alone.
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bincode::{Decode, Encode};
+
+use crate::ids::{ContainerId, GuestPath, HostPath, Id, RelPath, Slot, Text};
+use crate::namespaces::{Namespace, NamespaceSet};
+
+/// Everything that is about to happen, from the host's namespaces to the payload's first instruction.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Plan {
+    pub header: Header,
+    /// In the caller's namespaces: open what the host lends to the container.
+    pub host: Vec<Step<HostOp>>,
+    /// The new process and its namespaces.
+    pub spawn: Spawn,
+    /// In the caller's namespaces, while the new process waits.
+    pub attach: Vec<Step<AttachOp>>,
+    /// In the container's namespaces, before its first process runs.
+    pub rootfs: Vec<Step<RootfsOp>>,
+    /// What rspawn-init applies to itself before it becomes, or starts, the payload.
+    pub finish: Finish,
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Header {
+    pub version: u32,
+    pub id: ContainerId,
+}
+
+/// An operation and where it comes from.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Step<T> {
+    /// A JSON pointer into config.json ("/mounts/3"), or the name of the rule that added the step.
+    pub origin: String,
+    pub op: T,
+}
+
+impl<T> Step<T> {
+    pub fn new(origin: impl Into<String>, op: T) -> Self {
+        Self { origin: origin.into(), op }
+    }
+}
+
+/// What a path or mount must turn out to be, checked on the descriptor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Expect {
+    Any,
+    Directory,
+    /// Exactly the character device 1:3. Masks are made of it, so nothing else may pose as it (CVE-2025-31133).
+    NullDevice,
+    /// The device that config.json asks for, where nodes cannot be made and the host's is bound instead.
+    Device { kind: NodeKind, major: u32, minor: u32 },
+}
+
+/// MOUNT_ATTR_* bits and propagation, applied by one mount_setattr(2).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct MountAttrs {
+    pub set: u64,
+    pub clear: u64,
+    pub propagation: Option<Propagation>,
+    pub recursive: bool,
+    /// A user namespace whose id maps the mount takes on.
+    pub idmap: Option<Slot>,
+}
+
+pub mod attr {
+    //! MOUNT_ATTR_* of mount_setattr(2), `linux/mount.h`.
+    pub const RDONLY: u64 = 0x1;
+    pub const NOSUID: u64 = 0x2;
+    pub const NODEV: u64 = 0x4;
+    pub const NOEXEC: u64 = 0x8;
+    /// The three access-time modes share these bits; clearing a mode clears all of them.
+    pub const ATIME: u64 = 0x70;
+    pub const RELATIME: u64 = 0x0;
+    pub const NOATIME: u64 = 0x10;
+    pub const STRICTATIME: u64 = 0x20;
+    pub const NODIRATIME: u64 = 0x80;
+    pub const IDMAP: u64 = 0x0010_0000;
+    pub const NOSYMFOLLOW: u64 = 0x0020_0000;
+    /// Every bit that a plan may name. IDMAP is not one: it follows from [`super::MountAttrs::idmap`].
+    pub const ALL: u64 = RDONLY | NOSUID | NODEV | NOEXEC | ATIME | NODIRATIME | NOSYMFOLLOW;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Propagation {
+    Private,
+    Shared,
+    Slave,
+    Unbindable,
+}
+
+/// One parameter of a new filesystem, as fsconfig(2) takes it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct FsParam {
+    pub key: Text,
+    pub value: FsValue,
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum FsValue {
+    Flag,
+    Text(Text),
+    /// An opened host path, named to the kernel by its descriptor: `/proc/self/fd/N`.
+    Path(Slot),
+}
+
+/// Operations in the caller's namespaces. They only open, clone and build detached objects: nothing that another
+/// process could see changes.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum HostOp {
+    /// Opens a host path for reading its identity only (O_PATH): a layer, a block device.
+    OpenPath { out: Slot, path: HostPath, expect: Expect },
+    /// Opens a namespace file and verifies its kind.
+    OpenNamespace { out: Slot, path: HostPath, kind: Namespace },
+    /// A user namespace that serves as the id map of mounts; no process stays in it.
+    MakeIdMap { out: Slot, uid_map: Vec<IdMap>, gid_map: Vec<IdMap> },
+    /// A detached clone of the mount at a host path, its attributes already set: it is never visible without them.
+    CloneTree { out: Slot, path: HostPath, expect: Expect, recursive: bool, attrs: MountAttrs },
+    /// A detached mount of any filesystem type; its parameters may name opened host paths.
+    NewFilesystem { out: Slot, fs: Text, params: Vec<FsParam>, attrs: MountAttrs },
+    /// Changes attributes of a mount made above: a second pass where one call cannot say it all.
+    SetAttrs { mount: Slot, attrs: MountAttrs },
+}
+
+/// A range of ids: `count` ids from `inside` in the new namespace are `outside` in the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct IdMap {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// How the container's first process comes to be. A struct, not operations: its order is security.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Spawn {
+    /// Namespaces that clone3(2) makes.
+    pub new: NamespaceSet,
+    /// Namespaces joined before it, each an [`HostOp::OpenNamespace`] slot.
+    pub join: Vec<Step<Join>>,
+    pub uid_map: Vec<IdMap>,
+    pub gid_map: Vec<IdMap>,
+    pub time_offsets: Vec<TimeOffset>,
+    pub oom_score_adj: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Join {
+    pub kind: Namespace,
+    pub from: Slot,
+}
+
+/// One line of /proc/PID/timens_offsets (time_namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct TimeOffset {
+    pub clock: Clock,
+    pub seconds: i64,
+    pub nanoseconds: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Clock {
+    Monotonic,
+    Boottime,
+}
+
+/// Operations in the caller's namespaces on a container that exists but does not run yet.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum AttachOp {
+    /// Moves a network device into the container's network namespace, with its global addresses, and sets it up.
+    MoveNetDevice { name: Text, new_name: Text },
+}
+
+/// Filesystems whose content is the namespace's own, so that they are made inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum VirtualFs {
+    Proc,
+    Sysfs,
+    Tmpfs,
+    Devpts,
+    Mqueue,
+    Cgroup,
+    Cgroup2,
+}
+
+impl VirtualFs {
+    pub fn name(self) -> &'static str {
+        match self {
+            VirtualFs::Proc => "proc",
+            VirtualFs::Sysfs => "sysfs",
+            VirtualFs::Tmpfs => "tmpfs",
+            VirtualFs::Devpts => "devpts",
+            VirtualFs::Mqueue => "mqueue",
+            VirtualFs::Cgroup => "cgroup",
+            VirtualFs::Cgroup2 => "cgroup2",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        use VirtualFs::*;
+        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2].into_iter().find(|fs| fs.name() == name)
+    }
+
+    /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points
+    /// must not be symlinks of the image (CVE-2019-19921, CVE-2023-27561).
+    pub fn refuses_symlinks(self) -> bool {
+        matches!(self, VirtualFs::Proc | VirtualFs::Sysfs)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum NodeKind {
+    Char,
+    Block,
+    Fifo,
+}
+
+/// What to create where a mount point is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Missing {
+    /// A directory for a directory, an empty file for anything else.
+    Create,
+    /// Skip the step.
+    Skip,
+}
+
+/// Operations inside the container's namespaces. Paths are resolved in its root and never leave it.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum RootfsOp {
+    /// Propagation of every mount inherited from the host, before anything is attached.
+    Propagate { propagation: Propagation, recursive: bool },
+    /// Makes a detached mount the root that all paths below are resolved in.
+    AttachRoot { mount: Slot },
+    /// A detached mount of a virtual filesystem.
+    NewFilesystem { out: Slot, fs: VirtualFs, params: Vec<FsParam>, attrs: u64 },
+    /// Copies what the container's root has at `from` into a mount that is not attached yet (tmpcopyup).
+    CopyUp { mount: Slot, from: RelPath },
+    /// Attaches a detached mount; `virtual_fs` says that symlinks on the way are refused.
+    Attach { mount: Slot, at: RelPath, missing: Missing, no_symlinks: bool },
+    /// Changes attributes of an attached mount, or of the root.
+    SetAttrs { mount: Slot, attrs: MountAttrs },
+    MakeDirectory { at: RelPath, mode: u32 },
+    MakeSymlink { at: RelPath, target: Text },
+    MakeNode { at: RelPath, kind: NodeKind, major: u32, minor: u32, mode: u32, uid: Id, gid: Id },
+    /// A pseudoterminal of the container's own devpts. Its master goes to the caller, its slave becomes the
+    /// payload's stdio and, bound, /dev/console.
+    Console { devpts: Slot, rows: u16, columns: u16, uid: Id },
+    /// Covers a path: a directory with the empty mount, anything else with the null device.
+    Mask { at: RelPath, null: Slot, empty: Slot },
+    /// Makes what is at a path read-only, if it exists.
+    ReadOnly { at: RelPath },
+    /// Writes a sysctl of a namespace that the container owns, through a procfs that nothing can shadow.
+    Sysctl { key: Text, value: Text },
+    Hostname { name: Text },
+    Domainname { name: Text },
+    LoopbackUp,
+    /// The container's root becomes the root of its processes; the host's tree is gone from their sight.
+    Pivot,
+}
+
+/// Whether PID 1 stays rspawn-init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum InitMode {
+    /// rspawn-init is PID 1: it forwards signals and reaps; the payload is its child.
+    Supervise,
+    /// rspawn-init becomes the payload.
+    Exec,
+}
+
+/// The last mile. rspawn-init owns the order; the plan only says what.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Finish {
+    pub init: InitMode,
+    pub init_reason: String,
+    pub terminal: bool,
+    pub argv: Vec<Text>,
+    pub env: Vec<Text>,
+    pub cwd: GuestPath,
+    pub rlimits: Vec<Rlimit>,
+    pub scheduler: Option<Scheduler>,
+    /// ioprio_set(2)'s value: class << 13 | level.
+    pub io_priority: Option<u16>,
+    pub memory_policy: Option<MemoryPolicy>,
+    /// personality(2)'s argument.
+    pub personality: Option<u32>,
+    /// Name of a new session keyring.
+    pub keyring: Option<Text>,
+    pub label: Option<Label>,
+    pub umask: Option<u32>,
+    /// Supplementary groups, replaced as a whole.
+    pub groups: Vec<Id>,
+    pub gid: Id,
+    pub uid: Id,
+    pub capabilities: Capabilities,
+    pub no_new_privileges: bool,
+    /// Descriptors from 3 on that the payload inherits (`--preserve-fds`).
+    pub preserve_fds: u32,
+    pub seccomp: Option<Seccomp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Rlimit {
+    /// RLIMIT_* number.
+    pub resource: u8,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// struct sched_attr of sched_setattr(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Scheduler {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// set_mempolicy(2)'s mode (flags included) and node mask, 64 nodes a word.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct MemoryPolicy {
+    pub mode: u32,
+    pub nodes: Vec<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Label {
+    AppArmor(Text),
+    SeLinux(Text),
+}
+
+/// Bit masks over capability numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Capabilities {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+/// One classic BPF instruction, struct sock_filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Instruction {
+    pub code: u16,
+    pub jt: u8,
+    pub jf: u8,
+    pub k: u32,
+}
+
+/// A seccomp program. It binds the payload alone, and the kernel verifies it: so it travels as bytes.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Seccomp {
+    pub program: Vec<Instruction>,
+    /// SECCOMP_FILTER_FLAG_*.
+    pub flags: u32,
+}

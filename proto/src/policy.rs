@@ -1,0 +1,227 @@
+//! The administrator's policy, already parsed, and its judgement of a whole plan.
+//!
+//! rspawn-setup judges the *decoded* plan, so that no disagreement between two readers of JSON can matter. An absent
+//! rule allows; the empty policy allows all.
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bincode::{Decode, Encode};
+
+use crate::namespaces::{Namespace, NamespaceSet};
+use crate::plan::*;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
+pub enum Mode {
+    Off,
+    /// Report what would be refused, and go on.
+    #[default]
+    Warn,
+    Enforce,
+}
+
+/// A host path, and what lies below it when `below` is set.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct PathRule {
+    pub path: String,
+    pub below: bool,
+    pub read_only: bool,
+}
+
+/// A device as mknod names it; `None` stands for any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceRule {
+    pub kind: NodeKind,
+    pub major: u32,
+    pub minor: Option<u32>,
+}
+
+/// What plans may hold. Each `None` means that the key was not set.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+pub struct Policy {
+    pub mode: Mode,
+    pub bind_allow: Option<Vec<PathRule>>,
+    pub bind_deny: Vec<PathRule>,
+    pub capabilities: Option<u64>,
+    pub no_new_privileges: bool,
+    pub seccomp: bool,
+    pub user_namespace: bool,
+    /// Lowest host id that a user namespace may map.
+    pub min_host_id: Option<u32>,
+    /// Kinds that a container must not share with the host.
+    pub own_namespaces: NamespaceSet,
+    pub join_allow: Option<Vec<PathRule>>,
+    pub devices: Option<Vec<DeviceRule>>,
+    /// Keys, or prefixes ending in a separator.
+    pub sysctls: Option<Vec<String>>,
+    pub filesystems: Option<Vec<String>>,
+}
+
+/// One thing that a plan asks for and the policy does not grant.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Violation {
+    pub origin: String,
+    /// The policy key.
+    pub rule: String,
+    pub what: String,
+}
+
+/// A plan that has passed. Only [`judge`] makes one, and the driver of rspawn-setup takes nothing else.
+#[derive(Debug)]
+pub struct Approved<T>(T);
+
+impl<T> Approved<T> {
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+/// The outcome of [`judge`]: a plan to carry out with what a warning policy found, or what an enforcing one refused.
+pub type Judgement = Result<(Approved<Plan>, Vec<Violation>), Vec<Violation>>;
+
+/// Judges a plan that has passed [`crate::check::check`].
+pub fn judge(policy: &Policy, plan: Plan) -> Judgement {
+    let violations = if policy.mode == Mode::Off { Vec::new() } else { violations(policy, &plan) };
+    if policy.mode == Mode::Enforce && !violations.is_empty() {
+        Err(violations)
+    } else {
+        Ok((Approved(plan), violations))
+    }
+}
+
+/// Everything the policy would refuse, whatever its mode.
+pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut report = |rule: &str, origin: &str, what: String| {
+        found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what });
+    };
+    for step in &plan.host {
+        let origin = &step.origin;
+        match &step.op {
+            HostOp::OpenPath { path, .. } => path_rules(policy, path.as_str(), true, origin, &mut report),
+            HostOp::CloneTree { path, expect: Expect::Any | Expect::Directory, attrs, .. } => {
+                path_rules(policy, path.as_str(), attrs.set & attr::RDONLY == 0, origin, &mut report);
+            }
+            HostOp::CloneTree { expect: Expect::Device { kind, major, minor }, .. } => {
+                device_rule(policy, *kind, *major, *minor, origin, &mut report);
+            }
+            HostOp::OpenNamespace { path, .. } => {
+                if let Some(allowed) = &policy.join_allow
+                    && !allowed.iter().any(|rule| rule.covers(path.as_str()))
+                {
+                    report("join.allow", origin, format!("joins the namespace {path}"));
+                }
+            }
+            HostOp::NewFilesystem { fs, .. } => filesystem_rule(policy, fs.as_str(), origin, &mut report),
+            HostOp::CloneTree { expect: Expect::NullDevice, .. }
+            | HostOp::MakeIdMap { .. }
+            | HostOp::SetAttrs { .. } => {}
+        }
+    }
+    for step in &plan.rootfs {
+        let origin = &step.origin;
+        match &step.op {
+            RootfsOp::MakeNode { kind, major, minor, .. } => {
+                device_rule(policy, *kind, *major, *minor, origin, &mut report);
+            }
+            RootfsOp::NewFilesystem { fs, .. } => filesystem_rule(policy, fs.name(), origin, &mut report),
+            RootfsOp::Sysctl { key, .. } => {
+                if let Some(allowed) = &policy.sysctls
+                    && !allowed.iter().any(|rule| sysctl_covers(rule, key.as_str()))
+                {
+                    report("sysctl.allow", origin, format!("sets the sysctl {key}"));
+                }
+            }
+            _ => {}
+        }
+    }
+    spawn_rules(policy, &plan.spawn, &mut report);
+    finish_rules(policy, &plan.finish, &mut report);
+    found
+}
+
+type Report<'a> = &'a mut dyn FnMut(&str, &str, String);
+
+fn path_rules(policy: &Policy, path: &str, writable: bool, origin: &str, report: Report) {
+    // A bind of a parent shows what is below it, so a denied path also denies its parents.
+    let denied = |rule: &&PathRule| rule.covers(path) || (path_below(&rule.path, path) && !rule.path.is_empty());
+    if let Some(rule) = policy.bind_deny.iter().find(denied) {
+        report("bind.deny", origin, format!("shows the host path {path}, and {} is denied", rule.path));
+    } else if let Some(allowed) = &policy.bind_allow
+        && !allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only))
+    {
+        let how = if writable { "writable" } else { "read-only" };
+        report("bind.allow", origin, format!("shows the host path {path}, {how}"));
+    }
+}
+
+fn device_rule(policy: &Policy, kind: NodeKind, major: u32, minor: u32, origin: &str, report: Report) {
+    let Some(allowed) = &policy.devices else { return };
+    let fits = |rule: &DeviceRule| rule.kind == kind && rule.major == major && rule.minor.is_none_or(|m| m == minor);
+    if kind != NodeKind::Fifo && !allowed.iter().any(fits) {
+        let letter = if kind == NodeKind::Char { 'c' } else { 'b' };
+        report("devices.allow", origin, format!("makes the device {letter} {major}:{minor}"));
+    }
+}
+
+fn filesystem_rule(policy: &Policy, fs: &str, origin: &str, report: Report) {
+    if let Some(allowed) = &policy.filesystems
+        && !allowed.iter().any(|name| name == fs)
+    {
+        report("filesystems.allow", origin, format!("mounts a filesystem of type {fs}"));
+    }
+}
+
+fn spawn_rules(policy: &Policy, spawn: &Spawn, report: Report) {
+    let owned = crate::check::owned_namespaces(spawn);
+    for kind in policy.own_namespaces.iter().filter(|kind| !owned.contains(*kind)) {
+        report("namespaces.own", "/linux/namespaces", format!("shares the host's {} namespace", kind.name()));
+    }
+    if policy.user_namespace && !owned.contains(Namespace::User) {
+        report("userns", "/linux/namespaces", "has no user namespace: its root is the host's root".to_string());
+    }
+    if let Some(lowest) = policy.min_host_id {
+        let maps = [("/linux/uidMappings", &spawn.uid_map), ("/linux/gidMappings", &spawn.gid_map)];
+        for (origin, map) in maps {
+            for range in map.iter().filter(|range| range.outside < lowest) {
+                report("userns.min-host-id", origin, format!("maps the host id {}", range.outside));
+            }
+        }
+    }
+}
+
+fn finish_rules(policy: &Policy, finish: &Finish, report: Report) {
+    if let Some(most) = policy.capabilities {
+        let caps = &finish.capabilities;
+        let beyond = (caps.bounding | caps.permitted | caps.inheritable | caps.ambient) & !most;
+        if beyond != 0 {
+            report("caps.max", "/process/capabilities", format!("holds the capabilities {beyond:#x} beyond the mask"));
+        }
+    }
+    if policy.no_new_privileges && !finish.no_new_privileges {
+        report("no_new_privs", "/process/noNewPrivileges", "may gain privileges by exec".to_string());
+    }
+    if policy.seccomp && finish.seccomp.is_none() {
+        report("seccomp", "/linux/seccomp", "has no seccomp filter".to_string());
+    }
+}
+
+impl PathRule {
+    /// Whether the rule speaks of `path`. Lexical: rspawn-setup opens host paths without following magic links, and
+    /// compares the opened path again.
+    pub fn covers(&self, path: &str) -> bool {
+        path == self.path || (self.below && path_below(path, &self.path))
+    }
+}
+
+/// Whether `path` lies below `parent`.
+fn path_below(path: &str, parent: &str) -> bool {
+    let parent = parent.strip_suffix('/').unwrap_or(parent);
+    path.strip_prefix(parent).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
+}
+
+fn sysctl_covers(rule: &str, key: &str) -> bool {
+    let fold = |text: &str| text.replace('.', "/");
+    let (rule, key) = (fold(rule), fold(key));
+    if rule.ends_with('/') { key.starts_with(&rule) } else { key == rule }
+}

@@ -1,0 +1,81 @@
+//! What a stage says about a step. The words that describe the step are the parent's: it has the plan; a privileged
+//! stage only says where, which call, and errno.
+use alloc::string::String;
+
+use bincode::{Decode, Encode};
+
+/// A place in the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Place {
+    /// rspawn-setup, before the plan is accepted.
+    Receive,
+    Check,
+    Host(u16),
+    Spawn(SpawnStep),
+    Attach(u16),
+    Rootfs(u16),
+    Finish(FinishStep),
+    /// After the payload was started.
+    Supervise,
+}
+
+/// The steps of [`crate::plan::Spawn`], in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SpawnStep {
+    SealInit,
+    TimeOffsets,
+    Join,
+    Clone,
+    IdMaps,
+    OomScore,
+    Worker,
+    Enter,
+}
+
+/// The steps of [`crate::plan::Finish`], in the order in which rspawn-init takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum FinishStep {
+    Receive,
+    Session,
+    Terminal,
+    Stdio,
+    Rlimits,
+    Scheduler,
+    IoPriority,
+    MemoryPolicy,
+    Personality,
+    Keyring,
+    Label,
+    Umask,
+    Cwd,
+    Groups,
+    Gid,
+    BoundingSet,
+    Uid,
+    Capabilities,
+    NoNewPrivileges,
+    CloseDescriptors,
+    Seccomp,
+    Fork,
+    Exec,
+}
+
+/// Why a step failed.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct StepError {
+    pub place: Place,
+    /// The system call or check that refused.
+    pub call: String,
+    /// errno, or 0 where a check of rspawn's refused.
+    pub errno: i32,
+    /// What else is known: an operand, the reason of a check.
+    pub detail: String,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct AuditRecord {
+    pub place: Place,
+    pub errno: i32,
+    pub microseconds: u32,
+}
