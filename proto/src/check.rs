@@ -193,7 +193,8 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         Root::Left => Err("an operation follows the pivot"),
     };
     let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
-    if *root == Root::Left {
+    // Propagation of the root can only be set after the pivot, which refuses a shared root.
+    if *root == Root::Left && !matches!(op, RootfsOp::SetAttrs { .. }) {
         return needs_root(root);
     }
     match op {
@@ -233,6 +234,10 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         }
         RootfsOp::MakeDirectory { mode, .. } | RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => {
             Err("a file mode has more than twelve bits")
+        }
+        // 12 and 20 bits: what the kernel's 32-bit device number holds.
+        RootfsOp::MakeNode { major, minor, .. } if *major > 0xfff || *minor > 0xf_ffff => {
+            Err("a device number is out of range")
         }
         RootfsOp::MakeDirectory { .. }
         | RootfsOp::MakeNode { .. }

@@ -5,8 +5,9 @@
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
-use rspawn_proto::ids::{Id, RelPath};
+use rspawn_proto::ids::{Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
@@ -24,6 +25,8 @@ const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 #[derive(Default)]
 pub struct Rootfs {
     root: Option<Fd>,
+    /// Covers of masks that have their first place.
+    placed: Vec<Slot>,
 }
 
 /// Master and slave of a console.
@@ -62,7 +65,7 @@ impl Rootfs {
             RootfsOp::Console { devpts, rows, columns, uid } => {
                 return self.console(slots.get(*devpts)?, *rows, *columns, *uid).map(Some);
             }
-            RootfsOp::Mask { at, null, empty } => self.mask(at, slots.get(*null)?, slots.get(*empty)?)?,
+            RootfsOp::Mask { at, null, empty } => self.mask(at, *null, *empty, slots)?,
             RootfsOp::ReadOnly { at } => self.read_only(at)?,
             RootfsOp::Sysctl { key, value } => write_sysctl(key.as_str(), value.as_str())?,
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
@@ -146,16 +149,22 @@ impl Rootfs {
         Ok(ConsolePair { master, slave })
     }
 
-    fn mask(&self, at: &RelPath, null: &Fd, empty: &Fd) -> Outcome<()> {
+    fn mask(&mut self, at: &RelPath, null: Slot, empty: Slot, slots: &Slots) -> Outcome<()> {
         let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
-        let cover = if file::status(&target).named("statx")?.is_directory() {
-            empty
-        } else {
-            verify(null, Expect::NullDevice)?;
-            null
-        };
-        let cover = mount::clone_tree(cover, false).named("open_tree")?;
-        mount::attach(&cover, &target).named("move_mount")
+        let directory = file::status(&target).named("statx")?.is_directory();
+        let slot = if directory { empty } else { null };
+        let cover = slots.get(slot)?;
+        if !directory {
+            verify(cover, Expect::NullDevice)?;
+        }
+        // Only a mount that is attached in this namespace can be cloned (before Linux 6.15), so the first mask takes
+        // the cover itself, and the others take clones of it.
+        if self.placed.contains(&slot) {
+            let clone = mount::clone_tree(cover, false).named("open_tree")?;
+            return mount::attach(&clone, &target).named("move_mount");
+        }
+        self.placed.push(slot);
+        mount::attach(cover, &target).named("move_mount")
     }
 
     fn read_only(&self, at: &RelPath) -> Outcome<()> {

@@ -8,6 +8,7 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, SpawnStep, StepError};
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION};
+use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Fd, channel, cred, file, process, tune};
@@ -240,12 +241,13 @@ fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine_supervisor().map_err(|failure| failure.at(Place::Supervise))?;
     let status = loop {
-        let ready = channel::readable([Some(&parent.control), Some(&container.process)]).named("ppoll");
+        let readable = |fd| Interest { fd, read: true, write: false };
+        let ready = channel::wait([readable(&parent.control), readable(&container.process)]).named("ppoll");
         let [control, ended] = ready.map_err(|failure| failure.at(Place::Supervise))?;
-        if ended {
+        if ended.read {
             break container.wait().map_err(|failure| failure.at(Place::Supervise))?;
         }
-        if control {
+        if control.read {
             match channel::receive_value(&parent.control) {
                 Ok(Some((ToSetup::Signal(number), _))) => {
                     let _ = process::signal(&container.process, i32::from(number));

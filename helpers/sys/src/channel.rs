@@ -123,17 +123,34 @@ fn receive_packet(socket: &Fd, packet: &mut [u8], fds: &mut Vec<Fd>) -> Result<u
     Ok(length)
 }
 
-/// Waits until a message, or the end of the stream, can be read from one of the sockets, and says from which;
-/// `None` is no socket: ignored.
-pub fn readable<const N: usize>(sockets: [Option<&Fd>; N]) -> Result<[bool; N]> {
-    let mut set = sockets.map(|socket| libc::pollfd {
-        fd: socket.map_or(-1, Fd::raw),
-        events: libc::POLLIN,
+/// A descriptor to wait for, and for what.
+pub struct Interest<'a> {
+    pub fd: &'a Fd,
+    pub read: bool,
+    pub write: bool,
+}
+
+/// What a descriptor is ready for. The end of a stream, and an error, count as readable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ready {
+    pub read: bool,
+    pub write: bool,
+}
+
+/// Waits until one of the descriptors is ready.
+pub fn wait<const N: usize>(interests: [Interest; N]) -> Result<[Ready; N]> {
+    let mut set = interests.map(|Interest { fd, read, write }| libc::pollfd {
+        // A negative number is skipped; an unwanted descriptor would otherwise report its end for ever.
+        fd: if read || write { fd.raw() } else { -1 },
+        events: if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 },
         revents: 0,
     });
     // SAFETY: the array is live and of the length given; no timeout, no mask.
     unsafe { call_again(libc::SYS_ppoll, [set.as_mut_ptr() as usize, N, 0, 0, 0]) }?;
-    Ok(set.map(|entry| entry.revents != 0))
+    Ok(set.map(|entry| Ready {
+        read: entry.revents & !libc::POLLOUT != 0,
+        write: entry.revents & libc::POLLOUT != 0,
+    }))
 }
 
 /// Encodes and sends a value.

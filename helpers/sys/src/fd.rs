@@ -62,6 +62,19 @@ impl Fd {
         unsafe { call_again(libc::SYS_write, [self.arg(), bytes.as_ptr() as usize, bytes.len()]) }.map(drop)
     }
 
+    /// Writes as much as goes in one call.
+    pub fn write_some(&self, bytes: &[u8]) -> Result<usize> {
+        // SAFETY: the pointer and length are those of a live slice.
+        unsafe { call_again(libc::SYS_write, [self.arg(), bytes.as_ptr() as usize, bytes.len()]) }
+    }
+
+    /// Reads and writes give EAGAIN instead of waiting.
+    pub fn set_nonblocking(&self) -> Result<()> {
+        let flags = libc::O_NONBLOCK as usize;
+        // SAFETY: no pointers.
+        unsafe { call(libc::SYS_fcntl, [self.arg(), libc::F_SETFL as usize, flags]) }.map(drop)
+    }
+
     /// Copies up to `count` bytes from another file at its position.
     pub fn copy_from(&self, source: &Fd, count: usize) -> Result<usize> {
         // SAFETY: the offset pointer is null: the kernel uses the file's own position.

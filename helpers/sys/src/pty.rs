@@ -30,3 +30,10 @@ pub fn take_as_controlling(terminal: &Fd) -> Result<()> {
 pub fn set_foreground(terminal: &Fd, group: i32) -> Result<()> {
     ioctl(terminal, libc::TIOCSPGRP, &raw const group as usize).map(drop)
 }
+
+/// Rows and columns of a terminal.
+pub fn size(terminal: &Fd) -> Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    ioctl(terminal, libc::TIOCGWINSZ, &raw mut size as usize)?;
+    Ok((size.ws_row, size.ws_col))
+}

@@ -1,0 +1,35 @@
+//! A bundle as the invoker names it: opened before privileges go, read after.
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::oci::MAX_CONFIG;
+
+/// An opened bundle. Nothing of it has been read.
+pub struct Bundle {
+    /// Absolute path, links resolved: relative paths in the configuration start here.
+    pub path: String,
+    config: File,
+}
+
+impl Bundle {
+    pub fn open(directory: &Path) -> Result<Self, String> {
+        let say = |error: io::Error| format!("cannot open the bundle {}: {error}", directory.display());
+        let path = directory.canonicalize().map_err(say)?;
+        let file = path.join("config.json");
+        let config = File::open(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+        let path = path.into_os_string().into_string().map_err(|path| format!("the path {path:?} is not UTF-8"))?;
+        Ok(Self { path, config })
+    }
+
+    /// The bytes of config.json.
+    pub fn read(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let read = (&self.config).take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("cannot read config.json: {error}"))?;
+        if bytes.len() > MAX_CONFIG {
+            return Err(format!("config.json is larger than {} MiB", MAX_CONFIG >> 20));
+        }
+        Ok(bytes)
+    }
+}

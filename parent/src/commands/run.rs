@@ -1,0 +1,116 @@
+//! `rspawn run`: the pipeline of the parent, top to bottom.
+use std::fs::OpenOptions;
+use std::io::IsTerminal;
+
+use rspawn_proto::WIRE_VERSION;
+use rspawn_proto::ids::ContainerId;
+use rspawn_proto::msg::Trusted;
+use rspawn_sys::{Fd, pty};
+
+use super::{Source, explain};
+use crate::audit::Audit;
+use crate::bundle::Bundle;
+use crate::cli::Run;
+use crate::drive::{Session, Signals};
+use crate::facts::Facts;
+use crate::plan::Options;
+use crate::terminal::ConsoleMode;
+use crate::{launch, plan, policy_file, sandbox};
+
+/// Most descriptors that can be kept for the payload.
+const MAX_PRESERVED: u32 = 512;
+
+pub fn run(arguments: Run) -> Result<i32, String> {
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let id = container_id(arguments.id.as_deref())?;
+    if arguments.preserve_fds > MAX_PRESERVED {
+        return Err(format!("--preserve-fds: at most {MAX_PRESERVED} descriptors can be kept"));
+    }
+    let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
+    let asked = ConsoleMode::resolve(arguments.console, stdin_tty, stdout_tty);
+    let source = if arguments.container.host {
+        let term = std::env::var("TERM").ok();
+        Source::Host { args: arguments.command, terminal: stdin_tty && stdout_tty, term }
+    } else if arguments.command.is_empty() {
+        Source::Bundle(Bundle::open(&arguments.container.bundle)?)
+    } else {
+        return Err("a command can be given with --host only: a bundle brings its own".into());
+    };
+    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let audit_file = arguments.audit.as_ref().map(|path| {
+        let opened = OpenOptions::new().append(true).create(true).open(path);
+        opened.map_err(|error| format!("cannot open the audit file {}: {error}", path.display()))
+    });
+    let mut audit = Audit::new(audit_file.transpose()?);
+    let signals = Signals::take().map_err(|errno| format!("cannot take signals: {errno}"))?;
+
+    let setup = audit.step("start rspawn-setup", || launch::start(arguments.preserve_fds)).map_err(|e| e.to_string())?;
+    let trusted = Trusted {
+        version: WIRE_VERSION,
+        id: id.clone(),
+        policy,
+        foreground: true,
+        audit: audit.is_on(),
+        preserve_fds: arguments.preserve_fds,
+    };
+    let mut session = Session::new(setup, audit);
+    session.send_trusted(trusted)?;
+    let facts = Facts::gather();
+    let options = Options {
+        id,
+        bundle: source.directory(),
+        init: arguments.container.init.into(),
+        terminal: asked.map(ConsoleMode::has_terminal),
+        console_size: console_size(),
+        preserve_fds: arguments.preserve_fds,
+        new_keyring: !arguments.no_new_keyring,
+    };
+
+    session.audit.step("give up privileges", sandbox::confine).map_err(|error| format!("cannot confine itself: {error}"))?;
+    let spec = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
+        eprintln!("rspawn: warning: {note}");
+    }
+    let terminal = planned.plan.finish.terminal;
+    session.send_plan(planned.plan)?;
+    let ended = session.run(&signals, asked.unwrap_or_else(|| default_mode(terminal, stdin_tty)));
+    match &ended {
+        Ok(status) => session.audit.end(Some(*status), None),
+        Err(message) => session.audit.end(None, Some(message)),
+    }
+    ended
+}
+
+fn container_id(given: Option<&str>) -> Result<ContainerId, String> {
+    let id = given.map_or_else(|| format!("rspawn-{}", std::process::id()), str::to_string);
+    ContainerId::new(id).map_err(|reason| reason.to_string())
+}
+
+/// As systemd-nspawn: interactive on a terminal, else only shown.
+fn default_mode(terminal: bool, stdin_is_terminal: bool) -> ConsoleMode {
+    match (terminal, stdin_is_terminal) {
+        (false, _) => ConsoleMode::Pipe,
+        (true, true) => ConsoleMode::Interactive,
+        (true, false) => ConsoleMode::ReadOnly,
+    }
+}
+
+/// First size of the console: the caller's terminal, else $LINES and $COLUMNS.
+fn console_size() -> Option<(u16, u16)> {
+    let of_stream = |number: i32| {
+        let stream = Fd::from_raw(number);
+        let size = pty::size(&stream).ok().filter(|(rows, _)| *rows != 0);
+        stream.leak();
+        size
+    };
+    let variable = |name: &str| std::env::var(name).ok()?.parse::<u16>().ok();
+    let of_environment = || Some((variable("LINES")?, variable("COLUMNS")?));
+    of_environment().or_else(|| of_stream(0)).or_else(|| of_stream(1))
+}
+
+/// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every
+/// default bundle would make a warning out of every start.
+fn is_worth_a_warning(pointer: &str) -> bool {
+    pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
+}

@@ -1,0 +1,16 @@
+//! `rspawn spec`: a config.json to start from.
+use std::fs::OpenOptions;
+use std::io::Write;
+
+use crate::cli::Spec;
+use crate::default_spec::default_spec;
+
+pub fn spec(arguments: Spec) -> Result<i32, String> {
+    let path = arguments.bundle.join("config.json");
+    let say = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+    let text = serde_json::to_string_pretty(&default_spec(!arguments.no_terminal)).map_err(|error| say(&error))?;
+    // An existing configuration is somebody's work.
+    let file = OpenOptions::new().write(true).create_new(true).open(&path);
+    file.and_then(|mut file| writeln!(file, "{text}")).map_err(|error| say(&error))?;
+    Ok(0)
+}

@@ -1,0 +1,336 @@
+//! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
+use rspawn_proto::plan::*;
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
+
+use crate::plan::capability_name;
+
+/// Where a place of the plan comes from: a JSON pointer or the name of a rule.
+pub fn origin(plan: &Plan, place: Place) -> String {
+    fn step<T>(steps: &[Step<T>], index: u16) -> String {
+        steps.get(index as usize).map_or_else(String::new, |step| step.origin.clone())
+    }
+    match place {
+        Place::Host(index) => step(&plan.host, index),
+        Place::Attach(index) => step(&plan.attach, index),
+        Place::Rootfs(index) => step(&plan.rootfs, index),
+        Place::Spawn(at) => spawn_origin(at).to_string(),
+        Place::Finish(at) => finish_origin(at).to_string(),
+        Place::Receive | Place::Check | Place::Supervise => String::new(),
+    }
+}
+
+/// What happens at a place of the plan.
+pub fn action(plan: &Plan, place: Place) -> String {
+    match place {
+        Place::Receive => "start rspawn-setup".into(),
+        Place::Check => "check the plan".into(),
+        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(&step.op)),
+        Place::Attach(index) => plan.attach.get(index as usize).map_or_else(String::new, |step| attach(&step.op)),
+        Place::Rootfs(index) => plan.rootfs.get(index as usize).map_or_else(String::new, |step| rootfs(plan, &step.op)),
+        Place::Spawn(step) => spawn(step).into(),
+        Place::Finish(step) => finish(step).into(),
+        Place::Supervise => "supervise the container".into(),
+    }
+}
+
+/// The name of the phase that a place is in.
+pub fn phase(place: Place) -> &'static str {
+    match place {
+        Place::Receive | Place::Check => "receive",
+        Place::Host(_) => "host",
+        Place::Spawn(_) => "spawn",
+        Place::Attach(_) => "attach",
+        Place::Rootfs(_) => "rootfs",
+        Place::Finish(_) => "finish",
+        Place::Supervise => "supervise",
+    }
+}
+
+/// The program that takes the step.
+pub fn stage(place: Place) -> &'static str {
+    match place {
+        Place::Rootfs(_) => "worker",
+        Place::Finish(_) | Place::Spawn(SpawnStep::Enter) => "rspawn-init",
+        _ => "rspawn-setup",
+    }
+}
+
+/// The sentence for a failed step: where from, what, which call, why.
+pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
+    // runc's words, which clients match on; the place adds nothing to them.
+    if error.place == Place::Finish(FinishStep::Exec) && error.errno == 0 {
+        return error.detail.clone();
+    }
+    let (origin, action) = match plan {
+        Some(plan) => (origin(plan, error.place), action(plan, error.place)),
+        None => (String::new(), phase(error.place).into()),
+    };
+    let mut text = match origin.as_str() {
+        "" => String::new(),
+        origin if origin.starts_with('/') => format!("config.json {origin}: "),
+        rule => format!("{rule}: "),
+    };
+    text.push_str(&action);
+    if error.errno != 0 {
+        text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
+        if !error.detail.is_empty() {
+            text.push_str(&format!(" ({})", error.detail));
+        }
+    } else {
+        text.push_str(&format!(": {}", error.detail));
+    }
+    if let Some(hint) = hint(error) {
+        text.push_str(&format!("; {hint}"));
+    }
+    text
+}
+
+/// What an errno of a certain step usually means.
+fn hint(error: &StepError) -> Option<&'static str> {
+    match (error.place, error.call.as_str(), error.errno) {
+        (Place::Spawn(SpawnStep::Clone), _, libc::EPERM) => {
+            Some("new namespaces need root, or a user namespace among them")
+        }
+        (Place::Spawn(SpawnStep::Clone), _, libc::ENOSPC) => {
+            Some("a limit of /proc/sys/user/max_*_namespaces is reached")
+        }
+        (Place::Rootfs(_), "openat2", libc::ELOOP) => Some("there is a symlink where none is allowed, or a loop of them"),
+        (Place::Rootfs(_), "mkdirat", libc::EROFS) => Some("the mount point does not exist, and its filesystem is read-only"),
+        (Place::Rootfs(_), "openat2", libc::EROFS) => Some("the mount point does not exist, and its filesystem is read-only"),
+        _ => None,
+    }
+}
+
+/// `EPERM: Operation not permitted`.
+pub fn errno(number: i32) -> String {
+    let errno = nix::errno::Errno::from_raw(number);
+    format!("{errno:?}: {}", errno.desc())
+}
+
+fn spawn_origin(step: SpawnStep) -> &'static str {
+    match step {
+        SpawnStep::SealInit | SpawnStep::Worker | SpawnStep::Enter => "rule: stages",
+        SpawnStep::TimeOffsets => "/linux/timeOffsets",
+        SpawnStep::Join | SpawnStep::Clone => "/linux/namespaces",
+        SpawnStep::IdMaps => "/linux/uidMappings",
+        SpawnStep::OomScore => "/process/oomScoreAdj",
+    }
+}
+
+fn spawn(step: SpawnStep) -> &'static str {
+    match step {
+        SpawnStep::SealInit => "copy rspawn-init into sealed memory",
+        SpawnStep::TimeOffsets => "make the time namespace and set its clocks",
+        SpawnStep::Join => "join the namespaces that have a path",
+        SpawnStep::Clone => "create the container's first process in its new namespaces",
+        SpawnStep::IdMaps => "write the id maps of the user namespace",
+        SpawnStep::OomScore => "set the OOM score",
+        SpawnStep::Worker => "start the worker in the container's namespaces",
+        SpawnStep::Enter => "execute rspawn-init in the container's first process",
+    }
+}
+
+pub fn finish_origin(step: FinishStep) -> &'static str {
+    match step {
+        FinishStep::Receive | FinishStep::Session | FinishStep::Fork => "rule: init",
+        FinishStep::Stdio | FinishStep::Terminal => "/process/terminal",
+        FinishStep::Rlimits => "/process/rlimits",
+        FinishStep::Scheduler => "/process/scheduler",
+        FinishStep::IoPriority => "/process/ioPriority",
+        FinishStep::MemoryPolicy => "/linux/memoryPolicy",
+        FinishStep::Personality => "/linux/personality",
+        FinishStep::Keyring => "rule: new session keyring",
+        FinishStep::Label => "/process/selinuxLabel",
+        FinishStep::Umask => "/process/user/umask",
+        FinishStep::Groups => "/process/user/additionalGids",
+        FinishStep::Gid => "/process/user/gid",
+        FinishStep::Cwd => "/process/cwd",
+        FinishStep::BoundingSet => "/process/capabilities/bounding",
+        FinishStep::Uid => "/process/user/uid",
+        FinishStep::Capabilities => "/process/capabilities",
+        FinishStep::NoNewPrivileges => "/process/noNewPrivileges",
+        FinishStep::CloseDescriptors => "rule: descriptors",
+        FinishStep::Seccomp => "/linux/seccomp",
+        FinishStep::Exec => "/process/args",
+    }
+}
+
+fn finish(step: FinishStep) -> &'static str {
+    match step {
+        FinishStep::Receive => "hand the last mile to rspawn-init",
+        FinishStep::Session => "start a session and close inherited descriptors",
+        FinishStep::Terminal => "take the console as controlling terminal",
+        FinishStep::Stdio => "make the console stdin, stdout and stderr",
+        FinishStep::Rlimits => "set a resource limit",
+        FinishStep::Scheduler => "set the scheduler",
+        FinishStep::IoPriority => "set the I/O priority",
+        FinishStep::MemoryPolicy => "set the memory policy",
+        FinishStep::Personality => "set the personality",
+        FinishStep::Keyring => "join a new session keyring",
+        FinishStep::Label => "set the security label of the payload",
+        FinishStep::Umask => "set the umask",
+        FinishStep::Groups => "set the supplementary groups",
+        FinishStep::Gid => "set the group id",
+        FinishStep::Cwd => "enter the working directory",
+        FinishStep::BoundingSet => "limit the capability bounding set",
+        FinishStep::Uid => "set the user id",
+        FinishStep::Capabilities => "set the capabilities",
+        FinishStep::NoNewPrivileges => "set no_new_privs",
+        FinishStep::CloseDescriptors => "close descriptors",
+        FinishStep::Seccomp => "install the seccomp filter",
+        FinishStep::Fork => "start the payload's process beside init",
+        FinishStep::Exec => "execute the payload",
+    }
+}
+
+pub fn host(op: &HostOp) -> String {
+    match op {
+        HostOp::OpenPath { path, .. } => format!("open host path {path}"),
+        HostOp::OpenNamespace { path, kind, .. } => format!("open {} namespace {path}", kind.name()),
+        HostOp::MakeIdMap { uid_map, gid_map, .. } => {
+            format!("make an id map for mounts: uids {}; gids {}", id_map(uid_map), id_map(gid_map))
+        }
+        HostOp::CloneTree { path, recursive, attrs, .. } => {
+            let tree = if *recursive { "tree" } else { "mount" };
+            format!("clone {tree} at host path {path}{}", mount_attrs(attrs))
+        }
+        HostOp::NewFilesystem { fs, params, attrs, .. } => {
+            format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
+        }
+        HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+    }
+}
+
+pub fn attach(op: &AttachOp) -> String {
+    let AttachOp::MoveNetDevice { name, new_name } = op;
+    if name == new_name {
+        format!("move network device {name} into the container")
+    } else {
+        format!("move network device {name} into the container as {new_name}")
+    }
+}
+
+pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
+    match op {
+        RootfsOp::Propagate { propagation, recursive } => {
+            format!("cut off from the host's mounts ({})", propagation_name(*propagation, *recursive))
+        }
+        RootfsOp::AttachRoot { .. } => "attach the container's root".into(),
+        RootfsOp::NewFilesystem { fs, params, attrs, .. } => {
+            format!("new {}{}{}", fs.name(), fs_params(params), attribute_list(*attrs, "", false))
+        }
+        RootfsOp::CopyUp { from, .. } => format!("copy what the image has at {}", from.absolute()),
+        RootfsOp::Attach { mount, at, .. } => format!("mount {} on {}", mount_name(plan, *mount), at.absolute()),
+        RootfsOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
+        RootfsOp::MakeDirectory { at, mode } => format!("mkdir {} (mode {mode:04o}) if missing", at.absolute()),
+        RootfsOp::MakeSymlink { at, target } => format!("symlink {} -> {target}", at.absolute()),
+        RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid } => {
+            let owner = if (uid.raw(), gid.raw()) == (0, 0) { String::new() } else { format!(", owner {}:{}", uid.raw(), gid.raw()) };
+            format!("mknod {} ({}, mode {mode:04o}{owner})", at.absolute(), node(*kind, *major, *minor))
+        }
+        RootfsOp::Console { rows, columns, .. } => {
+            let size = if (*rows, *columns) == (0, 0) { String::new() } else { format!(" of {columns}x{rows}") };
+            format!("open a terminal{size} and bind it on /dev/console")
+        }
+        RootfsOp::Mask { at, .. } => format!("mask {}", at.absolute()),
+        RootfsOp::ReadOnly { at } => format!("make {} read-only", at.absolute()),
+        RootfsOp::Sysctl { key, value } => format!("sysctl {key} = {value}"),
+        RootfsOp::Hostname { name } => format!("set host name {name}"),
+        RootfsOp::Domainname { name } => format!("set NIS domain name {name}"),
+        RootfsOp::LoopbackUp => "set loopback device up".into(),
+        RootfsOp::Pivot => "make it the root and drop the host's tree".into(),
+    }
+}
+
+/// What a mount slot holds, as the step that made it says.
+fn mount_name(plan: &Plan, slot: rspawn_proto::ids::Slot) -> String {
+    let from_host = plan.host.iter().find_map(|step| match &step.op {
+        HostOp::CloneTree { out, path, .. } if *out == slot => Some(path.to_string()),
+        HostOp::NewFilesystem { out, fs, .. } if *out == slot => Some(fs.to_string()),
+        _ => None,
+    });
+    let from_rootfs = || {
+        plan.rootfs.iter().find_map(|step| match &step.op {
+            RootfsOp::NewFilesystem { out, fs, .. } if *out == slot => Some(fs.name().to_string()),
+            _ => None,
+        })
+    };
+    from_host.or_else(from_rootfs).unwrap_or_else(|| slot.to_string())
+}
+
+pub fn node(kind: NodeKind, major: u32, minor: u32) -> String {
+    match kind {
+        NodeKind::Char => format!("c {major}:{minor}"),
+        NodeKind::Block => format!("b {major}:{minor}"),
+        NodeKind::Fifo => "fifo".into(),
+    }
+}
+
+pub fn id_map(map: &[IdMap]) -> String {
+    let ranges: Vec<String> =
+        map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
+    ranges.join(", ")
+}
+
+fn fs_params(params: &[FsParam]) -> String {
+    params
+        .iter()
+        .map(|param| match &param.value {
+            FsValue::Flag => format!(" {}", param.key),
+            FsValue::Text(value) => format!(" {}={value}", param.key),
+            FsValue::Path(slot) => format!(" {}={slot}", param.key),
+        })
+        .collect()
+}
+
+const ATTRIBUTES: [(u64, &str, &str); 6] = [
+    (attr::RDONLY, "ro", "rw"),
+    (attr::NOSUID, "nosuid", "suid"),
+    (attr::NODEV, "nodev", "dev"),
+    (attr::NOEXEC, "noexec", "exec"),
+    (attr::NODIRATIME, "nodiratime", "diratime"),
+    (attr::NOSYMFOLLOW, "nosymfollow", "symfollow"),
+];
+
+/// `, ro nosuid`; `prefix` is the r of recursive forms.
+fn attribute_list(bits: u64, prefix: &str, cleared: bool) -> String {
+    let mut words: Vec<String> = ATTRIBUTES
+        .iter()
+        .filter(|(bit, ..)| bits & bit != 0)
+        .map(|(_, set, clear)| format!("{prefix}{}", if cleared { clear } else { set }))
+        .collect();
+    match bits & attr::ATIME {
+        attr::NOATIME if !cleared => words.push(format!("{prefix}noatime")),
+        attr::STRICTATIME if !cleared => words.push(format!("{prefix}strictatime")),
+        _ => {}
+    }
+    if words.is_empty() { String::new() } else { format!(", {}", words.join(" ")) }
+}
+
+fn mount_attrs(attrs: &MountAttrs) -> String {
+    let prefix = if attrs.recursive { "r" } else { "" };
+    let mut text = attribute_list(attrs.set, prefix, false);
+    text.push_str(&attribute_list(attrs.clear & !attrs.set, prefix, true));
+    if let Some(propagation) = attrs.propagation {
+        text.push_str(&format!(", {}", propagation_name(propagation, attrs.recursive)));
+    }
+    if attrs.idmap.is_some() {
+        text.push_str(&format!(", {prefix}idmap"));
+    }
+    text
+}
+
+fn propagation_name(propagation: Propagation, recursive: bool) -> String {
+    let name = match propagation {
+        Propagation::Private => "private",
+        Propagation::Shared => "shared",
+        Propagation::Slave => "slave",
+        Propagation::Unbindable => "unbindable",
+    };
+    format!("{}{name}", if recursive { "r" } else { "" })
+}
+
+/// Names of the capabilities in a set.
+pub fn capabilities(bits: u64) -> Vec<String> {
+    (0..64).filter(|number| bits & (1 << number) != 0).map(capability_name).collect()
+}

@@ -1,0 +1,199 @@
+//! Carrying a plan through: send it, relay the helper's reports, the console and signals, until the payload ends.
+use std::os::fd::IntoRawFd;
+use std::os::unix::fs::FileExt;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rspawn_proto::msg::{FromSetup, ToSetup, Trusted};
+use rspawn_proto::plan::Plan;
+use rspawn_proto::policy::Violation;
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
+use rspawn_sys::channel::{self, Interest};
+use rspawn_sys::{Errno, Fd};
+
+use crate::audit::Audit;
+use crate::describe;
+use crate::launch::Setup;
+use crate::terminal::{Console, ConsoleMode};
+
+/// Size of struct signalfd_siginfo.
+const SIGINFO: usize = 128;
+
+/// All signals, as a descriptor to read them from. Set up before privileges go.
+pub struct Signals(Fd);
+
+impl Signals {
+    /// Blocks every signal: from here on they are messages.
+    pub fn take() -> nix::Result<Self> {
+        let all = SigSet::all();
+        all.thread_block()?;
+        let descriptor = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC)?;
+        let owned: std::os::fd::OwnedFd = descriptor.into();
+        Ok(Self(Fd::from_raw(owned.into_raw_fd())))
+    }
+
+    fn next(&self) -> Option<u8> {
+        let mut info = [0u8; SIGINFO];
+        let length = self.0.read(&mut info).ok()?;
+        (length == SIGINFO).then_some(info[0])
+    }
+}
+
+/// A container that is being made, or runs.
+pub struct Session {
+    setup: Setup,
+    pub audit: Audit,
+    plan: Option<Plan>,
+}
+
+impl Session {
+    pub fn new(setup: Setup, audit: Audit) -> Self {
+        Self { setup, audit, plan: None }
+    }
+
+    /// The first message, before anything untrusted is read.
+    pub fn send_trusted(&self, trusted: Trusted) -> Result<(), String> {
+        self.send(&ToSetup::Trusted(trusted))
+    }
+
+    /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
+    pub fn send_plan(&mut self, plan: Plan) -> Result<(), String> {
+        let message = ToSetup::Plan(plan);
+        let sent = self.send(&message);
+        let ToSetup::Plan(plan) = message else { unreachable!("it was made two lines above") };
+        self.plan = Some(plan);
+        sent
+    }
+
+    fn send(&self, message: &ToSetup) -> Result<(), String> {
+        let sent = channel::send_value(&self.setup.control, message, &[]);
+        // If the helper has ended, its last words say why; they are read next.
+        match sent {
+            Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+            Err(errno) => Err(format!("cannot reach rspawn-setup: {}", describe::errno(errno.0))),
+        }
+    }
+
+    /// Until the payload has ended: its exit status, as a shell gives it.
+    pub fn run(&mut self, signals: &Signals, mode: ConsoleMode) -> Result<i32, String> {
+        let mut console: Option<Console> = None;
+        let nothing = Fd::from_raw(-1);
+        loop {
+            let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
+            let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
+            let ready = channel::wait([
+                Interest { fd: &self.setup.control, read: true, write: false },
+                Interest { fd: &signals.0, read: true, write: false },
+                Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
+                Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
+            ]);
+            let [control, signal, stdin, master] = ready.map_err(|errno| describe::errno(errno.0))?;
+            if let Some(console) = &mut console {
+                if stdin.read {
+                    console.read_stdin();
+                }
+                if master.write {
+                    console.write_input();
+                }
+                if master.read {
+                    console.copy_output();
+                }
+            }
+            if signal.read && let Some(number) = signals.next() {
+                self.relay_signal(number, console.as_ref(), mode)?;
+            }
+            if control.read {
+                match self.receive()? {
+                    (FromSetup::Console, Some(master)) => console = Some(Console::new(master, mode)),
+                    (FromSetup::Exited { status }, _) => {
+                        if let Some(mut console) = console.take() {
+                            console.drain();
+                        }
+                        return Ok(rspawn_sys::process::exit_status(status));
+                    }
+                    (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error)),
+                    (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
+                    (FromSetup::Warning(violation), _) => {
+                        eprintln!("rspawn: warning: {}", one_violation(&violation));
+                    }
+                    (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
+                    (FromSetup::Started { .. } | FromSetup::Console, _) => {}
+                }
+            }
+        }
+    }
+
+    fn relay_signal(&self, number: u8, console: Option<&Console>, mode: ConsoleMode) -> Result<(), String> {
+        let is = |signal: Signal| i32::from(number) == signal as i32;
+        if is(Signal::SIGWINCH) && mode == ConsoleMode::Interactive && console.is_some() {
+            console.into_iter().for_each(Console::resize);
+            return Ok(());
+        }
+        // A child's end shows on the control socket; SIGPIPE is this process's own.
+        if is(Signal::SIGCHLD) || is(Signal::SIGPIPE) {
+            return Ok(());
+        }
+        self.send(&ToSetup::Signal(number))
+    }
+
+    fn receive(&mut self) -> Result<(FromSetup, Option<Fd>), String> {
+        match channel::receive_value(&self.setup.control) {
+            Ok(Some((message, fds))) => Ok((message, fds.into_iter().next())),
+            Ok(None) => Err(self.obituary()),
+            Err(errno) => Err(format!("rspawn-setup cannot be understood: {}", describe::errno(errno.0))),
+        }
+    }
+
+    /// rspawn-setup died without a word: how, and at which step, which it had noted before.
+    fn obituary(&mut self) -> String {
+        let how = self.setup.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let mut word = [0u8; 4];
+        let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
+        let reason = format!("rspawn-setup died: {how}");
+        match place {
+            Some(place) => {
+                let error = StepError { place, call: String::new(), errno: 0, detail: reason };
+                // Not the text that clients match on: the payload was never looked up.
+                describe::failure(self.plan.as_ref(), &error)
+            }
+            None => reason,
+        }
+    }
+}
+
+/// The place that a progress word stands for; see `progress_word` in rspawn-setup.
+fn place(word: u32) -> Option<Place> {
+    let index = word as u16;
+    Some(match word >> 16 {
+        1 => Place::Receive,
+        2 => Place::Check,
+        3 => Place::Host(index),
+        4 => Place::Spawn(*SPAWN_STEPS.get(index as usize)?),
+        5 => Place::Attach(index),
+        6 => Place::Rootfs(index),
+        7 => Place::Finish(FinishStep::Receive),
+        8 => Place::Supervise,
+        _ => return None,
+    })
+}
+
+const SPAWN_STEPS: [SpawnStep; 8] = [
+    SpawnStep::SealInit,
+    SpawnStep::TimeOffsets,
+    SpawnStep::Join,
+    SpawnStep::Clone,
+    SpawnStep::IdMaps,
+    SpawnStep::OomScore,
+    SpawnStep::Worker,
+    SpawnStep::Enter,
+];
+
+fn refusal(violations: &[Violation]) -> String {
+    let lines: Vec<String> = violations.iter().map(one_violation).collect();
+    format!("the policy refuses this container: {}", lines.join("; "))
+}
+
+fn one_violation(violation: &Violation) -> String {
+    let Violation { origin, rule, what } = violation;
+    format!("{rule}: {origin}: the container {what}")
+}

@@ -1,0 +1,105 @@
+//! What the planner may know of the host. Gathered before privileges are dropped; one value, so that a plan can be
+//! made on one machine for another, and tested without either.
+use std::fs;
+use std::path::Path;
+
+use nix::unistd::{Uid, getgid, getuid};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::seccomp::Arch;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {
+    /// Kernel release: major, minor.
+    pub kernel: (u32, u32),
+    /// `uname -m`.
+    pub machine: String,
+    pub uid: u32,
+    pub gid: u32,
+    /// The caller's permitted capabilities, as bits: what a container can be given at most.
+    pub capabilities: u64,
+    pub apparmor: bool,
+    pub selinux: bool,
+    pub cgroup: CgroupFacts,
+    pub resctrl: bool,
+}
+
+/// The cgroup hierarchies that the caller is in, as /proc/self/cgroup lists them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct CgroupFacts {
+    /// The unified hierarchy is the only one, mounted at /sys/fs/cgroup.
+    pub unified: bool,
+    /// Controllers of each v1 hierarchy ("cpu,cpuacct", "name=systemd").
+    pub v1: Vec<String>,
+}
+
+/// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
+/// clone3 into a cgroup, close_range with CLOEXEC.
+pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
+
+impl Facts {
+    /// Asks the machine.
+    pub fn gather() -> Self {
+        let (kernel, machine) = kernel_and_machine();
+        Self {
+            kernel,
+            machine,
+            uid: getuid().as_raw(),
+            gid: getgid().as_raw(),
+            capabilities: permitted_capabilities(),
+            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
+            resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
+        }
+    }
+
+    pub fn arch(&self) -> Option<Arch> {
+        Some(match self.machine.as_str() {
+            "x86_64" => Arch::X86_64,
+            "i686" | "i586" | "i386" => Arch::X86,
+            "aarch64" => Arch::Aarch64,
+            "armv7l" => Arch::Arm,
+            "riscv64" => Arch::Riscv64,
+            _ => return None,
+        })
+    }
+
+    pub fn is_root(&self) -> bool {
+        Uid::from_raw(self.uid).is_root()
+    }
+}
+
+fn kernel_and_machine() -> ((u32, u32), String) {
+    let Ok(name) = nix::sys::utsname::uname() else { return ((0, 0), String::new()) };
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
+    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    (kernel, name.machine().to_string_lossy().into_owned())
+}
+
+fn permitted_capabilities() -> u64 {
+    let permitted = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
+    permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
+}
+
+impl CgroupFacts {
+    fn parse(text: &str) -> Self {
+        let controllers = text.lines().filter_map(|line| line.split(':').nth(1));
+        let v1: Vec<String> = controllers.filter(|names| !names.is_empty()).map(str::to_string).collect();
+        Self { unified: v1.is_empty() && !text.is_empty(), v1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup_layouts_are_told_apart() {
+        let hybrid = CgroupFacts::parse("3:cpu,cpuacct:/a\n1:name=systemd:/\n0::/\n");
+        assert_eq!((hybrid.unified, hybrid.v1), (false, vec!["cpu,cpuacct".into(), "name=systemd".into()]));
+        assert!(CgroupFacts::parse("0::/user.slice\n").unified);
+    }
+}

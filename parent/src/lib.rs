@@ -1,0 +1,23 @@
+//! `rspawn`'s first stage: opens what the invoker named, starts rspawn-setup, gives up every privilege, then parses
+//! and plans.
+//!
+//! Where things are: [`commands`] has one file a verb and reads top to bottom; [`plan`] is the pure planner, one file
+//! a section of config.json; [`sandbox`] is how privileges go; [`drive`] is what remains to do while a container runs.
+#![forbid(unsafe_code)]
+
+mod audit;
+mod bundle;
+pub mod cli;
+pub mod commands;
+pub mod default_spec;
+pub mod describe;
+mod drive;
+pub mod facts;
+mod launch;
+pub mod oci;
+pub mod plan;
+mod policy_file;
+pub mod problem;
+pub mod sandbox;
+pub mod show;
+mod terminal;

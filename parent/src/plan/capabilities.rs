@@ -1,0 +1,70 @@
+//! `process.capabilities`: names to bits.
+use rspawn_proto::plan::Capabilities;
+
+use super::Planner;
+use crate::problem::did_you_mean;
+
+/// Names by number (`linux/capability.h`, Linux 5.9 to 6.18).
+pub const CAPABILITIES: [&str; 41] = [
+    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
+    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
+    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+];
+
+/// The name of a capability number.
+pub fn capability_name(number: u32) -> String {
+    CAPABILITIES.get(number as usize).map_or_else(|| format!("capability {number}"), |name| name.to_string())
+}
+
+/// The five sets. A capability that cannot be granted is left out with a note, as config.md asks ("MUST be logged as
+/// a warning by the runtime", "SHOULD NOT fail").
+pub fn sets(planner: &mut Planner) -> Capabilities {
+    let configured = planner.spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let Some(configured) = configured else { return Capabilities::default() };
+    let bounding = bits(planner, "bounding", &configured.bounding);
+    let permitted = bits(planner, "permitted", &configured.permitted);
+    let inheritable = bits(planner, "inheritable", &configured.inheritable);
+    let effective = bits(planner, "effective", &configured.effective);
+    let ambient = bits(planner, "ambient", &configured.ambient);
+    drop_beyond(planner, "effective", effective & !permitted, "it is not permitted");
+    drop_beyond(planner, "ambient", ambient & !(permitted & inheritable), "it is not both permitted and inheritable");
+    Capabilities {
+        bounding,
+        permitted,
+        inheritable,
+        effective: effective & permitted,
+        ambient: ambient & permitted & inheritable,
+    }
+}
+
+fn bits(planner: &mut Planner, set: &str, names: &[String]) -> u64 {
+    let mut bits = 0;
+    for (index, name) in names.iter().enumerate() {
+        let pointer = format!("/process/capabilities/{set}/{index}");
+        // What the kernel calls CAP_CHOWN some people call chown.
+        let upper = name.to_ascii_uppercase();
+        let found = CAPABILITIES.iter().position(|known| *known == upper || known[4..] == upper);
+        match found {
+            None => {
+                let message = format!("there is no capability {name:?}{}; left out", did_you_mean(name, CAPABILITIES));
+                planner.note(pointer, message);
+            }
+            // In a user namespace of its own the container may have every capability: over that namespace.
+            Some(number) if planner.facts.capabilities & (1 << number) == 0 && planner.spawn.uid_map.is_empty() => {
+                planner.note(pointer, format!("{name} is left out: rspawn does not have it itself"));
+            }
+            Some(number) => bits |= 1 << number,
+        }
+    }
+    bits
+}
+
+fn drop_beyond(planner: &mut Planner, set: &str, beyond: u64, reason: &str) {
+    for number in (0..64).filter(|number| beyond & (1 << number) != 0) {
+        planner.note(format!("/process/capabilities/{set}"), format!("{} is left out: {reason}", capability_name(number)));
+    }
+}

@@ -1,0 +1,80 @@
+//! Mounts of type `cgroup` and `cgroup2`: what the host's layout offers, below one directory.
+//!
+//! On the unified layout both mean cgroup2. Elsewhere `cgroup` is a tmpfs with a directory for each hierarchy and the
+//! usual links to co-mounted controllers, as runc and crun make it.
+use rspawn_proto::ids::RelPath;
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::*;
+
+use super::Planner;
+use super::mount_options::MountOptions;
+use super::mounts::key;
+
+pub fn plan(planner: &mut Planner, origin: &str, at: RelPath, options: &MountOptions) {
+    let set = options.set | options.set_recursive;
+    let wanted = planner.spec.mounts.get(index_of(origin)).and_then(|mount| mount.kind.as_deref());
+    if !planner.owns(Namespace::Cgroup) && set & attr::RDONLY == 0 {
+        // Without it the mount shows the host's whole hierarchy (CVE-2023-25809).
+        let message = "a writable cgroup mount needs a cgroup namespace in /linux/namespaces";
+        planner.problem(format!("{origin}/options"), message);
+        return;
+    }
+    if planner.facts.cgroup.unified || wanted == Some("cgroup2") {
+        attach_new(planner, origin, VirtualFs::Cgroup2, Vec::new(), set, at);
+        return;
+    }
+    let directory = FsParam { key: key("mode"), value: FsValue::Text(key("755")) };
+    // The tmpfs is read-only as asked, but only once the hierarchies have their places in it.
+    let read_only = set & attr::RDONLY != 0;
+    let base = attach_new(planner, origin, VirtualFs::Tmpfs, vec![directory], set & !attr::RDONLY, at.clone());
+    for hierarchy in planner.facts.cgroup.v1.clone() {
+        let name = hierarchy.strip_prefix("name=").unwrap_or(&hierarchy).to_string();
+        let Some(below) = planner.inside(origin, &format!("{at}/{name}")) else { continue };
+        let params = parameters(&hierarchy);
+        attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
+        for controller in name.split(',').filter(|controller| *controller != name) {
+            let (Some(link), Some(target)) =
+                (planner.inside(origin, &format!("{at}/{controller}")), planner.text(origin, &name))
+            else {
+                continue;
+            };
+            planner.rootfs(origin, RootfsOp::MakeSymlink { at: link, target });
+        }
+    }
+    if read_only {
+        let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+        planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount: base, attrs }));
+    }
+}
+
+fn index_of(origin: &str) -> usize {
+    origin.rsplit('/').next().and_then(|index| index.parse().ok()).unwrap_or(usize::MAX)
+}
+
+/// The options that name a v1 hierarchy: `name=systemd`, or a flag for each controller.
+fn parameters(hierarchy: &str) -> Vec<FsParam> {
+    let parameter = |word: &str| match word.split_once('=') {
+        Some((name, value)) => FsParam { key: key(name), value: FsValue::Text(key(value)) },
+        None => FsParam { key: key(word), value: FsValue::Flag },
+    };
+    let named = hierarchy.starts_with("name=");
+    let mut params: Vec<FsParam> = hierarchy.split(',').map(parameter).collect();
+    if named {
+        params.push(FsParam { key: key("none"), value: FsValue::Flag });
+    }
+    params
+}
+
+fn attach_new(
+    planner: &mut Planner,
+    origin: &str,
+    fs: VirtualFs,
+    params: Vec<FsParam>,
+    attrs: u64,
+    at: RelPath,
+) -> rspawn_proto::ids::Slot {
+    let out = planner.slot();
+    planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
+    planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
+    out
+}

@@ -1,0 +1,38 @@
+//! `process.terminal` and `process.consoleSize`: a pseudoterminal of the container's own devpts.
+use rspawn_proto::plan::RootfsOp;
+
+use super::Planner;
+
+/// Whether the container gets a terminal: the invoker's word counts before the bundle's.
+pub fn wanted(planner: &Planner) -> bool {
+    let configured = planner.spec.process.as_ref().is_some_and(|process| process.terminal);
+    planner.options.terminal.unwrap_or(configured)
+}
+
+pub fn plan(planner: &mut Planner) {
+    let Some(process) = &planner.spec.process else { return };
+    if !wanted(planner) {
+        if process.console_size.is_some() {
+            planner.note("/process/consoleSize", "ignored: the container has no terminal");
+        }
+        return;
+    }
+    let mut side = |pointer: &str, value: u32| match u16::try_from(value) {
+        Ok(value) => value,
+        Err(_) => {
+            planner.problem(pointer, format!("{value} is too large for a terminal: at most 65535"));
+            0
+        }
+    };
+    let configured = process.console_size.map(|size| {
+        (side("/process/consoleSize/height", size.height), side("/process/consoleSize/width", size.width))
+    });
+    let Some(devpts) = planner.devpts else {
+        let message = "a terminal needs a mount of type devpts at /dev/pts";
+        planner.problem("/process/terminal", message);
+        return;
+    };
+    let (rows, columns) = configured.or(planner.options.console_size).unwrap_or((0, 0));
+    let Some(uid) = planner.id("/process/user/uid", process.user.uid) else { return };
+    planner.rootfs("/process/terminal", RootfsOp::Console { devpts, rows, columns, uid });
+}

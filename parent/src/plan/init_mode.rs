@@ -1,0 +1,48 @@
+//! Whether PID 1 is rspawn-init or the payload.
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::InitMode;
+
+use super::Planner;
+
+/// The invoker's choice (`--init`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InitChoice {
+    #[default]
+    Auto,
+    Supervise,
+    Exec,
+}
+
+const ANNOTATION: &str = "org.rspawn.init";
+
+/// Programs that are an init themselves, by base name.
+const INITS: [&str; 12] = [
+    "init", "systemd", "s6-svscan", "tini", "tini-static", "dumb-init", "catatonit", "docker-init", "runit",
+    "runit-init", "rspawn-init", "podman-init",
+];
+
+/// The mode, and the reason in words.
+pub fn choose(planner: &mut Planner) -> (InitMode, String) {
+    match planner.options.init {
+        InitChoice::Supervise => return (InitMode::Supervise, "--init=supervise".into()),
+        InitChoice::Exec => return (InitMode::Exec, "--init=exec".into()),
+        InitChoice::Auto => {}
+    }
+    let pointer = format!("/annotations/{ANNOTATION}");
+    match planner.spec.annotations.get(ANNOTATION).map(String::as_str) {
+        Some("supervise") => return (InitMode::Supervise, pointer),
+        Some("exec") => return (InitMode::Exec, pointer),
+        Some(other) => planner.problem(pointer, format!("{other:?} is neither \"supervise\" nor \"exec\"")),
+        None => {}
+    }
+    if !planner.spawn.new.contains(Namespace::Pid) {
+        return (InitMode::Exec, "there is no new pid namespace".into());
+    }
+    let program = planner.spec.process.as_ref().and_then(|process| process.args.first());
+    let name = program.map_or("", |program| program.rsplit('/').next().unwrap_or_default());
+    if INITS.contains(&name) {
+        (InitMode::Exec, format!("{name} is an init itself"))
+    } else {
+        (InitMode::Supervise, "the default in a new pid namespace".into())
+    }
+}

@@ -1,0 +1,247 @@
+//! The planner: a pure function from a configuration, facts about the host and options to a plan.
+//!
+//! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
+//! config.json adds its steps; this one says in which order.
+mod capabilities;
+mod cgroup_mount;
+mod console;
+mod devices;
+mod init_mode;
+mod kernel;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod overlay;
+mod paths;
+mod process;
+mod root;
+pub mod seccomp;
+#[cfg(test)]
+mod tests;
+
+use rspawn_proto::WIRE_VERSION;
+use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::plan::*;
+
+pub use capabilities::{CAPABILITIES, capability_name};
+pub use init_mode::InitChoice;
+
+use crate::facts::{Facts, MINIMUM_KERNEL};
+use crate::oci::Spec;
+use crate::problem::Problem;
+
+/// What the invoker asked for beside the bundle.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub id: ContainerId,
+    /// Absolute path of the bundle's directory; relative paths of the configuration start there.
+    pub bundle: String,
+    pub init: InitChoice,
+    /// Overrides `process.terminal`.
+    pub terminal: Option<bool>,
+    /// First size of the console where config.json gives none: rows, columns.
+    pub console_size: Option<(u16, u16)>,
+    pub preserve_fds: u32,
+    pub new_keyring: bool,
+}
+
+/// A plan, and what a person should know about it: what was ignored, and why.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub plan: Plan,
+    pub notes: Vec<Problem>,
+}
+
+/// Plans a container. The error lists everything that is wrong, not only the first.
+pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+    let mut planner = Planner::new(spec, facts, options);
+    planner.check_versions();
+    namespaces::plan(&mut planner);
+    root::begin(&mut planner);
+    mounts::plan(&mut planner);
+    devices::plan(&mut planner);
+    console::plan(&mut planner);
+    kernel::plan(&mut planner);
+    paths::plan(&mut planner);
+    process::working_directory(&mut planner);
+    root::finish(&mut planner);
+    let finish = process::finish(&mut planner);
+    planner.not_yet();
+    planner.into_plan(finish)
+}
+
+/// A plan in the making.
+struct Planner<'a> {
+    spec: &'a Spec,
+    facts: &'a Facts,
+    options: &'a Options,
+    host: Vec<Step<HostOp>>,
+    spawn: Spawn,
+    attach: Vec<Step<AttachOp>>,
+    rootfs: Vec<Step<RootfsOp>>,
+    problems: Vec<Problem>,
+    notes: Vec<Problem>,
+    slots: u16,
+    /// The container's root.
+    root: Slot,
+    /// The devpts at /dev/pts, if there is one.
+    devpts: Option<Slot>,
+    /// Attributes that are set only once everything below the mount exists.
+    late: Vec<Step<RootfsOp>>,
+    /// Id maps that have a slot already.
+    id_maps: Vec<(Vec<IdMap>, Vec<IdMap>, Slot)>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(spec: &'a Spec, facts: &'a Facts, options: &'a Options) -> Self {
+        let spawn = Spawn {
+            new: NamespaceSet::default(),
+            join: Vec::new(),
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+            time_offsets: Vec::new(),
+            oom_score_adj: None,
+        };
+        Self {
+            spec,
+            facts,
+            options,
+            host: Vec::new(),
+            spawn,
+            attach: Vec::new(),
+            rootfs: Vec::new(),
+            problems: Vec::new(),
+            notes: Vec::new(),
+            slots: 0,
+            root: Slot(0),
+            devpts: None,
+            late: Vec::new(),
+            id_maps: Vec::new(),
+        }
+    }
+
+    fn problem(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.problems.push(Problem::new(pointer, message));
+    }
+
+    fn note(&mut self, pointer: impl Into<String>, message: impl Into<String>) {
+        self.notes.push(Problem::new(pointer, message));
+    }
+
+    fn slot(&mut self) -> Slot {
+        let slot = Slot(self.slots);
+        self.slots = self.slots.saturating_add(1);
+        slot
+    }
+
+    fn host(&mut self, origin: impl Into<String>, op: HostOp) {
+        self.host.push(Step::new(origin, op));
+    }
+
+    fn rootfs(&mut self, origin: impl Into<String>, op: RootfsOp) {
+        self.rootfs.push(Step::new(origin, op));
+    }
+
+    fn linux(&self) -> Option<&'a crate::oci::Linux> {
+        self.spec.linux.as_ref()
+    }
+
+    /// Whether the container has a namespace of its own: new, or joined by path.
+    fn owns(&self, kind: Namespace) -> bool {
+        rspawn_proto::check::owned_namespaces(&self.spawn).contains(kind)
+    }
+
+    /// Text of config.json that a system call will take; a NUL byte is a problem.
+    fn text(&mut self, pointer: &str, text: &str) -> Option<Text> {
+        Text::new(text).map_err(|reason| self.problem(pointer, reason)).ok()
+    }
+
+    fn id(&mut self, pointer: &str, id: u32) -> Option<Id> {
+        Id::new(id).map_err(|reason| self.problem(pointer, reason)).ok()
+    }
+
+    /// A path inside the container, made relative to its root: `..` is resolved as if the root were `/`.
+    fn inside(&mut self, pointer: &str, path: &str) -> Option<RelPath> {
+        RelPath::new(normalized(path)).map_err(|reason| self.problem(pointer, reason)).ok()
+    }
+
+    /// A path of the host; a relative one starts at the bundle.
+    fn outside(&mut self, pointer: &str, path: &str) -> Option<HostPath> {
+        let joined = if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", self.options.bundle) };
+        HostPath::new(joined).map_err(|reason| self.problem(pointer, reason)).ok()
+    }
+
+    fn check_versions(&mut self) {
+        let version = self.spec.oci_version.as_str();
+        if !is_supported_version(version) {
+            let message = format!("ociVersion is {version:?}; rspawn knows the specification's 1.x versions, such as \"1.2.0\"");
+            self.problem("/ociVersion", message);
+        }
+        let (major, minor) = self.facts.kernel;
+        if (major, minor) < MINIMUM_KERNEL {
+            let (least_major, least_minor) = MINIMUM_KERNEL;
+            let message = format!("this kernel is Linux {major}.{minor}; rspawn needs {least_major}.{least_minor} or later");
+            self.problem("", message);
+        }
+    }
+
+    /// Properties that this version does not carry out. Protection that was asked for is never dropped in silence.
+    fn not_yet(&mut self) {
+        let lists = self.spec.hooks.iter().flat_map(|hooks| hooks.lists());
+        for (name, _) in lists.filter(|(_, hooks)| !hooks.is_empty()) {
+            self.problem(format!("/hooks/{name}"), "rspawn does not run hooks yet");
+        }
+        let Some(linux) = self.linux() else { return };
+        if linux.cgroups_path.is_some() {
+            self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
+        }
+        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
+            let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
+            self.note(pointer, "not applied: rspawn does not make cgroups yet");
+        }
+        if linux.intel_rdt.is_some() {
+            let message = if self.facts.resctrl { "rspawn does not set up resctrl groups yet" } else { "this machine has no resctrl filesystem" };
+            self.problem("/linux/intelRdt", message);
+        }
+    }
+
+    fn into_plan(self, finish: Option<Finish>) -> Result<Planned, Vec<Problem>> {
+        let Self { mut problems, notes, host, spawn, attach, rootfs, options, .. } = self;
+        let Some(finish) = finish.filter(|_| problems.is_empty()) else {
+            return Err(problems);
+        };
+        let header = Header { version: WIRE_VERSION, id: options.id.clone() };
+        let plan = Plan { header, host, spawn, attach, rootfs, finish };
+        // The helper would refuse it; saying so here costs less and says more.
+        match rspawn_proto::check::check(&plan) {
+            Ok(()) => Ok(Planned { plan, notes }),
+            Err(fault) => {
+                let origin = crate::describe::origin(&plan, fault.place);
+                problems.push(Problem::new(origin, fault.reason));
+                Err(problems)
+            }
+        }
+    }
+}
+
+/// Semantic versions 1.x.y, with any suffix ("1.0.2-dev", "1.1.0+dev").
+fn is_supported_version(version: &str) -> bool {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<&str> = core.split('.').collect();
+    let is_number = |text: &&str| !text.is_empty() && text.len() < 10 && text.bytes().all(|b| b.is_ascii_digit());
+    numbers.len() == 3 && numbers.iter().all(is_number) && numbers[0] == "1"
+}
+
+/// A path without `.`, `..`, and doubled or leading slashes, `..` stopping at the root.
+fn normalized(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}

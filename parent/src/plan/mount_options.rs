@@ -1,0 +1,186 @@
+//! The options of a mount (config.md, "Linux mount options"), sorted into what each of them becomes.
+use rspawn_proto::plan::{Propagation, attr};
+
+use super::root;
+
+/// Options sorted out.
+#[derive(Debug, Default, PartialEq)]
+pub struct MountOptions {
+    /// MOUNT_ATTR_* of this mount alone.
+    pub set: u64,
+    pub clear: u64,
+    /// MOUNT_ATTR_* of this mount and those below it.
+    pub set_recursive: u64,
+    pub clear_recursive: u64,
+    /// `bind` is Some(false), `rbind` is Some(true).
+    pub bind: Option<bool>,
+    /// Each propagation asked for, and whether recursively, in order.
+    pub propagation: Vec<(Propagation, bool)>,
+    /// `idmap` is Some(false), `ridmap` is Some(true).
+    pub idmap: Option<bool>,
+    pub copy_up: bool,
+    /// Flags of a superblock, which a filesystem takes as parameters: sync, dirsync, lazytime, mand.
+    pub superblock: Vec<String>,
+    /// What is the filesystem's own business: keys, with or without a value.
+    pub data: Vec<(String, Option<String>)>,
+    /// Options of mount(8) that mean nothing here.
+    pub ignored: Vec<String>,
+    /// Options that cannot be honoured, each with the reason.
+    pub refused: Vec<(String, &'static str)>,
+}
+
+/// What an attribute option does.
+enum Effect {
+    Set(u64),
+    Clear(u64),
+}
+
+use Effect::{Clear, Set};
+
+/// Options of the mount itself; each also exists with a leading r, for the mounts below as well.
+const ATTRIBUTES: [(&str, Effect); 18] = [
+    ("ro", Set(attr::RDONLY)),
+    ("rw", Clear(attr::RDONLY)),
+    ("nosuid", Set(attr::NOSUID)),
+    ("suid", Clear(attr::NOSUID)),
+    ("nodev", Set(attr::NODEV)),
+    ("dev", Clear(attr::NODEV)),
+    ("noexec", Set(attr::NOEXEC)),
+    ("exec", Clear(attr::NOEXEC)),
+    ("nodiratime", Set(attr::NODIRATIME)),
+    ("diratime", Clear(attr::NODIRATIME)),
+    ("nosymfollow", Set(attr::NOSYMFOLLOW)),
+    ("symfollow", Clear(attr::NOSYMFOLLOW)),
+    ("noatime", Set(attr::NOATIME)),
+    ("atime", Clear(attr::NOATIME)),
+    ("relatime", Set(attr::RELATIME)),
+    ("norelatime", Clear(attr::RELATIME)),
+    ("strictatime", Set(attr::STRICTATIME)),
+    ("nostrictatime", Clear(attr::STRICTATIME)),
+];
+
+const ACCESS_TIME: [&str; 6] = ["noatime", "atime", "relatime", "norelatime", "strictatime", "nostrictatime"];
+const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
+const IGNORED: [&str; 12] = [
+    "defaults", "async", "nolazytime", "nomand", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion",
+    "noiversion",
+];
+
+/// Sorts the options of one mount. Later options override earlier ones, as with mount(8).
+pub fn sort(options: &[String]) -> MountOptions {
+    let mut sorted = MountOptions::default();
+    // Some clients put several options into one string.
+    for option in options.iter().flat_map(|option| split_option(option)) {
+        sort_one(&mut sorted, option);
+    }
+    sorted
+}
+
+/// One string may hold several options only if none has a value: values may contain commas.
+fn split_option(option: &str) -> Vec<&str> {
+    if option.contains('=') { vec![option] } else { option.split(',').filter(|part| !part.is_empty()).collect() }
+}
+
+fn sort_one(sorted: &mut MountOptions, option: &str) {
+    if let Some(effect) = attribute(option) {
+        apply(&mut sorted.set, &mut sorted.clear, effect, is_access_time(option));
+    } else if let Some(effect) = option.strip_prefix('r').and_then(attribute) {
+        let access_time = is_access_time(&option[1..]);
+        apply(&mut sorted.set_recursive, &mut sorted.clear_recursive, effect, access_time);
+    } else if let Some(propagation) = root::propagation(option) {
+        sorted.propagation.push(propagation);
+    } else if SUPERBLOCK.contains(&option) {
+        sorted.superblock.push(option.to_string());
+    } else if IGNORED.contains(&option) || option.starts_with("x-") || option.starts_with("X-") {
+        sorted.ignored.push(option.to_string());
+    } else {
+        match option {
+            "bind" => sorted.bind = sorted.bind.or(Some(false)),
+            "rbind" => sorted.bind = Some(true),
+            "idmap" => sorted.idmap = sorted.idmap.or(Some(false)),
+            "ridmap" => sorted.idmap = Some(true),
+            "tmpcopyup" => sorted.copy_up = true,
+            "remount" => sorted.refused.push((option.to_string(), "there is nothing to remount in a new container")),
+            "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
+                sorted.refused.push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
+            }
+            _ => {
+                let (key, value) = match option.split_once('=') {
+                    Some((key, value)) => (key, Some(value.to_string())),
+                    None => (option, None),
+                };
+                sorted.data.push((key.to_string(), value));
+            }
+        }
+    }
+}
+
+fn attribute(option: &str) -> Option<&'static Effect> {
+    ATTRIBUTES.iter().find(|(name, _)| *name == option).map(|(_, effect)| effect)
+}
+
+fn is_access_time(option: &str) -> bool {
+    ACCESS_TIME.contains(&option)
+}
+
+/// The access-time modes share one field: to choose one, the whole field is cleared (mount_setattr(2)).
+fn apply(set: &mut u64, clear: &mut u64, effect: &Effect, access_time: bool) {
+    if access_time {
+        *set &= !attr::ATIME;
+        *clear |= attr::ATIME;
+    }
+    match effect {
+        Set(bits) => {
+            *set |= bits;
+            if !access_time {
+                *clear &= !bits;
+            }
+        }
+        Clear(bits) => {
+            *set &= !bits;
+            *clear |= bits;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(options: &[&str]) -> MountOptions {
+        sort(&options.iter().map(|option| option.to_string()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let options = sorted(&["ro", "nosuid", "rw"]);
+        assert_eq!((options.set, options.clear), (attr::NOSUID, attr::RDONLY));
+        let options = sorted(&["noatime", "strictatime"]);
+        assert_eq!((options.set, options.clear), (attr::STRICTATIME, attr::ATIME));
+        let options = sorted(&["noatime", "relatime"]);
+        assert_eq!((options.set, options.clear), (attr::RELATIME, attr::ATIME));
+    }
+
+    #[test]
+    fn recursive_forms_are_kept_apart() {
+        let options = sorted(&["rbind", "ro", "rnosuid", "rprivate"]);
+        assert_eq!((options.set, options.set_recursive), (attr::RDONLY, attr::NOSUID));
+        assert_eq!(options.bind, Some(true));
+        assert_eq!(options.propagation, [(Propagation::Private, true)]);
+    }
+
+    #[test]
+    fn words_that_begin_with_r_are_not_recursive_forms() {
+        assert_eq!(sorted(&["relatime"]).set_recursive, 0);
+        assert_eq!(sorted(&["rrelatime"]).clear_recursive, attr::ATIME);
+        assert_eq!(sorted(&["ro"]).set, attr::RDONLY);
+        assert_eq!(sorted(&["rro"]).set_recursive, attr::RDONLY);
+    }
+
+    #[test]
+    fn data_keeps_its_commas() {
+        let options = sorted(&["size=64k", "context=\"a,b\"", "noswap"]);
+        let data = [("size", Some("64k")), ("context", Some("\"a,b\"")), ("noswap", None)];
+        assert_eq!(options.data, data.map(|(key, value)| (key.to_string(), value.map(str::to_string))));
+    }
+}

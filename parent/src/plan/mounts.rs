@@ -1,0 +1,267 @@
+//! `mounts`: every entry becomes a detached mount, complete with its attributes, and one attach.
+use rspawn_proto::ids::{RelPath, Slot};
+use rspawn_proto::plan::*;
+
+use super::mount_options::{self, MountOptions};
+use super::{Planner, cgroup_mount, namespaces, overlay};
+use crate::oci::Mount;
+
+pub fn plan(planner: &mut Planner) {
+    for (index, mount) in planner.spec.mounts.iter().enumerate() {
+        let origin = format!("/mounts/{index}");
+        plan_one(planner, &origin, mount);
+    }
+}
+
+fn plan_one(planner: &mut Planner, origin: &str, mount: &Mount) {
+    let Some(at) = destination(planner, origin, &mount.destination) else { return };
+    let options = mount_options::sort(&mount.options);
+    for (option, reason) in &options.refused {
+        planner.problem(format!("{origin}/options"), format!("option {option:?}: {reason}"));
+    }
+    let kind = mount.kind.as_deref().unwrap_or_default();
+    match kind {
+        _ if options.bind.is_some() || kind == "bind" => bind(planner, origin, mount, at, options),
+        "" | "none" => {
+            let message = "the mount has no type, and no `bind` or `rbind` among its options";
+            planner.problem(format!("{origin}/type"), message);
+        }
+        "cgroup" | "cgroup2" => cgroup_mount::plan(planner, origin, at, &options),
+        _ => filesystem(planner, origin, mount, kind, at, options),
+    }
+}
+
+fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<RelPath> {
+    let pointer = format!("{origin}/destination");
+    if !written.starts_with('/') {
+        // The spec wants an absolute path; runc takes it for one below the root.
+        planner.note(pointer.clone(), format!("the path {written:?} is not absolute; /{written} is taken"));
+    }
+    let at = planner.inside(&pointer, written)?;
+    if at.is_root() {
+        planner.problem(pointer, "nothing can be mounted over the container's root itself");
+        return None;
+    }
+    Some(at)
+}
+
+/// Emits the step that puts a finished mount in its place.
+fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+    planner.rootfs(origin, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks });
+}
+
+fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: MountOptions) {
+    let recursive = options.bind == Some(true);
+    let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
+        planner.problem(format!("{origin}/source"), "a bind mount needs a source");
+        return;
+    };
+    let Some(path) = planner.outside(&format!("{origin}/source"), source) else { return };
+    for (key, _) in &options.data {
+        planner.note(format!("{origin}/options"), format!("option {key:?} has no meaning for a bind mount and is ignored"));
+    }
+    if options.copy_up {
+        planner.problem(format!("{origin}/options"), "tmpcopyup is for tmpfs mounts");
+    }
+    let idmap = id_map(planner, origin, mount, &options);
+    let ridmap = idmap.is_some() && options.idmap == Some(true);
+    let mut passes = attribute_passes(&options, recursive);
+    // Id maps are set once, on a mount that nothing shares yet, so in the first pass.
+    match passes.first_mut() {
+        Some(first) if first.recursive == ridmap || idmap.is_none() => first.idmap = idmap,
+        _ => passes.insert(0, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
+    }
+    let out = planner.slot();
+    let mut passes = passes.into_iter();
+    let attrs = passes.next().unwrap_or_default();
+    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Any, recursive, attrs });
+    for attrs in passes {
+        planner.host(origin, HostOp::SetAttrs { mount: out, attrs });
+    }
+    attach(planner, origin, out, at, false);
+}
+
+/// The calls of mount_setattr(2) that a bind mount needs: one, where the options allow it. A clone of a shared mount
+/// is its peer, so it is made a slave first, whatever else is asked: the container must not mount on the host.
+fn attribute_passes(options: &MountOptions, recursive_bind: bool) -> Vec<MountAttrs> {
+    let base = MountAttrs { propagation: Some(Propagation::Slave), recursive: recursive_bind, ..MountAttrs::default() };
+    let mut passes = vec![base];
+    let mut add = |set: u64, clear: u64, recursive: bool| {
+        if set | clear == 0 {
+            return;
+        }
+        let clear = clear | if set & attr::ATIME != 0 { attr::ATIME } else { 0 };
+        match passes.iter_mut().find(|pass| pass.recursive == recursive) {
+            Some(pass) => (pass.set, pass.clear) = (set, clear),
+            None => passes.push(MountAttrs { set, clear, recursive, ..MountAttrs::default() }),
+        }
+    };
+    add(options.set, options.clear, false);
+    add(options.set_recursive, options.clear_recursive, true);
+    for (propagation, recursive) in &options.propagation {
+        match passes.first_mut() {
+            // Private at once; a slave of the host is what it is already.
+            Some(first) if *propagation != Propagation::Shared && first.recursive == *recursive => {
+                first.propagation = Some(*propagation);
+            }
+            _ => passes.push(MountAttrs {
+                propagation: Some(*propagation),
+                recursive: *recursive,
+                ..MountAttrs::default()
+            }),
+        }
+    }
+    passes
+}
+
+/// The slot of the id map that a mount asks for, by mappings or by option.
+fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOptions) -> Option<Slot> {
+    let explicit = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    if !explicit && options.idmap.is_none() {
+        return None;
+    }
+    let (uid_map, gid_map) = if explicit {
+        for (name, list) in [("uidMappings", &mount.uid_mappings), ("gidMappings", &mount.gid_mappings)] {
+            if list.is_empty() {
+                planner.problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
+            }
+        }
+        let uid_map = namespaces::convert(planner, &format!("{origin}/uidMappings"), &mount.uid_mappings);
+        (uid_map, namespaces::convert(planner, &format!("{origin}/gidMappings"), &mount.gid_mappings))
+    } else {
+        (planner.spawn.uid_map.clone(), planner.spawn.gid_map.clone())
+    };
+    if uid_map.is_empty() || gid_map.is_empty() {
+        if !explicit {
+            let message = "the mount is to be id-mapped, but neither it nor the container has id mappings";
+            planner.problem(format!("{origin}/options"), message);
+        }
+        return None;
+    }
+    if let Some((_, _, slot)) = planner.id_maps.iter().find(|(uids, gids, _)| (uids, gids) == (&uid_map, &gid_map)) {
+        return Some(*slot);
+    }
+    let out = planner.slot();
+    planner.id_maps.push((uid_map.clone(), gid_map.clone(), out));
+    planner.host(origin, HostOp::MakeIdMap { out, uid_map, gid_map });
+    Some(out)
+}
+
+fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at: RelPath, options: MountOptions) {
+    if options.copy_up && kind != "tmpfs" {
+        planner.problem(format!("{origin}/options"), "tmpcopyup is for tmpfs mounts");
+        return;
+    }
+    if options.idmap.is_some() || !mount.uid_mappings.is_empty() {
+        planner.problem(format!("{origin}/options"), "only bind mounts can be id-mapped");
+        return;
+    }
+    let set = options.set | options.set_recursive;
+    match VirtualFs::from_name(kind) {
+        Some(fs) => {
+            let Some(params) = parameters(planner, origin, &options, &[]) else { return };
+            virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
+        }
+        None => {
+            let Some(out) = host_filesystem(planner, origin, mount, kind, &options, set) else { return };
+            attach(planner, origin, out, at, false);
+        }
+    }
+    if let Some((propagation, recursive)) = options.propagation.last() {
+        let mount = Slot(planner.slots - 1);
+        let attrs = MountAttrs { propagation: Some(*propagation), recursive: *recursive, ..MountAttrs::default() };
+        planner.rootfs(origin, RootfsOp::SetAttrs { mount, attrs });
+    }
+}
+
+fn virtual_filesystem(
+    planner: &mut Planner,
+    origin: &str,
+    fs: VirtualFs,
+    params: Vec<FsParam>,
+    set: u64,
+    at: RelPath,
+    copy_up: bool,
+) {
+    let out = planner.slot();
+    // Mount points, nodes and copied files have yet to be made in it.
+    let read_only_later = fs == VirtualFs::Tmpfs && set & attr::RDONLY != 0;
+    let attrs = if read_only_later { set & !attr::RDONLY } else { set };
+    planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
+    if copy_up {
+        planner.rootfs(origin, RootfsOp::CopyUp { mount: out, from: at.clone() });
+    }
+    if read_only_later {
+        let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+        planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount: out, attrs }));
+    }
+    if fs == VirtualFs::Devpts && at.as_str() == "dev/pts" {
+        planner.devpts = Some(out);
+    }
+    attach(planner, origin, out, at, fs.refuses_symlinks());
+}
+
+/// A filesystem on something of the host's: a block device, layers of directories, a network.
+fn host_filesystem(
+    planner: &mut Planner,
+    origin: &str,
+    mount: &Mount,
+    kind: &str,
+    options: &MountOptions,
+    set: u64,
+) -> Option<Slot> {
+    let fs = planner.text(&format!("{origin}/type"), kind)?;
+    let mut params = if kind == "overlay" {
+        let layers = overlay::layers(planner, origin, options)?;
+        let rest = parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
+        layers.into_iter().chain(rest).collect()
+    } else {
+        let mut params = parameters(planner, origin, options, &[])?;
+        if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {
+            let value = if source.starts_with('/') {
+                let path = planner.outside(&format!("{origin}/source"), source)?;
+                let out = planner.slot();
+                planner.host(origin, HostOp::OpenPath { out, path, expect: Expect::Any });
+                FsValue::Path(out)
+            } else {
+                FsValue::Text(planner.text(&format!("{origin}/source"), source)?)
+            };
+            params.push(FsParam { key: key("source"), value });
+        }
+        params
+    };
+    if set & attr::RDONLY != 0 && kind != "overlay" {
+        // A read-only mount of a writable superblock would still replay journals and update the device.
+        params.push(FsParam { key: key("ro"), value: FsValue::Flag });
+    }
+    let out = planner.slot();
+    let attrs = MountAttrs { set, ..MountAttrs::default() };
+    planner.host(origin, HostOp::NewFilesystem { out, fs, params, attrs });
+    Some(out)
+}
+
+/// Parameters for fsconfig(2): the data options but those in `except`, and the superblock flags.
+fn parameters(planner: &mut Planner, origin: &str, options: &MountOptions, except: &[&str]) -> Option<Vec<FsParam>> {
+    let pointer = format!("{origin}/options");
+    let flags = options.superblock.iter().map(|flag| (flag.as_str(), None));
+    let data = options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
+    let mut params = Vec::new();
+    for (name, value) in flags.chain(data).filter(|(name, _)| !except.contains(name)) {
+        if value.is_some_and(|value| value.len() > 255) {
+            planner.problem(pointer.clone(), format!("the value of option {name:?} is longer than the kernel's 255 bytes"));
+            return None;
+        }
+        let key = planner.text(&pointer, name)?;
+        let value = match value {
+            Some(value) => FsValue::Text(planner.text(&pointer, value)?),
+            None => FsValue::Flag,
+        };
+        params.push(FsParam { key, value });
+    }
+    Some(params)
+}
+
+/// A parameter's name that is ours, so known to be fine.
+pub fn key(name: &str) -> rspawn_proto::ids::Text {
+    rspawn_proto::ids::Text::new(name).expect("a literal without NUL")
+}

@@ -1,0 +1,316 @@
+//! `process`, `linux.personality`, `linux.memoryPolicy`: the last mile.
+use rspawn_proto::ids::{GuestPath, Id, Text};
+use rspawn_proto::plan::*;
+
+use super::{Planner, capabilities, console, init_mode, seccomp};
+use crate::problem::did_you_mean;
+
+/// RLIMIT_* by number (`asm-generic/resource.h`).
+const RLIMITS: [&str; 16] = [
+    "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
+    "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+];
+
+/// SCHED_* by number (sched(7)).
+const POLICIES: [(&str, u32); 7] = [
+    ("SCHED_OTHER", 0), ("SCHED_FIFO", 1), ("SCHED_RR", 2), ("SCHED_BATCH", 3), ("SCHED_ISO", 4), ("SCHED_IDLE", 5),
+    ("SCHED_DEADLINE", 6),
+];
+
+/// SCHED_FLAG_* (`linux/sched.h`).
+const SCHED_FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01), ("SCHED_FLAG_RECLAIM", 0x02), ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08), ("SCHED_FLAG_KEEP_PARAMS", 0x10), ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+const IO_CLASSES: [(&str, u16); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+
+/// MPOL_* modes and mode flags (set_mempolicy(2)).
+const MEMORY_MODES: [(&str, u32); 7] = [
+    ("MPOL_DEFAULT", 0), ("MPOL_PREFERRED", 1), ("MPOL_BIND", 2), ("MPOL_INTERLEAVE", 3), ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5), ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+const MEMORY_FLAGS: [(&str, u32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// The value of a name in a table; an unknown name is a problem.
+fn named<T: Copy>(planner: &mut Planner, pointer: &str, name: &str, table: &[(&str, T)]) -> Option<T> {
+    let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    if found.is_none() {
+        let names = table.iter().map(|(name, _)| *name);
+        planner.problem(pointer, format!("{name:?} is unknown{}", did_you_mean(name, names)));
+    }
+    found
+}
+
+/// The working directory is made where it is missing, as runc and crun do.
+pub fn working_directory(planner: &mut Planner) {
+    let Some(process) = &planner.spec.process else { return };
+    let Some(at) = planner.inside("/process/cwd", &process.cwd).filter(|at| !at.is_root()) else { return };
+    planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at, mode: 0o755 });
+}
+
+pub fn finish(planner: &mut Planner) -> Option<Finish> {
+    let Some(process) = &planner.spec.process else {
+        planner.problem("/process", "there is no process to run");
+        return None;
+    };
+    if process.args.is_empty() {
+        planner.problem("/process/args", "there is no program to run: args is empty");
+    } else if process.args[0].is_empty() {
+        planner.problem("/process/args/0", "the name of the program is empty");
+    }
+    planner.spawn.oom_score_adj = oom_score(planner);
+    let (init, init_reason) = init_mode::choose(planner);
+    let argv = texts(planner, "/process/args", &process.args);
+    let env = environment(planner);
+    let cwd = working_directory_path(planner);
+    let rlimits = rlimits(planner);
+    let scheduler = scheduler(planner);
+    let io_priority = io_priority(planner);
+    let memory_policy = memory_policy(planner);
+    let personality = personality(planner);
+    let keyring = planner.options.new_keyring.then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
+    let label = label(planner);
+    let user = &process.user;
+    if user.umask.is_some_and(|umask| umask > 0o777) {
+        planner.problem("/process/user/umask", "the umask has bits beyond 0777");
+    }
+    let groups = groups(planner);
+    let uid = planner.id("/process/user/uid", user.uid).unwrap_or(Id::ROOT);
+    let gid = planner.id("/process/user/gid", user.gid).unwrap_or(Id::ROOT);
+    let capabilities = capabilities::sets(planner);
+    let seccomp = filter(planner);
+    Some(Finish {
+        init,
+        init_reason,
+        terminal: console::wanted(planner),
+        argv,
+        env,
+        cwd: cwd?,
+        rlimits,
+        scheduler,
+        io_priority,
+        memory_policy,
+        personality,
+        keyring,
+        label,
+        // rspawn-setup clears its own, so one has to be set; 0022 is what crun takes where config.json is silent.
+        umask: Some(user.umask.unwrap_or(0o022)),
+        groups,
+        gid,
+        uid,
+        capabilities,
+        no_new_privileges: process.no_new_privileges,
+        preserve_fds: planner.options.preserve_fds,
+        seccomp,
+    })
+}
+
+fn texts(planner: &mut Planner, pointer: &str, list: &[String]) -> Vec<Text> {
+    list.iter().enumerate().filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text)).collect()
+}
+
+fn environment(planner: &mut Planner) -> Vec<Text> {
+    let process = planner.spec.process.as_ref();
+    let entries = process.map_or(&[][..], |process| &process.env);
+    for (index, entry) in entries.iter().enumerate() {
+        let name = entry.split_once('=').map(|(name, _)| name);
+        if name.is_none_or(str::is_empty) {
+            let message = format!("{entry:?} is no environment entry: it must read NAME=value");
+            planner.problem(format!("/process/env/{index}"), message);
+        }
+    }
+    texts(planner, "/process/env", entries)
+}
+
+fn working_directory_path(planner: &mut Planner) -> Option<GuestPath> {
+    let cwd = &planner.spec.process.as_ref()?.cwd;
+    if !cwd.starts_with('/') {
+        planner.problem("/process/cwd", format!("the working directory {cwd:?} is not an absolute path"));
+        return None;
+    }
+    let path = format!("/{}", super::normalized(cwd));
+    GuestPath::new(path).map_err(|reason| planner.problem("/process/cwd", reason)).ok()
+}
+
+fn oom_score(planner: &mut Planner) -> Option<i32> {
+    let score = planner.spec.process.as_ref()?.oom_score_adj?;
+    if !(-1000..=1000).contains(&score) {
+        planner.problem("/process/oomScoreAdj", format!("{score} is outside the range from -1000 to 1000"));
+        return None;
+    }
+    Some(score)
+}
+
+fn rlimits(planner: &mut Planner) -> Vec<Rlimit> {
+    let Some(process) = &planner.spec.process else { return Vec::new() };
+    let mut limits: Vec<Rlimit> = Vec::new();
+    for (index, limit) in process.rlimits.iter().enumerate() {
+        let pointer = format!("/process/rlimits/{index}");
+        let Some(resource) = RLIMITS.iter().position(|name| *name == limit.kind) else {
+            let message = format!("there is no resource limit {:?}{}", limit.kind, did_you_mean(&limit.kind, RLIMITS));
+            planner.problem(format!("{pointer}/type"), message);
+            continue;
+        };
+        let resource = resource as u8;
+        if limits.iter().any(|other| other.resource == resource) {
+            planner.problem(format!("{pointer}/type"), format!("{} is set twice", limit.kind));
+        } else if limit.soft > limit.hard {
+            let message = format!("the soft limit {} is above the hard limit {}", limit.soft, limit.hard);
+            planner.problem(format!("{pointer}/soft"), message);
+        } else {
+            limits.push(Rlimit { resource, soft: limit.soft, hard: limit.hard });
+        }
+    }
+    limits
+}
+
+fn scheduler(planner: &mut Planner) -> Option<Scheduler> {
+    let scheduler = planner.spec.process.as_ref()?.scheduler.as_ref()?;
+    let pointer = "/process/scheduler";
+    let policy = named(planner, &format!("{pointer}/policy"), &scheduler.policy, &POLICIES)?;
+    let mut flags = 0;
+    for (index, flag) in scheduler.flags.iter().enumerate() {
+        flags |= named(planner, &format!("{pointer}/flags/{index}"), flag, &SCHED_FLAGS)?;
+    }
+    if !(-20..=19).contains(&scheduler.nice) {
+        planner.problem(format!("{pointer}/nice"), format!("{} is outside the range from -20 to 19", scheduler.nice));
+    }
+    let real_time = matches!(policy, 1 | 2);
+    if scheduler.priority != 0 && !(real_time && (1..=99).contains(&scheduler.priority)) {
+        let message = "a priority is from 1 to 99, and only for SCHED_FIFO and SCHED_RR";
+        planner.problem(format!("{pointer}/priority"), message);
+    }
+    if policy != 6 && (scheduler.runtime | scheduler.deadline | scheduler.period) != 0 {
+        planner.problem(pointer, "runtime, deadline and period are for SCHED_DEADLINE only");
+    }
+    Some(Scheduler {
+        policy,
+        flags,
+        nice: scheduler.nice,
+        priority: scheduler.priority.max(0) as u32,
+        runtime: scheduler.runtime,
+        deadline: scheduler.deadline,
+        period: scheduler.period,
+    })
+}
+
+fn io_priority(planner: &mut Planner) -> Option<u16> {
+    let io = planner.spec.process.as_ref()?.io_priority.as_ref()?;
+    let class = named(planner, "/process/ioPriority/class", &io.class, &IO_CLASSES)?;
+    if !(0..=7).contains(&io.priority) {
+        planner.problem("/process/ioPriority/priority", format!("{} is outside the range from 0 to 7", io.priority));
+        return None;
+    }
+    Some(class << 13 | io.priority as u16)
+}
+
+fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
+    let policy = planner.linux()?.memory_policy.as_ref()?;
+    let pointer = "/linux/memoryPolicy";
+    let mut mode = named(planner, &format!("{pointer}/mode"), &policy.mode, &MEMORY_MODES)?;
+    for (index, flag) in policy.flags.iter().enumerate() {
+        mode |= named(planner, &format!("{pointer}/flags/{index}"), flag, &MEMORY_FLAGS)?;
+    }
+    match node_mask(&policy.nodes) {
+        Some(nodes) => Some(MemoryPolicy { mode, nodes }),
+        None => {
+            let message = format!("{:?} is no list of memory nodes such as \"0-3,7\" (below 4096)", policy.nodes);
+            planner.problem(format!("{pointer}/nodes"), message);
+            None
+        }
+    }
+}
+
+/// Parses `0-3,7` into a bit mask of 64-bit words.
+fn node_mask(list: &str) -> Option<Vec<u64>> {
+    let mut mask = Vec::new();
+    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last >= 4096 {
+            return None;
+        }
+        mask.resize(mask.len().max(last / 64 + 1), 0);
+        (first..=last).for_each(|node| mask[node / 64] |= 1 << (node % 64));
+    }
+    Some(mask)
+}
+
+fn personality(planner: &mut Planner) -> Option<u32> {
+    let personality = planner.linux()?.personality.as_ref()?;
+    if !personality.flags.is_empty() {
+        planner.note("/linux/personality/flags", "ignored: the specification defines no flags");
+    }
+    named(planner, "/linux/personality/domain", &personality.domain, &[("LINUX", 0), ("LINUX32", 8)])
+}
+
+fn label(planner: &mut Planner) -> Option<Label> {
+    let process = planner.spec.process.as_ref()?;
+    let apparmor = process.apparmor_profile.as_deref().filter(|profile| !profile.is_empty());
+    let selinux = process.selinux_label.as_deref().filter(|label| !label.is_empty());
+    if apparmor.is_some() && !planner.facts.apparmor {
+        planner.problem("/process/apparmorProfile", "this kernel does not have AppArmor enabled");
+    }
+    if selinux.is_some() && !planner.facts.selinux {
+        planner.problem("/process/selinuxLabel", "this kernel does not have SELinux enabled");
+    }
+    match (apparmor, selinux) {
+        (Some(profile), _) => planner.text("/process/apparmorProfile", profile).map(Label::AppArmor),
+        (None, Some(label)) => planner.text("/process/selinuxLabel", label).map(Label::SeLinux),
+        (None, None) => None,
+    }
+}
+
+fn groups(planner: &mut Planner) -> Vec<Id> {
+    let Some(process) = &planner.spec.process else { return Vec::new() };
+    let gids = &process.user.additional_gids;
+    if gids.len() > rspawn_proto::MAX_GROUPS {
+        planner.problem("/process/user/additionalGids", "the kernel takes at most 65536 supplementary groups");
+        return Vec::new();
+    }
+    let pointer = "/process/user/additionalGids";
+    gids.iter().enumerate().filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid)).collect()
+}
+
+fn filter(planner: &mut Planner) -> Option<Seccomp> {
+    let profile = planner.linux()?.seccomp.as_ref()?;
+    let Some(arch) = planner.facts.arch() else {
+        let message = format!("rspawn has no system call table for the machine {:?}", planner.facts.machine);
+        planner.problem("/linux/seccomp", message);
+        return None;
+    };
+    match seccomp::compile(profile, arch, &seccomp::Options::default()) {
+        Ok(compiled) => {
+            planner.notes.extend(compiled.warnings);
+            if compiled.notify {
+                planner.problem("/linux/seccomp", "rspawn does not pass SCMP_ACT_NOTIFY's descriptor on yet");
+            }
+            let instruction = |i: &seccomp::Insn| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+            let program = compiled.program.iter().map(instruction).collect();
+            Some(Seccomp { program, flags: compiled.flags })
+        }
+        Err(problems) => {
+            planner.problems.extend(problems);
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::node_mask;
+
+    #[test]
+    fn node_lists_become_masks() {
+        assert_eq!(node_mask("0-3,7"), Some(vec![0b1000_1111]));
+        assert_eq!(node_mask("64"), Some(vec![0, 1]));
+        assert_eq!(node_mask(""), Some(vec![]));
+        for bad in ["3-1", "a", "4096", "1-", "0-99999999999"] {
+            assert_eq!(node_mask(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Something wrong with, or worth knowing about, a configuration.
+use std::fmt;
+
+use serde::Serialize;
+
+/// A sentence and the place in config.json that it is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// A JSON pointer (RFC 6901); empty for the document as a whole.
+    pub pointer: String,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pointer.as_str() {
+            "" => write!(f, "config.json: {}", self.message),
+            pointer => write!(f, "config.json {pointer}: {}", self.message),
+        }
+    }
+}
+
+/// The candidate that a misspelt word was probably meant to be.
+pub fn suggestion<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> Option<String> {
+    let wanted = word.to_ascii_uppercase();
+    // No candidate is longer than a few words; a hostile one must not cost its length squared.
+    if wanted.len() > 64 {
+        return None;
+    }
+    let scored = candidates.into_iter().map(|name| {
+        let name = name.as_ref().to_string();
+        (distance(&wanted, &name.to_ascii_uppercase()), name)
+    });
+    scored.filter(|(distance, name)| *distance <= name.len().max(3) / 3).min().map(|(_, name)| name)
+}
+
+/// Levenshtein's distance, on bytes.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// " (did you mean X?)", or nothing.
+pub fn did_you_mean<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item = S>) -> String {
+    suggestion(word, candidates).map_or(String::new(), |name| format!(" (did you mean {name}?)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_misses_are_suggested() {
+        let names = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
+        assert_eq!(suggestion("CAP_NETADMIN", names), Some("CAP_NET_ADMIN".into()));
+        assert_eq!(suggestion("cap_sys_admn", names), Some("CAP_SYS_ADMIN".into()));
+        assert_eq!(suggestion("completely-else", names), None);
+    }
+}
