@@ -45,7 +45,10 @@ impl Last<'_> {
         let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
         for limit in &finish.rlimits {
             stage.step(FinishStep::Rlimits, || {
-                tune::set_limit(limit).map(drop).named("prlimit").map_err(|f| with(f, format!("{limit:?}")))
+                tune::set_limit(limit)
+                    .map(drop)
+                    .named("prlimit")
+                    .map_err(|f| with(f, format!("{limit:?}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {

@@ -22,7 +22,9 @@ impl Program<'_> {
         if name.contains('/') {
             return match usable(name) {
                 Ok(()) => Ok(name.to_string()),
-                Err(Errno::ENOENT) => failed(Errno(0), format!("exec: {name:?}: stat {name}: no such file or directory")),
+                Err(Errno::ENOENT) => {
+                    failed(Errno(0), format!("exec: {name:?}: stat {name}: no such file or directory"))
+                }
                 Err(Errno::EISDIR) => failed(Errno(0), format!("exec: {name:?}: is a directory: permission denied")),
                 Err(Errno::EACCES) => failed(Errno(0), format!("exec: {name:?}: permission denied")),
                 Err(errno) => failed(errno, format!("exec: {name:?}")),

@@ -3,11 +3,11 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
+use rspawn_proto::MAX_PLAN;
+use rspawn_proto::codec;
 use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
-use rspawn_proto::MAX_PLAN;
-use rspawn_proto::codec;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, Fd, channel, signal, tune};
 

@@ -31,7 +31,9 @@ impl Audit {
         let done = action();
         let microseconds = began.elapsed().as_micros() as u64;
         let result = if done.is_ok() { "ok" } else { "error" };
-        self.write(json!({"stage": "rspawn", "phase": "parent", "op": op, "origin": "", "result": result, "us": microseconds}));
+        self.write(
+            json!({"stage": "rspawn", "phase": "parent", "op": op, "origin": "", "result": result, "us": microseconds}),
+        );
         done
     }
 

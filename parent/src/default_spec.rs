@@ -10,13 +10,31 @@ const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SE
 
 /// What container engines grant by default: enough to look like root, nothing that reaches the host.
 const HOST_CAPABILITIES: [&str; 11] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETFCAP",
-    "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
 ];
 
 const MASKED: [&str; 11] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
 ];
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
@@ -61,7 +79,8 @@ pub fn host_spec(args: Vec<String>, terminal: bool, term: Option<String>, arch: 
     spec.mounts.extend(writable.iter().map(private));
     if let Some(process) = &mut spec.process {
         process.args = if args.is_empty() { vec!["sh".into()] } else { args };
-        process.env = vec![PATH.into(), format!("TERM={}", term.unwrap_or_else(|| "xterm".into())), "HOME=/root".into()];
+        process.env =
+            vec![PATH.into(), format!("TERM={}", term.unwrap_or_else(|| "xterm".into())), "HOME=/root".into()];
         process.capabilities = Some(capabilities(&HOST_CAPABILITIES));
         process.rlimits.clear();
     }
@@ -79,7 +98,12 @@ fn system_mounts() -> Vec<Mount> {
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        ),
         mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
@@ -98,12 +122,7 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
 }
 
 fn capabilities(names: &[&str]) -> Capabilities {
-    Capabilities {
-        bounding: words(names),
-        effective: words(names),
-        permitted: words(names),
-        ..Capabilities::default()
-    }
+    Capabilities { bounding: words(names), effective: words(names), permitted: words(names), ..Capabilities::default() }
 }
 
 fn namespaces(kinds: &[&str]) -> Vec<Namespace> {

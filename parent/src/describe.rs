@@ -94,9 +94,15 @@ fn hint(error: &StepError) -> Option<&'static str> {
         (Place::Spawn(SpawnStep::Clone), _, libc::ENOSPC) => {
             Some("a limit of /proc/sys/user/max_*_namespaces is reached")
         }
-        (Place::Rootfs(_), "openat2", libc::ELOOP) => Some("there is a symlink where none is allowed, or a loop of them"),
-        (Place::Rootfs(_), "mkdirat", libc::EROFS) => Some("the mount point does not exist, and its filesystem is read-only"),
-        (Place::Rootfs(_), "openat2", libc::EROFS) => Some("the mount point does not exist, and its filesystem is read-only"),
+        (Place::Rootfs(_), "openat2", libc::ELOOP) => {
+            Some("there is a symlink where none is allowed, or a loop of them")
+        }
+        (Place::Rootfs(_), "mkdirat", libc::EROFS) => {
+            Some("the mount point does not exist, and its filesystem is read-only")
+        }
+        (Place::Rootfs(_), "openat2", libc::EROFS) => {
+            Some("the mount point does not exist, and its filesystem is read-only")
+        }
         _ => None,
     }
 }
@@ -225,7 +231,11 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
         RootfsOp::MakeDirectory { at, mode } => format!("mkdir {} (mode {mode:04o}) if missing", at.absolute()),
         RootfsOp::MakeSymlink { at, target } => format!("symlink {} -> {target}", at.absolute()),
         RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid } => {
-            let owner = if (uid.raw(), gid.raw()) == (0, 0) { String::new() } else { format!(", owner {}:{}", uid.raw(), gid.raw()) };
+            let owner = if (uid.raw(), gid.raw()) == (0, 0) {
+                String::new()
+            } else {
+                format!(", owner {}:{}", uid.raw(), gid.raw())
+            };
             format!("mknod {} ({}, mode {mode:04o}{owner})", at.absolute(), node(*kind, *major, *minor))
         }
         RootfsOp::Console { rows, columns, .. } => {
@@ -267,8 +277,10 @@ pub fn node(kind: NodeKind, major: u32, minor: u32) -> String {
 }
 
 pub fn id_map(map: &[IdMap]) -> String {
-    let ranges: Vec<String> =
-        map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
+    let ranges: Vec<String> = map
+        .iter()
+        .map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside))
+        .collect();
     ranges.join(", ")
 }
 

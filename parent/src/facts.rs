@@ -48,7 +48,8 @@ impl Facts {
             uid: getuid().as_raw(),
             gid: getgid().as_raw(),
             capabilities: permitted_capabilities(),
-            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y')),
+            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
+                .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),

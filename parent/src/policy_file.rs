@@ -17,8 +17,19 @@ pub const DEFAULT_PATH: &str = "/etc/rspawn/policy.conf";
 const MAX_SIZE: u64 = 64 << 10;
 
 const KEYS: [&str; 13] = [
-    "mode", "bind.allow", "bind.deny", "caps.max", "no_new_privs", "seccomp", "userns", "userns.min-host-id",
-    "namespaces.own", "join.allow", "devices.allow", "sysctl.allow", "filesystems.allow",
+    "mode",
+    "bind.allow",
+    "bind.deny",
+    "caps.max",
+    "no_new_privs",
+    "seccomp",
+    "userns",
+    "userns.min-host-id",
+    "namespaces.own",
+    "join.allow",
+    "devices.allow",
+    "sysctl.allow",
+    "filesystems.allow",
 ];
 
 /// Loads the policy named, or the default one; without either there is no policy, and everything is allowed.
@@ -74,7 +85,9 @@ fn set(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> {
             let id = words.first().and_then(|word| word.parse().ok());
             policy.min_host_id = Some(id.ok_or("the value is not an id")?);
         }
-        "namespaces.own" => policy.own_namespaces = words.iter().map(|word| namespace(word)).collect::<Result<_, _>>()?,
+        "namespaces.own" => {
+            policy.own_namespaces = words.iter().map(|word| namespace(word)).collect::<Result<_, _>>()?
+        }
         "join.allow" => policy.join_allow.get_or_insert_default().extend(paths(words)?),
         "devices.allow" => {
             let rules: Result<Vec<_>, _> = words.chunks(2).map(device).collect();
@@ -85,7 +98,10 @@ fn set(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> {
             policy.sysctls.get_or_insert_default().extend(keys);
         }
         "filesystems.allow" => {
-            policy.filesystems.get_or_insert_default().extend(words.iter().map(|word| word.to_string()));
+            policy
+                .filesystems
+                .get_or_insert_default()
+                .extend(words.iter().map(|word| word.to_string()));
         }
         _ => return Err(format!("there is no key {key:?}{}", did_you_mean(key, KEYS))),
     }

@@ -5,11 +5,11 @@
 use std::io;
 
 use caps::CapSet;
-use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope,
-};
+use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
-use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
 
 /// What the caller loses when it is root: an id that owns nothing.
 const NOBODY: u32 = 65534;
@@ -99,9 +99,8 @@ const IOCTLS: [u64; 6] = [
 ];
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
-    let equals = |argument: u8, value: u64| {
-        SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value)
-    };
+    let equals =
+        |argument: u8, value: u64| SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, value);
     let without = |argument: u8, bit: u64| {
         SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), 0)
     };
@@ -110,7 +109,8 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.push((call, vec![SeccompRule::new(vec![without(2, libc::PROT_EXEC as u64)?])?]));
     }
-    let requests: Result<Vec<_>, _> = IOCTLS.iter().map(|request| SeccompRule::new(vec![equals(1, *request)?])).collect();
+    let requests: Result<Vec<_>, _> =
+        IOCTLS.iter().map(|request| SeccompRule::new(vec![equals(1, *request)?])).collect();
     rules.push((libc::SYS_ioctl, requests?));
     // Held descriptors only: a path would at least tell which files exist.
     let empty_path = libc::AT_EMPTY_PATH as u64;

@@ -148,7 +148,10 @@ fn id_maps(maps: &[IdMap]) -> Result<(), &'static str> {
     match maps {
         [] => Err("an id map is empty"),
         maps if maps.len() > 340 => Err("an id map has more than 340 ranges"),
-        maps if maps.iter().any(|m| m.count == 0 || past_end(m.inside, m.count) || past_end(m.outside, m.count)) => {
+        maps if maps
+            .iter()
+            .any(|m| m.count == 0 || past_end(m.inside, m.count) || past_end(m.outside, m.count)) =>
+        {
             Err("an id range is empty or exceeds 4294967294")
         }
         _ => Ok(()),

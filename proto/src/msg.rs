@@ -68,10 +68,14 @@ pub enum FromSetup {
     /// The master of the container's console; the descriptor rides on the packet.
     Console,
     /// The payload runs, or rspawn-init has become it. The pid is in the caller's namespace.
-    Started { pid: u32 },
+    Started {
+        pid: u32,
+    },
     Failed(StepError),
     /// wait status of the container's first process.
-    Exited { status: i32 },
+    Exited {
+        status: i32,
+    },
 }
 
 /// rspawn-setup to rspawn-init.

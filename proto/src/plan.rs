@@ -55,7 +55,11 @@ pub enum Expect {
     /// Exactly the character device 1:3. Masks are made of it, so nothing else may pose as it (CVE-2025-31133).
     NullDevice,
     /// The device that config.json asks for, where nodes cannot be made and the host's is bound instead.
-    Device { kind: NodeKind, major: u32, minor: u32 },
+    Device {
+        kind: NodeKind,
+        major: u32,
+        minor: u32,
+    },
 }
 
 /// MOUNT_ATTR_* bits and propagation, applied by one mount_setattr(2).
@@ -203,7 +207,9 @@ impl VirtualFs {
 
     pub fn from_name(name: &str) -> Option<Self> {
         use VirtualFs::*;
-        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2].into_iter().find(|fs| fs.name() == name)
+        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2]
+            .into_iter()
+            .find(|fs| fs.name() == name)
     }
 
     /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points
@@ -233,31 +239,84 @@ pub enum Missing {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum RootfsOp {
     /// Propagation of every mount inherited from the host, before anything is attached.
-    Propagate { propagation: Propagation, recursive: bool },
+    Propagate {
+        propagation: Propagation,
+        recursive: bool,
+    },
     /// Makes a detached mount the root that all paths below are resolved in.
-    AttachRoot { mount: Slot },
+    AttachRoot {
+        mount: Slot,
+    },
     /// A detached mount of a virtual filesystem.
-    NewFilesystem { out: Slot, fs: VirtualFs, params: Vec<FsParam>, attrs: u64 },
+    NewFilesystem {
+        out: Slot,
+        fs: VirtualFs,
+        params: Vec<FsParam>,
+        attrs: u64,
+    },
     /// Copies what the container's root has at `from` into a mount that is not attached yet (tmpcopyup).
-    CopyUp { mount: Slot, from: RelPath },
+    CopyUp {
+        mount: Slot,
+        from: RelPath,
+    },
     /// Attaches a detached mount; `virtual_fs` says that symlinks on the way are refused.
-    Attach { mount: Slot, at: RelPath, missing: Missing, no_symlinks: bool },
+    Attach {
+        mount: Slot,
+        at: RelPath,
+        missing: Missing,
+        no_symlinks: bool,
+    },
     /// Changes attributes of an attached mount, or of the root.
-    SetAttrs { mount: Slot, attrs: MountAttrs },
-    MakeDirectory { at: RelPath, mode: u32 },
-    MakeSymlink { at: RelPath, target: Text },
-    MakeNode { at: RelPath, kind: NodeKind, major: u32, minor: u32, mode: u32, uid: Id, gid: Id },
+    SetAttrs {
+        mount: Slot,
+        attrs: MountAttrs,
+    },
+    MakeDirectory {
+        at: RelPath,
+        mode: u32,
+    },
+    MakeSymlink {
+        at: RelPath,
+        target: Text,
+    },
+    MakeNode {
+        at: RelPath,
+        kind: NodeKind,
+        major: u32,
+        minor: u32,
+        mode: u32,
+        uid: Id,
+        gid: Id,
+    },
     /// A pseudoterminal of the container's own devpts. Its master goes to the caller, its slave becomes the
     /// payload's stdio and, bound, /dev/console.
-    Console { devpts: Slot, rows: u16, columns: u16, uid: Id },
+    Console {
+        devpts: Slot,
+        rows: u16,
+        columns: u16,
+        uid: Id,
+    },
     /// Covers a path: a directory with the empty mount, anything else with the null device.
-    Mask { at: RelPath, null: Slot, empty: Slot },
+    Mask {
+        at: RelPath,
+        null: Slot,
+        empty: Slot,
+    },
     /// Makes what is at a path read-only, if it exists.
-    ReadOnly { at: RelPath },
+    ReadOnly {
+        at: RelPath,
+    },
     /// Writes a sysctl of a namespace that the container owns, through a procfs that nothing can shadow.
-    Sysctl { key: Text, value: Text },
-    Hostname { name: Text },
-    Domainname { name: Text },
+    Sysctl {
+        key: Text,
+        value: Text,
+    },
+    Hostname {
+        name: Text,
+    },
+    Domainname {
+        name: Text,
+    },
     LoopbackUp,
     /// The container's root becomes the root of its processes; the host's tree is gone from their sight.
     Pivot,

@@ -1,7 +1,7 @@
 //! tmpcopyup: what the image has at a mount point is copied into the tmpfs that will cover it.
 use rspawn_proto::ids::RelPath;
-use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::Fd;
+use rspawn_sys::file::{self, Resolve, Status};
 
 use crate::failure::{Failure, Named, Outcome};
 use crate::target::find;
@@ -54,8 +54,8 @@ fn copy_entry(from: &Fd, to: &Fd, name: &str, depth: u32) -> Outcome<()> {
             copy_entries(&source, &target, depth - 1)
         }
         REGULAR => {
-            let source = file::open_at(from, name, file::O_RDONLY | file::O_NOFOLLOW, 0, Resolve::Beneath)
-                .named("openat2")?;
+            let source =
+                file::open_at(from, name, file::O_RDONLY | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
             let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL;
             let target = file::open_at(to, name, flags, 0o600, Resolve::Beneath).named("openat2")?;
             while target.copy_from(&source, 1 << 20).named("sendfile")? > 0 {}

@@ -107,7 +107,10 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
     }
     let found = process::namespace_kind(&opened).named("ioctl NS_GET_NSTYPE")?;
     if found != kind.clone_flag() {
-        let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
+        let names = Namespace::ALL
+            .into_iter()
+            .find(|k| k.clone_flag() == found)
+            .map_or("unknown", Namespace::name);
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
     }
     Ok(opened)

@@ -117,7 +117,8 @@ impl Rootfs {
         if made != Err(Errno::EEXIST) {
             made.named("mknodat")?;
         }
-        let node = file::open_at(&parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
+        let node =
+            file::open_at(&parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
         verify(&node, expect)?;
         if owner != (Id::ROOT, Id::ROOT) {
             file::change_owner(&node, owner.0.raw(), owner.1.raw()).named("fchownat")?;

@@ -107,7 +107,8 @@ fn enter(job: &Job, container: &Container) -> Outcome<()> {
     process::join(&container.process, kinds.clone_flags()).named("setns")?;
     if kinds.contains(Namespace::User) {
         // Files are to belong to the container's root, where its id is mapped at all.
-        let has_root = job.plan.spawn.uid_map.iter().any(|range| range.inside == 0) || job.plan.spawn.uid_map.is_empty();
+        let has_root =
+            job.plan.spawn.uid_map.iter().any(|range| range.inside == 0) || job.plan.spawn.uid_map.is_empty();
         if has_root {
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;

@@ -47,8 +47,7 @@ fn send_packet(socket: &Fd, packet: &[u8], fds: &[&Fd]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let length = CONTROL_HEADER + 4 * fds.len();
-    let mut control =
-        Control { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [-1; MOST_FDS] };
+    let mut control = Control { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [-1; MOST_FDS] };
     control.fds.iter_mut().zip(fds).for_each(|(slot, fd)| *slot = fd.raw());
     let mut bytes = [packet.as_ptr() as usize, packet.len()];
     let header = MessageHeader {
@@ -111,8 +110,7 @@ fn receive_packet(socket: &Fd, packet: &mut [u8], fds: &mut Vec<Fd>) -> Result<u
     let flags = libc::MSG_CMSG_CLOEXEC as usize;
     // SAFETY: the header names one live mutable slice and the live control block, each with its size.
     let length = unsafe { call_again(libc::SYS_recvmsg, [socket.arg(), &raw mut header as usize, flags]) }?;
-    if header.control_length >= CONTROL_HEADER
-        && (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
+    if header.control_length >= CONTROL_HEADER && (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
     {
         let count = (control.length.saturating_sub(CONTROL_HEADER) / 4).min(MOST_FDS);
         fds.extend(control.fds[..count].iter().map(|number| Fd::from_raw(*number)));
@@ -147,10 +145,7 @@ pub fn wait<const N: usize>(interests: [Interest; N]) -> Result<[Ready; N]> {
     });
     // SAFETY: the array is live and of the length given; no timeout, no mask.
     unsafe { call_again(libc::SYS_ppoll, [set.as_mut_ptr() as usize, N, 0, 0, 0]) }?;
-    Ok(set.map(|entry| Ready {
-        read: entry.revents & !libc::POLLOUT != 0,
-        write: entry.revents & libc::POLLOUT != 0,
-    }))
+    Ok(set.map(|entry| Ready { read: entry.revents & !libc::POLLOUT != 0, write: entry.revents & libc::POLLOUT != 0 }))
 }
 
 /// Encodes and sends a value.

@@ -31,9 +31,17 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
 pub enum Allowed {
     Call(libc::c_long),
     /// Only with all of these bits set in the low half of an argument.
-    With { call: libc::c_long, argument: u32, bits: u32 },
+    With {
+        call: libc::c_long,
+        argument: u32,
+        bits: u32,
+    },
     /// Only with one of the bits outside this mask clear: no other bit may be set in the low half of an argument.
-    Within { call: libc::c_long, argument: u32, mask: u32 },
+    Within {
+        call: libc::c_long,
+        argument: u32,
+        mask: u32,
+    },
 }
 
 /// Confines this process to the calls given, for good. Needs no_new_privs or CAP_SYS_ADMIN.

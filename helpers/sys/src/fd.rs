@@ -33,7 +33,8 @@ impl Fd {
     /// A second descriptor of the same open file, numbered `lowest` or above.
     pub fn duplicate(&self, lowest: i32) -> Result<Fd> {
         // SAFETY: no pointers.
-        unsafe { call(libc::SYS_fcntl, [self.arg(), libc::F_DUPFD_CLOEXEC as usize, lowest as usize]) }.map(Fd::returned)
+        unsafe { call(libc::SYS_fcntl, [self.arg(), libc::F_DUPFD_CLOEXEC as usize, lowest as usize]) }
+            .map(Fd::returned)
     }
 
     /// Makes `number` another name of the open file; it survives exec.

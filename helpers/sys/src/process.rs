@@ -9,7 +9,10 @@ use crate::raw::{Errno, Result, call, call_again};
 pub enum Side {
     Child,
     /// The child's pid in this process's pid namespace, and a pidfd of it.
-    Parent { pid: i32, child: Fd },
+    Parent {
+        pid: i32,
+        child: Fd,
+    },
 }
 
 /// struct clone_args of clone3(2), first version.
@@ -145,7 +148,9 @@ pub struct StringArray {
 
 impl StringArray {
     pub fn new<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let strings: Vec<CString> = strings.map(CString::new).collect::<core::result::Result<_, _>>()
+        let strings: Vec<CString> = strings
+            .map(CString::new)
+            .collect::<core::result::Result<_, _>>()
             .map_err(|_| Errno::EINVAL)?;
         let pointers = strings.iter().map(|s| s.as_ptr() as usize).chain([0]).collect();
         Ok(Self { strings, pointers })

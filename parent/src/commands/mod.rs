@@ -67,7 +67,7 @@ impl Source {
             Source::Bundle(bundle) => crate::oci::parse(&bundle.read()?).map_err(|problem| problem.to_string()),
             Source::Host { args, terminal, term } => {
                 Ok(crate::default_spec::host_spec(args, terminal, term, facts.arch()))
-            },
+            }
         }
     }
 }

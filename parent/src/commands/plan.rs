@@ -18,12 +18,18 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
     let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles };
     let wanted = if arguments.diff { 2 } else { 1 };
     if bundles.len() != wanted {
-        return Err(format!("plan takes {wanted} bundle{}", if wanted == 1 { "" } else { "s, one before and one after" }));
+        return Err(format!(
+            "plan takes {wanted} bundle{}",
+            if wanted == 1 { "" } else { "s, one before and one after" }
+        ));
     }
     let sources: Vec<Source> = if arguments.host {
         vec![Source::Host { args: arguments.command, terminal: false, term: None }]
     } else {
-        bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
+        bundles
+            .iter()
+            .map(|path| Bundle::open(path).map(Source::Bundle))
+            .collect::<Result<_, _>>()?
     };
     let facts = Facts::gather();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;

@@ -44,7 +44,9 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let mut audit = Audit::new(audit_file.transpose()?);
     let signals = Signals::take().map_err(|errno| format!("cannot take signals: {errno}"))?;
 
-    let setup = audit.step("start rspawn-setup", || launch::start(arguments.preserve_fds)).map_err(|e| e.to_string())?;
+    let setup = audit
+        .step("start rspawn-setup", || launch::start(arguments.preserve_fds))
+        .map_err(|e| e.to_string())?;
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: id.clone(),
@@ -66,9 +68,15 @@ pub fn run(arguments: Run) -> Result<i32, String> {
         new_keyring: !arguments.no_new_keyring,
     };
 
-    session.audit.step("give up privileges", sandbox::confine).map_err(|error| format!("cannot confine itself: {error}"))?;
+    session
+        .audit
+        .step("give up privileges", sandbox::confine)
+        .map_err(|error| format!("cannot confine itself: {error}"))?;
     let spec = session.audit.step("parse config.json", || source.parse(&facts))?;
-    let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    let planned = session
+        .audit
+        .step("plan", || plan::plan(&spec, &facts, &options))
+        .map_err(|p| explain(&p))?;
     for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
         eprintln!("rspawn: warning: {note}");
     }

@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn errors_point_into_the_document() {
-        let problem = parse(br#"{"ociVersion":"1.0.2","mounts":[{"destination":"/a"},{"destination":7}]}"#).unwrap_err();
+        let problem =
+            parse(br#"{"ociVersion":"1.0.2","mounts":[{"destination":"/a"},{"destination":7}]}"#).unwrap_err();
         assert_eq!(problem.pointer, "/mounts/1/destination");
         let problem = parse(br#"{"ociVersion":"1.0.2","linux":{"sysctl":{"a/b":7}}}"#).unwrap_err();
         assert_eq!(problem.pointer, "/linux/sysctl/a~1b");

@@ -16,29 +16,17 @@ pub struct Seccomp {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_errno_ret: Option<u32>,
     /// `SCMP_ARCH_*`; the native one is always meant as well.
-    #[serde(
-        deserialize_with = "nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
     /// `SECCOMP_FILTER_FLAG_*`. Absent and empty differ: absent asks for the
     /// runtime's default, which is SPEC_ALLOW in runc.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<Vec<String>>,
-    #[serde(
-        deserialize_with = "nullable",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub listener_path: String,
-    #[serde(
-        deserialize_with = "nullable",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub listener_metadata: String,
-    #[serde(
-        deserialize_with = "nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub syscalls: Vec<SyscallRule>,
 }
 
@@ -59,10 +47,7 @@ pub struct SyscallRule {
     pub action: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub errno_ret: Option<u32>,
-    #[serde(
-        deserialize_with = "nullable",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<ArgRule>,
 }
 
@@ -112,13 +97,7 @@ mod tests {
 
     #[test]
     fn serialising_skips_what_is_absent() {
-        let seccomp = Seccomp {
-            default_action: "SCMP_ACT_ALLOW".into(),
-            ..Seccomp::default()
-        };
-        assert_eq!(
-            serde_json::to_string(&seccomp).expect("plain data"),
-            r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#
-        );
+        let seccomp = Seccomp { default_action: "SCMP_ACT_ALLOW".into(), ..Seccomp::default() };
+        assert_eq!(serde_json::to_string(&seccomp).expect("plain data"), r#"{"defaultAction":"SCMP_ACT_ALLOW"}"#);
     }
 }

@@ -24,9 +24,9 @@ pub fn plan(planner: &mut Planner) {
             0
         }
     };
-    let configured = process.console_size.map(|size| {
-        (side("/process/consoleSize/height", size.height), side("/process/consoleSize/width", size.width))
-    });
+    let configured = process
+        .console_size
+        .map(|size| (side("/process/consoleSize/height", size.height), side("/process/consoleSize/width", size.width)));
     let Some(devpts) = planner.devpts else {
         let message = "a terminal needs a mount of type devpts at /dev/pts";
         planner.problem("/process/terminal", message);

@@ -49,9 +49,16 @@ pub fn plan(planner: &mut Planner) {
 
 /// A /dev of the host's is left as it is: nodes made there would be the host's.
 fn dev_is_bound(planner: &Planner) -> bool {
-    planner.spec.mounts.iter().rev().find(|mount| super::normalized(&mount.destination) == "dev").is_some_and(|mount| {
-        mount.kind.as_deref() == Some("bind") || mount.options.iter().any(|option| option == "bind" || option == "rbind")
-    })
+    planner
+        .spec
+        .mounts
+        .iter()
+        .rev()
+        .find(|mount| super::normalized(&mount.destination) == "dev")
+        .is_some_and(|mount| {
+            mount.kind.as_deref() == Some("bind")
+                || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+        })
 }
 
 struct Node {
@@ -69,7 +76,8 @@ fn listed_device(planner: &mut Planner, origin: &str, device: &Device) {
         "b" => NodeKind::Block,
         "p" => NodeKind::Fifo,
         other => {
-            let message = format!("there is no device type {other:?}: the types are c, u (both character), b (block), p (FIFO)");
+            let message =
+                format!("there is no device type {other:?}: the types are c, u (both character), b (block), p (FIFO)");
             planner.problem(format!("{origin}/type"), message);
             return;
         }

@@ -50,7 +50,8 @@ fn sysctl(planner: &mut Planner, key: &str, value: &str) {
     };
     if !planner.owns(owner) {
         let kind = owner.name();
-        let message = format!("the sysctl {key} needs a {kind} namespace in /linux/namespaces: it would be the host's otherwise");
+        let message =
+            format!("the sysctl {key} needs a {kind} namespace in /linux/namespaces: it would be the host's otherwise");
         planner.problem(pointer, message);
         return;
     }

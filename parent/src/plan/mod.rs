@@ -175,13 +175,15 @@ impl<'a> Planner<'a> {
     fn check_versions(&mut self) {
         let version = self.spec.oci_version.as_str();
         if !is_supported_version(version) {
-            let message = format!("ociVersion is {version:?}; rspawn knows the specification's 1.x versions, such as \"1.2.0\"");
+            let message =
+                format!("ociVersion is {version:?}; rspawn knows the specification's 1.x versions, such as \"1.2.0\"");
             self.problem("/ociVersion", message);
         }
         let (major, minor) = self.facts.kernel;
         if (major, minor) < MINIMUM_KERNEL {
             let (least_major, least_minor) = MINIMUM_KERNEL;
-            let message = format!("this kernel is Linux {major}.{minor}; rspawn needs {least_major}.{least_minor} or later");
+            let message =
+                format!("this kernel is Linux {major}.{minor}; rspawn needs {least_major}.{least_minor} or later");
             self.problem("", message);
         }
     }
@@ -196,12 +198,22 @@ impl<'a> Planner<'a> {
         if linux.cgroups_path.is_some() {
             self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
         }
-        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
+        for name in linux
+            .resources
+            .iter()
+            .flatten()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, _)| name)
+        {
             let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
             self.note(pointer, "not applied: rspawn does not make cgroups yet");
         }
         if linux.intel_rdt.is_some() {
-            let message = if self.facts.resctrl { "rspawn does not set up resctrl groups yet" } else { "this machine has no resctrl filesystem" };
+            let message = if self.facts.resctrl {
+                "rspawn does not set up resctrl groups yet"
+            } else {
+                "this machine has no resctrl filesystem"
+            };
             self.problem("/linux/intelRdt", message);
         }
     }

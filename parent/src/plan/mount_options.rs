@@ -62,7 +62,17 @@ const ATTRIBUTES: [(&str, Effect); 18] = [
 const ACCESS_TIME: [&str; 6] = ["noatime", "atime", "relatime", "norelatime", "strictatime", "nostrictatime"];
 const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
 const IGNORED: [&str; 12] = [
-    "defaults", "async", "nolazytime", "nomand", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion",
+    "defaults",
+    "async",
+    "nolazytime",
+    "nomand",
+    "loud",
+    "silent",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "iversion",
     "noiversion",
 ];
 
@@ -100,9 +110,13 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
             "idmap" => sorted.idmap = sorted.idmap.or(Some(false)),
             "ridmap" => sorted.idmap = Some(true),
             "tmpcopyup" => sorted.copy_up = true,
-            "remount" => sorted.refused.push((option.to_string(), "there is nothing to remount in a new container")),
+            "remount" => sorted
+                .refused
+                .push((option.to_string(), "there is nothing to remount in a new container")),
             "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
-                sorted.refused.push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
+                sorted
+                    .refused
+                    .push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
             }
             _ => {
                 let (key, value) = match option.split_once('=') {

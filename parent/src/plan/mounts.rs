@@ -58,7 +58,10 @@ fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options
     };
     let Some(path) = planner.outside(&format!("{origin}/source"), source) else { return };
     for (key, _) in &options.data {
-        planner.note(format!("{origin}/options"), format!("option {key:?} has no meaning for a bind mount and is ignored"));
+        planner.note(
+            format!("{origin}/options"),
+            format!("option {key:?} has no meaning for a bind mount and is ignored"),
+        );
     }
     if options.copy_up {
         planner.problem(format!("{origin}/options"), "tmpcopyup is for tmpfs mounts");
@@ -123,7 +126,8 @@ fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOpt
     let (uid_map, gid_map) = if explicit {
         for (name, list) in [("uidMappings", &mount.uid_mappings), ("gidMappings", &mount.gid_mappings)] {
             if list.is_empty() {
-                planner.problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
+                planner
+                    .problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
             }
         }
         let uid_map = namespaces::convert(planner, &format!("{origin}/uidMappings"), &mount.uid_mappings);
@@ -248,7 +252,10 @@ fn parameters(planner: &mut Planner, origin: &str, options: &MountOptions, excep
     let mut params = Vec::new();
     for (name, value) in flags.chain(data).filter(|(name, _)| !except.contains(name)) {
         if value.is_some_and(|value| value.len() > 255) {
-            planner.problem(pointer.clone(), format!("the value of option {name:?} is longer than the kernel's 255 bytes"));
+            planner.problem(
+                pointer.clone(),
+                format!("the value of option {name:?} is longer than the kernel's 255 bytes"),
+            );
             return None;
         }
         let key = planner.text(&pointer, name)?;

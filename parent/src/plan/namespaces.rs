@@ -115,7 +115,10 @@ fn time_offsets(planner: &mut Planner) {
         if offset.nanosecs >= 1_000_000_000 {
             planner.problem(format!("{pointer}/nanosecs"), "nanosecs must be below 1000000000");
         }
-        planner.spawn.time_offsets.push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
+        planner
+            .spawn
+            .time_offsets
+            .push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
     }
 }
 
@@ -131,7 +134,8 @@ fn net_devices(planner: &mut Planner) {
         let new_name = device.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
         for name in [name, new_name] {
             if !is_device_name(name) {
-                let message = format!("{name:?} is no name of a network device: 1 to 15 bytes, no slash, no colon, no space");
+                let message =
+                    format!("{name:?} is no name of a network device: 1 to 15 bytes, no slash, no colon, no space");
                 planner.problem(origin.clone(), message);
             }
         }

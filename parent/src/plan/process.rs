@@ -7,21 +7,43 @@ use crate::problem::did_you_mean;
 
 /// RLIMIT_* by number (`asm-generic/resource.h`).
 const RLIMITS: [&str; 16] = [
-    "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
-    "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
 ];
 
 /// SCHED_* by number (sched(7)).
 const POLICIES: [(&str, u32); 7] = [
-    ("SCHED_OTHER", 0), ("SCHED_FIFO", 1), ("SCHED_RR", 2), ("SCHED_BATCH", 3), ("SCHED_ISO", 4), ("SCHED_IDLE", 5),
+    ("SCHED_OTHER", 0),
+    ("SCHED_FIFO", 1),
+    ("SCHED_RR", 2),
+    ("SCHED_BATCH", 3),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", 5),
     ("SCHED_DEADLINE", 6),
 ];
 
 /// SCHED_FLAG_* (`linux/sched.h`).
 const SCHED_FLAGS: [(&str, u64); 7] = [
-    ("SCHED_FLAG_RESET_ON_FORK", 0x01), ("SCHED_FLAG_RECLAIM", 0x02), ("SCHED_FLAG_DL_OVERRUN", 0x04),
-    ("SCHED_FLAG_KEEP_POLICY", 0x08), ("SCHED_FLAG_KEEP_PARAMS", 0x10), ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
     ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
 ];
 
@@ -29,8 +51,13 @@ const IO_CLASSES: [(&str, u16); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE"
 
 /// MPOL_* modes and mode flags (set_mempolicy(2)).
 const MEMORY_MODES: [(&str, u32); 7] = [
-    ("MPOL_DEFAULT", 0), ("MPOL_PREFERRED", 1), ("MPOL_BIND", 2), ("MPOL_INTERLEAVE", 3), ("MPOL_LOCAL", 4),
-    ("MPOL_PREFERRED_MANY", 5), ("MPOL_WEIGHTED_INTERLEAVE", 6),
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
 const MEMORY_FLAGS: [(&str, u32); 3] =
     [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
@@ -72,7 +99,10 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
     let io_priority = io_priority(planner);
     let memory_policy = memory_policy(planner);
     let personality = personality(planner);
-    let keyring = planner.options.new_keyring.then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
+    let keyring = planner
+        .options
+        .new_keyring
+        .then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
     let label = label(planner);
     let user = &process.user;
     if user.umask.is_some_and(|umask| umask > 0o777) {
@@ -110,7 +140,10 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
 }
 
 fn texts(planner: &mut Planner, pointer: &str, list: &[String]) -> Vec<Text> {
-    list.iter().enumerate().filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text)).collect()
+    list.iter()
+        .enumerate()
+        .filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text))
+        .collect()
 }
 
 fn environment(planner: &mut Planner) -> Vec<Text> {
@@ -273,7 +306,10 @@ fn groups(planner: &mut Planner) -> Vec<Id> {
         return Vec::new();
     }
     let pointer = "/process/user/additionalGids";
-    gids.iter().enumerate().filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid)).collect()
+    gids.iter()
+        .enumerate()
+        .filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid))
+        .collect()
 }
 
 fn filter(planner: &mut Planner) -> Option<Seccomp> {

@@ -65,7 +65,10 @@ pub fn finish(planner: &mut Planner) {
         planner.rootfs("/root/readonly", RootfsOp::SetAttrs { mount, attrs });
     }
     planner.rootfs("rule: pivot", RootfsOp::Pivot);
-    let Some(name) = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref()).filter(|n| !n.is_empty())
+    let Some(name) = planner
+        .linux()
+        .and_then(|linux| linux.rootfs_propagation.as_deref())
+        .filter(|n| !n.is_empty())
     else {
         return;
     };
@@ -78,7 +81,8 @@ pub fn finish(planner: &mut Planner) {
             planner.rootfs(pointer, RootfsOp::SetAttrs { mount, attrs });
         }
         None => {
-            let message = format!("{name:?} is no propagation{}", did_you_mean(name, PROPAGATIONS.map(|(name, _)| name)));
+            let message =
+                format!("{name:?} is no propagation{}", did_you_mean(name, PROPAGATIONS.map(|(name, _)| name)));
             planner.problem(pointer, message);
         }
     }
@@ -87,5 +91,7 @@ pub fn finish(planner: &mut Planner) {
 /// A propagation by its name, and whether it is recursive.
 pub fn propagation(name: &str) -> Option<(Propagation, bool)> {
     let find = |name: &str| PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    find(name).map(|kind| (kind, false)).or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
+    find(name)
+        .map(|kind| (kind, false))
+        .or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
 }

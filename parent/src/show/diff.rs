@@ -40,7 +40,10 @@ fn rights(out: &mut Vec<String>, before: &Plan, after: &Plan) {
         out.push(format!("loses {}", named(lost)));
     }
     if old.no_new_privileges != new.no_new_privileges {
-        out.push(if new.no_new_privileges { "can no longer gain privileges by exec" } else { "may gain privileges by exec" }.into());
+        out.push(
+            if new.no_new_privileges { "can no longer gain privileges by exec" } else { "may gain privileges by exec" }
+                .into(),
+        );
     }
     match (&old.seccomp, &new.seccomp) {
         (Some(_), None) => out.push("is no longer under a seccomp filter".into()),

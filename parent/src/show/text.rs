@@ -96,10 +96,16 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
     let streams = if finish.terminal { "the console" } else { "the invoker's own" };
     add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
     for limit in &finish.rlimits {
-        add(FinishStep::Rlimits, format!("resource limit {}: soft {}, hard {}", limit.resource, limit.soft, limit.hard));
+        add(
+            FinishStep::Rlimits,
+            format!("resource limit {}: soft {}, hard {}", limit.resource, limit.soft, limit.hard),
+        );
     }
     if let Some(scheduler) = &finish.scheduler {
-        add(FinishStep::Scheduler, format!("scheduler policy {}, nice {}, priority {}", scheduler.policy, scheduler.nice, scheduler.priority));
+        add(
+            FinishStep::Scheduler,
+            format!("scheduler policy {}, nice {}, priority {}", scheduler.policy, scheduler.nice, scheduler.priority),
+        );
     }
     if let Some(priority) = finish.io_priority {
         add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
@@ -123,7 +129,10 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
     }
     add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
     let groups: Vec<String> = finish.groups.iter().map(|id| id.raw().to_string()).collect();
-    add(FinishStep::Groups, format!("supplementary groups: {}", if groups.is_empty() { "none".into() } else { groups.join(" ") }));
+    add(
+        FinishStep::Groups,
+        format!("supplementary groups: {}", if groups.is_empty() { "none".into() } else { groups.join(" ") }),
+    );
     add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
     add(FinishStep::BoundingSet, format!("capability bounding set: {}", set(finish.capabilities.bounding)));
     if !finish.no_new_privileges {
@@ -149,13 +158,20 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
 }
 
 fn add_filter(add: &mut impl FnMut(FinishStep, String), finish: &Finish) {
-    add(FinishStep::Seccomp, match &finish.seccomp {
-        Some(filter) => format!("seccomp filter of {} instructions", filter.program.len()),
-        None => "no seccomp filter".into(),
-    });
+    add(
+        FinishStep::Seccomp,
+        match &finish.seccomp {
+            Some(filter) => format!("seccomp filter of {} instructions", filter.program.len()),
+            None => "no seccomp filter".into(),
+        },
+    );
 }
 
 fn set(bits: u64) -> String {
     let names = describe::capabilities(bits);
-    if names.is_empty() { "none".into() } else { names.iter().map(|n| n.trim_start_matches("CAP_")).collect::<Vec<_>>().join(" ") }
+    if names.is_empty() {
+        "none".into()
+    } else {
+        names.iter().map(|n| n.trim_start_matches("CAP_")).collect::<Vec<_>>().join(" ")
+    }
 }

@@ -4,9 +4,7 @@
 //! `AUDIT_ARCH_*` value (seccomp(2)). x32 shares x86_64's value and sets bit 30
 //! of the number, so the two share one section of the program.
 
-use super::{
-    syscalls_aarch64, syscalls_arm, syscalls_riscv64, syscalls_x32, syscalls_x86, syscalls_x86_64,
-};
+use super::{syscalls_aarch64, syscalls_arm, syscalls_riscv64, syscalls_x32, syscalls_x86, syscalls_x86_64};
 
 /// `__X32_SYSCALL_BIT`.
 pub const X32_BIT: u32 = 0x4000_0000;
@@ -106,14 +104,7 @@ const I386_MULTIPLEXED: &[(&str, u32, u32)] = &[
 ];
 
 impl Arch {
-    pub const ALL: [Self; 6] = [
-        Self::X86_64,
-        Self::X86,
-        Self::X32,
-        Self::Aarch64,
-        Self::Arm,
-        Self::Riscv64,
-    ];
+    pub const ALL: [Self; 6] = [Self::X86_64, Self::X86, Self::X32, Self::Aarch64, Self::Arm, Self::Riscv64];
 
     /// The architecture this program was built for.
     pub const fn native() -> Option<Self> {

@@ -53,11 +53,7 @@ pub struct TooLong;
 
 /// Assembles the whole filter. `sections` are tested in the order given;
 /// a call through any other architecture gets `bad_arch`.
-pub fn assemble(
-    sections: &[Section],
-    default: u32,
-    bad_arch: u32,
-) -> Result<Vec<Insn>, TooLong> {
+pub fn assemble(sections: &[Section], default: u32, bad_arch: u32) -> Result<Vec<Insn>, TooLong> {
     let mut asm = Assembler::default();
     let mut entry = asm.ret(bad_arch)?.at;
     let mut pending = Vec::new();
@@ -94,11 +90,7 @@ impl Label {
     }
 
     fn holding(self, word: u32) -> usize {
-        if self.loads == Some(word) {
-            self.at.saturating_sub(1)
-        } else {
-            self.at
-        }
+        if self.loads == Some(word) { self.at.saturating_sub(1) } else { self.at }
     }
 }
 
@@ -125,10 +117,7 @@ impl Assembler {
 
     fn load(&mut self, word: u32) -> Result<Label, TooLong> {
         let at = self.push(LD_W_ABS, 0, 0, word)?;
-        Ok(Label {
-            at,
-            loads: Some(word),
-        })
+        Ok(Label { at, loads: Some(word) })
     }
 
     /// A `RET` of `value`, a new one unless the last is still well in reach.
@@ -199,10 +188,7 @@ struct Targets {
 
 impl Targets {
     fn swapped(self) -> Self {
-        Self {
-            yes: self.no,
-            no: self.yes,
-        }
+        Self { yes: self.no, no: self.yes }
     }
 }
 
@@ -222,9 +208,7 @@ impl Tree {
             [] => Ok(asm.ret(self.default)?.at),
             [(_, verdict)] => self.leaf(asm, verdict, chains),
             // One number that differs from both neighbours: one comparison.
-            [(_, before), (nr, verdict), (after_nr, after)]
-                if before == after && after_nr - nr == 1 =>
-            {
+            [(_, before), (nr, verdict), (after_nr, after)] if before == after && after_nr - nr == 1 => {
                 let no = self.leaf(asm, before, chains)?;
                 let yes = self.leaf(asm, verdict, chains)?;
                 asm.branch(JMP_JEQ_K, *nr, yes, no)
@@ -273,12 +257,7 @@ fn chain(asm: &mut Assembler, rows: &[Row], default: u32, wide: bool) -> Result<
 
 /// One comparison. 64-bit values take two words, the high one first: A holds
 /// 32 bits.
-fn condition(
-    asm: &mut Assembler,
-    cond: &Cond,
-    wide: bool,
-    to: Targets,
-) -> Result<Label, TooLong> {
+fn condition(asm: &mut Assembler, cond: &Cond, wide: bool, to: Targets) -> Result<Label, TooLong> {
     let low = OFFSET_ARGS + 8 * u32::from(cond.arg);
     let high = low + 4;
     let value = halves(cond.value);
@@ -320,13 +299,7 @@ fn condition(
     }
 }
 
-fn masked(
-    asm: &mut Assembler,
-    word: u32,
-    mask: u32,
-    value: u32,
-    to: Targets,
-) -> Result<Label, TooLong> {
+fn masked(asm: &mut Assembler, word: u32, mask: u32, value: u32, to: Targets) -> Result<Label, TooLong> {
     if mask == u32::MAX {
         return asm.test(word, JMP_JEQ_K, value, to);
     }
@@ -343,8 +316,5 @@ struct Halves {
 
 fn halves(value: u64) -> Halves {
     let [a, b, c, d, e, f, g, h] = value.to_be_bytes();
-    Halves {
-        high: u32::from_be_bytes([a, b, c, d]),
-        low: u32::from_be_bytes([e, f, g, h]),
-    }
+    Halves { high: u32::from_be_bytes([a, b, c, d]), low: u32::from_be_bytes([e, f, g, h]) }
 }

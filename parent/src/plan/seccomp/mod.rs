@@ -96,10 +96,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            enosys_stub: true,
-            supported_flags: None,
-        }
+        Self { enosys_stub: true, supported_flags: None }
     }
 }
 
@@ -133,10 +130,5 @@ pub fn compile(s: &Seccomp, native: Arch, options: &Options) -> Result<Compiled,
             ),
         )]
     })?;
-    Ok(Compiled {
-        program,
-        flags: parsed.flags,
-        notify: parsed.notify,
-        warnings: found.warnings,
-    })
+    Ok(Compiled { program, flags: parsed.flags, notify: parsed.notify, warnings: found.warnings })
 }

@@ -35,15 +35,8 @@ pub const ACTIONS: &[&str] = &[
     "SCMP_ACT_TRAP",
 ];
 
-pub const OPERATORS: &[&str] = &[
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
+pub const OPERATORS: &[&str] =
+    &["SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ", "SCMP_CMP_NE"];
 
 const EPERM: u32 = 1;
 /// Larger values become this one in the kernel (`MAX_ERRNO`).
@@ -77,12 +70,7 @@ impl Findings {
 }
 
 /// Reads all of `s`. The result means something only without problems.
-pub fn parse<'a>(
-    s: &'a Seccomp,
-    native: Arch,
-    options: &Options,
-    found: &mut Findings,
-) -> Parsed<'a> {
+pub fn parse<'a>(s: &'a Seccomp, native: Arch, options: &Options, found: &mut Findings) -> Parsed<'a> {
     let default = action(
         &Named {
             name: &s.default_action,
@@ -110,13 +98,7 @@ pub fn parse<'a>(
     }
     listener(s, notify, found);
     let flags = flags(s, notify, options, found);
-    Parsed {
-        default,
-        arches,
-        rules,
-        flags,
-        notify,
-    }
+    Parsed { default, arches, rules, flags, notify }
 }
 
 struct Named<'a> {
@@ -144,10 +126,7 @@ fn action(given: &Named<'_>, found: &mut Findings) -> Option<u32> {
         other => {
             let hint = did_you_mean(other, ACTIONS);
             let list = ACTIONS.join(", ");
-            found.problem(
-                &given.pointer,
-                format!("{other:?} is not a seccomp action.{hint} Known: {list}."),
-            );
+            found.problem(&given.pointer, format!("{other:?} is not a seccomp action.{hint} Known: {list}."));
             return None;
         }
     };
@@ -159,10 +138,7 @@ fn action(given: &Named<'_>, found: &mut Findings) -> Option<u32> {
             // errnoRet, the runtime MUST generate an error".
             found.problem(
                 &given.errno_pointer,
-                format!(
-                    "{} returns no number; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE take one.",
-                    given.name
-                ),
+                format!("{} returns no number; only SCMP_ACT_ERRNO and SCMP_ACT_TRACE take one.", given.name),
             );
             None
         }
@@ -193,10 +169,9 @@ fn arches(s: &Seccomp, native: Arch, found: &mut Findings) -> Vec<Arch> {
         match Arch::from_oci_name(name) {
             Some(arch) if arches.contains(&arch) => {}
             Some(arch) => arches.push(arch),
-            None if arch::is_foreign_arch(name) => found.warn(
-                pointer,
-                format!("{name} is ignored: this machine cannot run its programs."),
-            ),
+            None if arch::is_foreign_arch(name) => {
+                found.warn(pointer, format!("{name} is ignored: this machine cannot run its programs."))
+            }
             None => {
                 let hint = did_you_mean(name, &arch::oci_names());
                 found.problem(pointer, format!("{name:?} is not an architecture.{hint}"));
@@ -243,11 +218,7 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, found: &mut Findings) -> Option<
         .collect::<Vec<_>>()
         .into_iter()
         .collect();
-    Some(Rule {
-        names,
-        ret: ret?,
-        alternatives: alternatives(conds?),
-    })
+    Some(Rule { names, ret: ret?, alternatives: alternatives(conds?) })
 }
 
 /// All conditions together, unless two are about one argument: then each is a
@@ -256,11 +227,7 @@ fn alternatives(conds: Vec<Cond>) -> Vec<Vec<Cond>> {
     let mut indices: Vec<u8> = conds.iter().map(|cond| cond.arg).collect();
     indices.sort_unstable();
     indices.dedup();
-    if indices.len() == conds.len() {
-        vec![conds]
-    } else {
-        conds.into_iter().map(|cond| vec![cond]).collect()
-    }
+    if indices.len() == conds.len() { vec![conds] } else { conds.into_iter().map(|cond| vec![cond]).collect() }
 }
 
 fn condition(arg: &ArgRule, base: &str, found: &mut Findings) -> Option<Cond> {
@@ -282,10 +249,7 @@ fn condition(arg: &ArgRule, base: &str, found: &mut Findings) -> Option<Cond> {
         other => {
             let hint = did_you_mean(other, OPERATORS);
             let list = OPERATORS.join(", ");
-            found.problem(
-                format!("{base}/op"),
-                format!("{other:?} is not an operator.{hint} Known: {list}."),
-            );
+            found.problem(format!("{base}/op"), format!("{other:?} is not an operator.{hint} Known: {list}."));
             return None;
         }
     };
@@ -293,30 +257,19 @@ fn condition(arg: &ArgRule, base: &str, found: &mut Findings) -> Option<Cond> {
         Op::MaskedEq => (arg.value, arg.value_two),
         _ => (u64::MAX, arg.value),
     };
-    Some(Cond {
-        arg: index?,
-        op,
-        mask,
-        value,
-    })
+    Some(Cond { arg: index?, op, mask, value })
 }
 
 fn listener(s: &Seccomp, notify: bool, found: &mut Findings) {
     let pointer = format!("{BASE}/listenerPath");
     if notify && s.listener_path.is_empty() {
-        found.problem(
-            pointer,
-            "SCMP_ACT_NOTIFY needs listenerPath, the socket of the agent that answers.",
-        );
+        found.problem(pointer, "SCMP_ACT_NOTIFY needs listenerPath, the socket of the agent that answers.");
     } else if !notify && !s.listener_path.is_empty() {
         // runc ignores it as well.
         found.warn(pointer, "no rule uses SCMP_ACT_NOTIFY, so the listener is not contacted.");
     }
     if s.listener_path.is_empty() && !s.listener_metadata.is_empty() {
-        found.problem(
-            format!("{BASE}/listenerMetadata"),
-            "listenerMetadata must not be set without listenerPath.",
-        );
+        found.problem(format!("{BASE}/listenerMetadata"), "listenerMetadata must not be set without listenerPath.");
     }
 }
 

@@ -43,11 +43,7 @@ impl Cond {
             Op::MaskedEq => self.value & mask,
             _ => self.value & visible,
         };
-        (mask != 0).then_some(Self {
-            mask,
-            value,
-            ..self
-        })
+        (mask != 0).then_some(Self { mask, value, ..self })
     }
 
     /// libseccomp tests the higher argument first, then equality before upper
@@ -62,11 +58,7 @@ impl Cond {
         Reverse(self.arg)
             .cmp(&Reverse(other.arg))
             .then(class(self.op).cmp(&class(other.op)))
-            .then(if class(self.op) == 1 {
-                self.value.cmp(&other.value)
-            } else {
-                other.value.cmp(&self.value)
-            })
+            .then(if class(self.op) == 1 { self.value.cmp(&other.value) } else { other.value.cmp(&self.value) })
     }
 }
 
@@ -90,7 +82,10 @@ impl Row {
 pub enum Verdict {
     Return(u32),
     /// The first row that matches decides, else the default action.
-    Chain { wide: bool, rows: Vec<Row> },
+    Chain {
+        wide: bool,
+        rows: Vec<Row>,
+    },
 }
 
 /// A rule of the profile that is in order and not redundant.
@@ -111,10 +106,9 @@ pub fn lower(arch: Arch, rules: &[Rule<'_>]) -> Result<BTreeMap<u32, Verdict>, P
             for conds in &rule.alternatives {
                 let targets = targets(arch, name, conds);
                 for (nr, conds) in targets.into_iter().flatten() {
-                    let entry = verdicts.entry(nr).or_insert_with(|| Verdict::Chain {
-                        wide: arch.wide(),
-                        rows: Vec::new(),
-                    });
+                    let entry = verdicts
+                        .entry(nr)
+                        .or_insert_with(|| Verdict::Chain { wide: arch.wide(), rows: Vec::new() });
                     add(entry, arch, conds, rule.ret).map_err(|Conflict| {
                         Problem::new(
                             pointer.clone(),
@@ -146,12 +140,7 @@ type Target = Option<(u32, Vec<Cond>)>;
 fn targets(arch: Arch, name: &str, conds: &[Cond]) -> [Target; 2] {
     let direct = arch.number(name).map(|nr| (nr, conds.to_vec()));
     let shared = arch.multiplexed(name).map(|(nr, code)| {
-        let mut all = vec![Cond {
-            arg: 0,
-            op: Op::Eq,
-            mask: u64::MAX,
-            value: u64::from(code),
-        }];
+        let mut all = vec![Cond { arg: 0, op: Op::Eq, mask: u64::MAX, value: u64::from(code) }];
         all.extend(conds.iter().filter(|cond| cond.arg != 0));
         (nr, all)
     });

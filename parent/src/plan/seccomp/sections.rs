@@ -17,12 +17,7 @@ pub fn build(parsed: &Parsed<'_>, enosys_stub: bool) -> Result<Vec<Section>, Pro
     let stub = enosys_stub && !is_permissive(parsed.default);
     // A rule that repeats the default decides nothing; libseccomp refuses such
     // rules and runc drops them.
-    let effective: Vec<Rule<'_>> = parsed
-        .rules
-        .iter()
-        .filter(|rule| rule.ret != parsed.default)
-        .cloned()
-        .collect();
+    let effective: Vec<Rule<'_>> = parsed.rules.iter().filter(|rule| rule.ret != parsed.default).cloned().collect();
     let mut sections: Vec<Section> = Vec::new();
     for arch in &parsed.arches {
         if sections.iter().any(|section| section.audit == arch.audit()) {
@@ -32,10 +27,7 @@ pub fn build(parsed: &Parsed<'_>, enosys_stub: bool) -> Result<Vec<Section>, Pro
         for abi in parsed.arches.iter().filter(|abi| abi.audit() == arch.audit()) {
             points.extend(rules::lower(*abi, &effective)?);
         }
-        sections.push(Section {
-            audit: arch.audit(),
-            ranges: overlay(&background(*arch, parsed, stub), points),
-        });
+        sections.push(Section { audit: arch.audit(), ranges: overlay(&background(*arch, parsed, stub), points) });
     }
     Ok(sections)
 }
