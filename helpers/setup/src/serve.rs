@@ -117,7 +117,7 @@ fn run(parent: &mut Parent) -> Result<(), End> {
 
     let mut slots = Slots::default();
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots))?;
+        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots, &trusted.policy))?;
     }
     let image = InitImage { sealed, preserve_fds: trusted.preserve_fds };
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));

@@ -161,18 +161,18 @@ pub fn make_symlink(target: &str, dir: &Fd, name: &str) -> Result<()> {
 
 /// The target of a symlink held by an O_PATH descriptor.
 pub fn read_link(link: &Fd) -> Result<String> {
-    let mut buffer = [0u8; crate_path_max()];
-    let empty = c"";
-    let arguments = [link.arg(), empty.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len()];
+    read_link_at(link.arg(), c"")
+}
+
+fn read_link_at(dir: usize, path: &core::ffi::CStr) -> Result<String> {
+    let mut buffer = [0u8; PATH_MAX];
+    let arguments = [dir, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len()];
     // SAFETY: the path is NUL-terminated, the buffer a live slice of the length given.
     let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
     core::str::from_utf8(&buffer[..length]).map(String::from).map_err(|_| Errno::EINVAL)
 }
 
-const fn crate_path_max() -> usize {
-    libc::PATH_MAX as usize
-}
-
+const PATH_MAX: usize = libc::PATH_MAX as usize;
 pub fn change_owner(file: &Fd, uid: u32, gid: u32) -> Result<()> {
     let flags = libc::AT_EMPTY_PATH as usize;
     let empty = c"";
@@ -251,7 +251,7 @@ pub fn change_directory_to(path: &str) -> Result<()> {
 
 /// Whether the working directory lies below the process's root. getcwd(2) begins with "(unreachable)" where not.
 pub fn working_directory_is_reachable() -> Result<bool> {
-    let mut buffer = [0u8; crate_path_max()];
+    let mut buffer = [0u8; PATH_MAX];
     // SAFETY: the buffer is a live slice of the length given.
     unsafe { call(libc::SYS_getcwd, [buffer.as_mut_ptr() as usize, buffer.len()]) }?;
     Ok(buffer[0] == b'/')
@@ -284,10 +284,14 @@ pub fn open_proc(path: &str) -> Result<Fd> {
 
 /// Path of the running program.
 pub fn read_self_path() -> Result<String> {
-    let mut buffer = [0u8; crate_path_max()];
-    let path = c"/proc/self/exe".as_ptr() as usize;
-    let arguments = [libc::AT_FDCWD as usize, path, buffer.as_mut_ptr() as usize, buffer.len()];
-    // SAFETY: the path is NUL-terminated, the buffer a live slice of the length given.
-    let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
-    core::str::from_utf8(&buffer[..length]).map(String::from).map_err(|_| Errno::EINVAL)
+    read_absolute_link("/proc/self/exe")
+}
+
+/// Path of the place that a descriptor refers to, links resolved.
+pub fn place(file: &Fd) -> Result<String> {
+    read_absolute_link(&proc_path(file))
+}
+
+fn read_absolute_link(path: &str) -> Result<String> {
+    read_link_at(libc::AT_FDCWD as usize, &c_string(path)?)
 }
