@@ -97,7 +97,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         }
         Some(Side::Parent { pid, child }) => {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it.
-            drop((stage, child));
+            drop((stage, child, fds));
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),
