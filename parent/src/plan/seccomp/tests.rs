@@ -49,7 +49,7 @@ fn every_fault_is_named_with_its_place() {
     ];
     assert_eq!(pointers, expected);
     for hint in ["SCMP_ACT_ERRNO?", "SCMP_ARCH_X86_64?", "SECCOMP_FILTER_FLAG_LOG?"] {
-        assert!(text.contains(&format!("Did you mean {hint}")), "{hint}: {text}");
+        assert!(text.contains(&format!("did you mean {hint}")), "{hint}: {text}");
     }
 }
 
