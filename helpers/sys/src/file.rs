@@ -27,16 +27,17 @@ struct OpenHow {
 fn open_how(dir: usize, path: &str, flags: u64, mode: u32, resolve: u64) -> Result<Fd> {
     let path = c_string(path)?;
     let how = OpenHow { flags: flags | libc::O_CLOEXEC as u64, mode: mode.into(), resolve };
-    let size = size_of::<OpenHow>();
-    loop {
-        let arguments = [dir, path.as_ptr() as usize, &raw const how as usize, size];
+    let arguments = [dir, path.as_ptr() as usize, &raw const how as usize, size_of::<OpenHow>()];
+    // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere, and asks to be tried again: so often that
+    // chance will do, but not for ever, since somebody may be renaming on purpose.
+    for _ in 0..1000 {
         // SAFETY: the path is NUL-terminated and `how` is a live open_how of the size given.
         match unsafe { call_again(libc::SYS_openat2, arguments) } {
-            // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere; it asks to be tried again.
             Err(Errno::EAGAIN) => {}
             other => return other.map(Fd::returned),
         }
     }
+    Err(Errno::EAGAIN)
 }
 
 /// How a path below a directory is resolved.

@@ -3,14 +3,19 @@ use rspawn_proto::plan::{MemoryPolicy, Rlimit, Scheduler};
 
 use crate::raw::{Result, c_string, call};
 
-/// Sets a resource limit and gives the old one.
-pub fn set_limit(limit: &Rlimit) -> Result<Rlimit> {
+/// Sets a resource limit.
+pub fn set_limit(limit: &Rlimit) -> Result<()> {
     let new = [limit.soft, limit.hard];
-    let mut old = [0u64; 2];
-    let arguments = [0, limit.resource as usize, new.as_ptr() as usize, old.as_mut_ptr() as usize];
-    // SAFETY: both are live struct rlimit64.
-    unsafe { call(libc::SYS_prlimit64, arguments) }?;
-    Ok(Rlimit { resource: limit.resource, soft: old[0], hard: old[1] })
+    // SAFETY: `new` is a live struct rlimit64; the old limit is not asked for.
+    unsafe { call(libc::SYS_prlimit64, [0, limit.resource as usize, new.as_ptr() as usize, 0]) }.map(drop)
+}
+
+/// A resource limit by its number.
+pub fn limit(resource: u8) -> Result<Rlimit> {
+    let mut now = [0u64; 2];
+    // SAFETY: `now` is a live struct rlimit64; no new limit is given.
+    unsafe { call(libc::SYS_prlimit64, [0, resource as usize, 0, now.as_mut_ptr() as usize]) }?;
+    Ok(Rlimit { resource, soft: now[0], hard: now[1] })
 }
 
 /// struct sched_attr of sched_setattr(2), first version.

@@ -6,7 +6,15 @@ use super::mount_options::{self, MountOptions};
 use super::{Planner, cgroup_mount, namespaces, overlay};
 use crate::oci::Mount;
 
+/// Most mounts of one container: each may hold a descriptor and a dozen steps.
+const MAX_MOUNTS: usize = 1024;
+
 pub fn plan(planner: &mut Planner) {
+    let count = planner.spec.mounts.len();
+    if count > MAX_MOUNTS {
+        planner.problem("/mounts", format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}"));
+        return;
+    }
     for (index, mount) in planner.spec.mounts.iter().enumerate() {
         let origin = format!("/mounts/{index}");
         plan_one(planner, &origin, mount);
