@@ -171,7 +171,8 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
     let set = options.set | options.set_recursive;
     match VirtualFs::from_name(kind) {
         Some(fs) => {
-            let Some(params) = parameters(planner, origin, &options, &[]) else { return };
+            let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
+            params.extend(label(planner, fs));
             virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
         }
         None => {
@@ -274,6 +275,20 @@ fn parameters(planner: &mut Planner, origin: &str, options: &MountOptions, excep
         params.push(FsParam { key, value });
     }
     Some(params)
+}
+
+/// `linux.mountLabel`, for the filesystems whose files take the label of their mount.
+fn label(planner: &mut Planner, fs: VirtualFs) -> Option<FsParam> {
+    let label = planner.linux()?.mount_label.as_deref().filter(|label| !label.is_empty())?;
+    if !planner.facts.selinux {
+        if planner.notes.iter().all(|note| note.pointer != "/linux/mountLabel") {
+            planner.note("/linux/mountLabel", "ignored: this kernel does not have SELinux enabled");
+        }
+        return None;
+    }
+    let value = FsValue::Text(planner.text("/linux/mountLabel", label)?);
+    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Mqueue | VirtualFs::Devpts)
+        .then(|| FsParam { key: key("context"), value })
 }
 
 /// A parameter's name that is ours, so known to be fine.

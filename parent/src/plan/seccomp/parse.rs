@@ -173,7 +173,7 @@ fn arches(s: &Seccomp, native: Arch, found: &mut Findings) -> Vec<Arch> {
                 found.warn(pointer, format!("{name} is ignored: this machine cannot run its programs."))
             }
             None => {
-                let hint = did_you_mean(name, &arch::oci_names());
+                let hint = did_you_mean(name, arch::oci_names());
                 found.problem(pointer, format!("{name:?} is not an architecture{hint}"));
             }
         }
