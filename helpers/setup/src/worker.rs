@@ -139,6 +139,7 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
         libc::SYS_mkdirat,
         libc::SYS_mknodat,
         libc::SYS_symlinkat,
+        libc::SYS_readlinkat,
         libc::SYS_fchownat,
         libc::SYS_fchdir,
         libc::SYS_pivot_root,
