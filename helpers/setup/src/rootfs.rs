@@ -50,6 +50,7 @@ impl Rootfs {
                 slots.fill(*out, made);
             }
             RootfsOp::CopyUp { mount, from } => crate::copy_up::copy_up(self.root()?, from, slots.get(*mount)?)?,
+            RootfsOp::CopyMode { mount, from } => crate::copy_up::copy_mode(self.root()?, from, slots.get(*mount)?)?,
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(slots.get(*mount)?, at, *missing, *no_symlinks)?;
             }

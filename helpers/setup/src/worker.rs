@@ -160,9 +160,8 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
             RootfsOp::Console { .. } => &[libc::SYS_ioctl],
             RootfsOp::Hostname { .. } => &[libc::SYS_sethostname],
             RootfsOp::Domainname { .. } => &[libc::SYS_setdomainname],
-            RootfsOp::CopyUp { .. } => {
-                &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod, libc::SYS_readlinkat]
-            }
+            RootfsOp::CopyMode { .. } => &[libc::SYS_fchmod],
+            RootfsOp::CopyUp { .. } => &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod],
             _ => &[],
         };
         calls.extend(more.iter().copied().map(Allowed::Call));

@@ -188,12 +188,17 @@ fn virtual_filesystem(
     copy_up: bool,
 ) {
     let out = planner.slot();
+    let has_mode = params.iter().any(|param| param.key.as_str() == "mode");
     // Mount points, nodes and copied files have yet to be made in it.
     let read_only_later = fs == VirtualFs::Tmpfs && set & attr::RDONLY != 0;
     let attrs = if read_only_later { set & !attr::RDONLY } else { set };
     planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
     if copy_up {
         planner.rootfs(origin, RootfsOp::CopyUp { mount: out, from: at.clone() });
+    }
+    if fs == VirtualFs::Tmpfs && !has_mode {
+        // As runc and crun: who mounts one on /root does not want it open to all.
+        planner.rootfs(origin, RootfsOp::CopyMode { mount: out, from: at.clone() });
     }
     if read_only_later {
         let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
