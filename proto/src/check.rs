@@ -222,7 +222,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
             mount_attrs(attrs, slots)?;
             slots.uses(*mount, SlotKind::Mount)
         }
-        RootfsOp::CopyUp { mount, .. } | RootfsOp::Attach { mount, .. } => {
+        RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } | RootfsOp::Attach { mount, .. } => {
             slots.uses(*mount, SlotKind::Mount)?;
             needs_root(root)
         }

@@ -50,6 +50,7 @@ impl Rootfs {
                 slots.fill(*out, made);
             }
             RootfsOp::CopyUp { mount, from } => crate::copy_up::copy_up(self.root()?, from, slots.get(*mount)?)?,
+            RootfsOp::CopyMode { mount, from } => crate::copy_up::copy_mode(self.root()?, from, slots.get(*mount)?)?,
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(slots.get(*mount)?, at, *missing, *no_symlinks)?;
             }
@@ -88,18 +89,24 @@ impl Rootfs {
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
         let is_system = matches!(file::filesystem_magic(mount).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
         let resolve = if no_symlinks || is_system { Resolve::InRootNoLinks } else { Resolve::InRoot };
+        let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
+        let directory = is_directory(mount)?;
         let target = match missing {
             Missing::Skip => match find(self.root()?, at, resolve)? {
                 Some(found) => found,
                 None => return Ok(()),
             },
             Missing::Create => {
-                let directory = file::status(mount).named("statx")?.is_directory();
                 let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
                 find_or_create(self.root()?, at, resolve, leaf)?
             }
         };
-        mount::attach(mount, &target).named("move_mount")
+        match mount::attach(mount, &target) {
+            Err(Errno::EINVAL) if is_directory(&target)? != directory => Err(Errno::ENOTDIR)
+                .named("move_mount")
+                .map_err(|f| f.with("one is a directory, the other is not")),
+            attached => attached.named("move_mount"),
+        }
     }
 
     fn make_symlink(&self, at: &RelPath, target: &str) -> Outcome<()> {

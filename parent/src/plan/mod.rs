@@ -89,6 +89,8 @@ struct Planner<'a> {
     devpts: Option<Slot>,
     /// Attributes that are set only once everything below the mount exists.
     late: Vec<Step<RootfsOp>>,
+    /// What is mounted where, in order.
+    mounted: Vec<(RelPath, Slot)>,
     /// Id maps that have a slot already.
     id_maps: Vec<(Vec<IdMap>, Vec<IdMap>, Slot)>,
 }
@@ -117,6 +119,7 @@ impl<'a> Planner<'a> {
             root: Slot(0),
             devpts: None,
             late: Vec::new(),
+            mounted: Vec::new(),
             id_maps: Vec::new(),
         }
     }
