@@ -135,19 +135,21 @@ fn attribute_passes(options: &MountOptions, recursive_bind: bool, shared_root: b
             None => passes.push(MountAttrs { set, clear, recursive, ..MountAttrs::default() }),
         }
     };
-    add(options.set, options.clear, false);
-    add(options.set_recursive, options.clear_recursive, true);
+    if recursive_bind {
+        add(options.set, options.clear, false);
+        add(options.set_recursive, options.clear_recursive, true);
+    } else {
+        // There is nothing below a single mount, so the recursive forms say no more than the plain ones.
+        add(options.set | options.set_recursive, options.clear | options.clear_recursive, false);
+    }
     for (propagation, recursive) in options.propagation.iter().filter(|_| !is_peer) {
+        let (propagation, recursive) = (Some(*propagation), *recursive && recursive_bind);
         match passes.first_mut() {
             // Private at once; a slave of the host is what it is already.
-            Some(first) if *propagation != Propagation::Shared && first.recursive == *recursive => {
-                first.propagation = Some(*propagation);
+            Some(first) if propagation != Some(Propagation::Shared) && first.recursive == recursive => {
+                first.propagation = propagation;
             }
-            _ => passes.push(MountAttrs {
-                propagation: Some(*propagation),
-                recursive: *recursive,
-                ..MountAttrs::default()
-            }),
+            _ => passes.push(MountAttrs { propagation, recursive, ..MountAttrs::default() }),
         }
     }
     passes

@@ -8,8 +8,8 @@ use super::{Line, lines};
 use crate::describe;
 use crate::plan::{Planned, policy_name, rlimit_name};
 
-/// Width of the column with what is done; the origin follows it.
-const WIDTH: usize = 72;
+/// Width of the column with the origin. It stands first, since what follows it may be long.
+const WIDTH: usize = 34;
 
 pub fn text(planned: &Planned) -> String {
     let plan = &planned.plan;
@@ -46,7 +46,7 @@ fn heading(out: &mut String, name: &str, who: &str) {
 }
 
 fn line(out: &mut String, action: &str, origin: &str) {
-    let _ = writeln!(out, "  {action:<WIDTH$}  {origin}");
+    let _ = writeln!(out, "  {origin:<WIDTH$}  {action}");
 }
 
 fn steps(out: &mut String, steps: &[&Line]) {
