@@ -47,6 +47,8 @@ impl Drop for Container {
 pub struct InitImage {
     pub sealed: Fd,
     pub preserve_fds: u32,
+    /// What was open when this program began.
+    pub inherited: Vec<Fd>,
 }
 
 /// Opens rspawn-init beside this program and copies it into sealed memory.
@@ -219,11 +221,11 @@ impl<'a> Entry<'a> {
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
-        for number in 3..3 + self.image.preserve_fds as i32 {
-            // A hole in the range is the caller's choice: podman's --preserve-fd leaves some.
-            let kept = Fd::from_raw(number);
-            let _ = kept.keep_on_exec();
-            kept.leak();
+        // A hole in the range is the caller's choice (podman's --preserve-fd leaves some), and what fills it by now
+        // is this program's own.
+        let end = 3 + self.image.preserve_fds as i32;
+        for kept in self.image.inherited.iter().filter(|kept| kept.raw() < end) {
+            kept.keep_on_exec().named("fcntl")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }

@@ -1,4 +1,6 @@
 //! Owned file descriptors.
+use alloc::vec::Vec;
+
 use crate::raw::{Result, call, call_again};
 
 /// A descriptor that is closed when dropped. All of them are close-on-exec.
@@ -44,6 +46,16 @@ impl Fd {
         }
         // SAFETY: no pointers.
         unsafe { call_again(libc::SYS_dup3, [self.arg(), number as usize, 0]) }.map(drop)
+    }
+
+    /// The descriptors with numbers from `first` to below `end` that are open: at the start of a program, those that
+    /// it was given.
+    pub fn open_between(first: i32, end: i32) -> Vec<Fd> {
+        let is_open = |number: &i32| {
+            // SAFETY: no pointers.
+            unsafe { call(libc::SYS_fcntl, [*number as usize, libc::F_GETFD as usize]) }.is_ok()
+        };
+        (first..end).filter(is_open).map(Fd).collect()
     }
 
     /// Lets the descriptor survive exec.

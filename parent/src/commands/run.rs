@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::ContainerId;
 use rspawn_proto::msg::Trusted;
-use rspawn_sys::{Fd, pty};
+
+use rspawn_sys::Fd;
 
 use super::{Source, explain};
 use crate::audit::Audit;
@@ -21,11 +22,13 @@ use crate::{launch, plan, policy_file, sandbox};
 const MAX_PRESERVED: u32 = 512;
 
 pub fn run(arguments: Run) -> Result<i32, String> {
-    // Everything that the invoker named is opened now, with the invoker's rights.
-    let id = container_id(arguments.id.as_deref())?;
     if arguments.preserve_fds > MAX_PRESERVED {
         return Err(format!("--preserve-fds: at most {MAX_PRESERVED} descriptors can be kept"));
     }
+    // Before a file of ours can take a free number among them.
+    let preserved = Fd::open_between(3, 3 + arguments.preserve_fds as i32);
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let id = container_id(arguments.id.as_deref())?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     let asked = ConsoleMode::resolve(arguments.console, stdin_tty, stdout_tty);
     let source = if arguments.container.host {
@@ -47,6 +50,8 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let setup = audit
         .step("start rspawn-setup", || launch::start(arguments.preserve_fds))
         .map_err(|e| e.to_string())?;
+    // They are the payload's: who waits for their end must not wait for this process.
+    drop(preserved);
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: id.clone(),
