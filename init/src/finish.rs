@@ -15,6 +15,7 @@ use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, pty, tune};
 
+use crate::home;
 use crate::lookup::Program;
 use crate::staged::{Failure, Named, Outcome, Stage};
 
@@ -24,6 +25,13 @@ pub struct Last<'a> {
     pub console: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
+}
+
+/// What is left to execute when all steps are taken.
+pub struct Ready {
+    pub path: String,
+    /// An entry for the environment, which has none for HOME.
+    pub home: Option<String>,
 }
 
 impl Last<'_> {
@@ -39,8 +47,8 @@ impl Last<'_> {
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))
     }
 
-    /// Everything else, up to but without the exec. Gives the path of the payload's program; `None` if a step failed.
-    pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<String> {
+    /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
+    pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<Ready> {
         let finish = self.finish;
         let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
         for limit in &finish.rlimits {
@@ -94,11 +102,12 @@ impl Last<'_> {
             stage.step(FinishStep::Cwd, || self.enter_cwd(false))?;
         }
         let path = stage.step(FinishStep::Exec, || payload.find())?;
+        let home = home::missing_home(payload.env, finish.uid.raw());
         if finish.no_new_privileges {
             stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
             self.announce_and_filter(stage)?;
         }
-        Some(path)
+        Some(Ready { path, home })
     }
 
     /// Says that all is well while the filter cannot forbid it yet, then installs the filter. Failures after this

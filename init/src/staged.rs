@@ -9,9 +9,9 @@ use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, signal, tune};
+use rspawn_sys::{Errno, Fd, channel, fd, signal, tune};
 
-use crate::finish::Last;
+use crate::finish::{Last, Ready};
 use crate::lookup::{self, Program};
 use crate::supervise;
 
@@ -69,6 +69,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
     let _ = signal::set_blocked(u64::MAX);
+    // Executed from memory, its name would be the memory's.
+    let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, audit: false };
     let ToInit::Finish { finish, audit, foreground } = match codec::decode_plan(&message) {
@@ -96,8 +98,10 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             become_payload(&stage, &last, &payload)
         }
         Some(Side::Parent { pid, child }) => {
-            // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it.
-            drop((stage, child));
+            // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
+            // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
+            (stage.socket.leak(), child.leak());
+            let _ = fd::close_from(3);
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),
@@ -108,10 +112,13 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
 
 /// Applies the last mile and executes the payload. Returns an exit status on failure.
 fn become_payload(stage: &Stage, last: &Last, payload: &Program) -> i32 {
-    let Some(path) = last.apply(stage, payload) else { return REPORTED };
+    let Some(Ready { path, home }) = last.apply(stage, payload) else { return REPORTED };
     let _ = signal::set_blocked(0);
     let argv = StringArray::from_start(payload.argv);
-    let env = StringArray::from_start(payload.env);
+    let mut env = StringArray::from_start(payload.env);
+    if home.is_some_and(|entry| env.push(&entry).is_err()) {
+        return REPORTED;
+    }
     let errno = process::execute(&path, &argv, &env);
     stage.report(FinishStep::Exec, Failure { call: "execve", errno: errno.0, detail: lookup::explain(&path, errno) });
     if errno == Errno::ENOENT { crate::NOT_FOUND } else { crate::NOT_EXECUTABLE }

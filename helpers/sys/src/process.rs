@@ -162,6 +162,15 @@ impl StringArray {
         Self { strings: Vec::new(), pointers }
     }
 
+    /// Appends a string.
+    pub fn push(&mut self, string: &str) -> Result<()> {
+        let string = CString::new(string).map_err(|_| Errno::EINVAL)?;
+        // The characters stay where they are when the CString moves.
+        self.pointers.insert(self.pointers.len() - 1, string.as_ptr() as usize);
+        self.strings.push(string);
+        Ok(())
+    }
+
     pub fn len(&self) -> usize {
         self.pointers.len() - 1
     }
@@ -191,6 +200,12 @@ pub fn execute(path: &str, argv: &StringArray, env: &StringArray) -> Errno {
         Err(errno) => errno,
         Ok(_) => Errno::EIO,
     }
+}
+
+/// Sets the name that ps(1) shows, of at most 15 bytes.
+pub fn set_name(name: &core::ffi::CStr) -> Result<()> {
+    // SAFETY: the name is NUL-terminated.
+    unsafe { call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
 }
 
 /// Starts a session; this process leads it.
