@@ -51,12 +51,13 @@ impl Last<'_> {
     pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<Ready> {
         let finish = self.finish;
         let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
-        for limit in &finish.rlimits {
+        for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
+                // The parent, which has the plan, makes words of the index.
                 tune::set_limit(limit)
                     .map(drop)
                     .named("prlimit")
-                    .map_err(|f| with(f, format!("{limit:?}")))
+                    .map_err(|failure| with(failure, format!("{index}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {
@@ -86,8 +87,7 @@ impl Last<'_> {
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
         stage.step(FinishStep::Groups, || cred::set_groups(&ids).named("setgroups"))?;
         stage.step(FinishStep::Gid, || cred::set_gid(finish.gid.raw()).named("setresgid"))?;
-        let keep = finish.capabilities.bounding;
-        stage.step(FinishStep::BoundingSet, || cred::limit_bounding_set(keep).named("prctl PR_CAPBSET_DROP"))?;
+        stage.step(FinishStep::BoundingSet, || limit_bounding_set(&finish.capabilities))?;
         if !finish.no_new_privileges {
             self.announce_and_filter(stage)?;
         }
@@ -162,6 +162,17 @@ fn set_label(label: &Label) -> Outcome<()> {
     let procfs = NewFilesystem::open("proc").and_then(|proc| proc.create(0)).named("fsmount")?;
     let attribute = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
     attribute.write(value.as_bytes()).named("write").map_err(|failure| with(failure, value))
+}
+
+/// Limits the bounding set, and before that makes inheritable what the limit would forbid later (capabilities(7)).
+fn limit_bounding_set(caps: &Capabilities) -> Outcome<()> {
+    if caps.inheritable & !caps.bounding != 0 {
+        let all = cred::permitted_capabilities().named("capget")?;
+        let inheritable = caps.inheritable;
+        let inheriting = Capabilities { effective: all, permitted: all, inheritable, ..Capabilities::default() };
+        cred::set_capabilities(&inheriting).named("capset")?;
+    }
+    cred::limit_bounding_set(caps.bounding).named("prctl PR_CAPBSET_DROP")
 }
 
 /// Sets the four sets that are not the bounding set. A set may hold more than this process has: capset says EPERM.

@@ -6,7 +6,7 @@ use super::{Planner, capabilities, console, init_mode, seccomp};
 use crate::problem::did_you_mean;
 
 /// RLIMIT_* by number (`asm-generic/resource.h`).
-const RLIMITS: [&str; 16] = [
+pub const RLIMITS: [&str; 16] = [
     "RLIMIT_CPU",
     "RLIMIT_FSIZE",
     "RLIMIT_DATA",
