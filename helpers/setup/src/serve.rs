@@ -135,7 +135,8 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     let slave = follow_worker(parent, worker)?;
     drop(slots);
     finish(parent, &trusted, plan, &mut container, slave.as_ref())?;
-    drop(slave);
+    // The slave stays open here: its last close would end the console for a payload that closes its streams and
+    // opens /dev/tty or /dev/console later.
     supervise(parent, container)
 }
 
