@@ -15,6 +15,7 @@ use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, pty, tune};
 
+use crate::home;
 use crate::lookup::Program;
 use crate::staged::{Failure, Named, Outcome, Stage};
 
@@ -24,6 +25,13 @@ pub struct Last<'a> {
     pub console: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
+}
+
+/// What is left to execute when all steps are taken.
+pub struct Ready {
+    pub path: String,
+    /// An entry for the environment, which has none for HOME.
+    pub home: Option<String>,
 }
 
 impl Last<'_> {
@@ -39,16 +47,17 @@ impl Last<'_> {
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))
     }
 
-    /// Everything else, up to but without the exec. Gives the path of the payload's program; `None` if a step failed.
-    pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<String> {
+    /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
+    pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<Ready> {
         let finish = self.finish;
         let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
-        for limit in &finish.rlimits {
+        for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
+                // The parent, which has the plan, makes words of the index.
                 tune::set_limit(limit)
                     .map(drop)
                     .named("prlimit")
-                    .map_err(|f| with(f, format!("{limit:?}")))
+                    .map_err(|failure| with(failure, format!("{index}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {
@@ -78,8 +87,7 @@ impl Last<'_> {
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
         stage.step(FinishStep::Groups, || cred::set_groups(&ids).named("setgroups"))?;
         stage.step(FinishStep::Gid, || cred::set_gid(finish.gid.raw()).named("setresgid"))?;
-        let keep = finish.capabilities.bounding;
-        stage.step(FinishStep::BoundingSet, || cred::limit_bounding_set(keep).named("prctl PR_CAPBSET_DROP"))?;
+        stage.step(FinishStep::BoundingSet, || limit_bounding_set(&finish.capabilities))?;
         if !finish.no_new_privileges {
             self.announce_and_filter(stage)?;
         }
@@ -94,11 +102,12 @@ impl Last<'_> {
             stage.step(FinishStep::Cwd, || self.enter_cwd(false))?;
         }
         let path = stage.step(FinishStep::Exec, || payload.find())?;
+        let home = home::missing_home(payload.env, finish.uid.raw());
         if finish.no_new_privileges {
             stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
             self.announce_and_filter(stage)?;
         }
-        Some(path)
+        Some(Ready { path, home })
     }
 
     /// Says that all is well while the filter cannot forbid it yet, then installs the filter. Failures after this
@@ -153,6 +162,17 @@ fn set_label(label: &Label) -> Outcome<()> {
     let procfs = NewFilesystem::open("proc").and_then(|proc| proc.create(0)).named("fsmount")?;
     let attribute = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
     attribute.write(value.as_bytes()).named("write").map_err(|failure| with(failure, value))
+}
+
+/// Limits the bounding set, and before that makes inheritable what the limit would forbid later (capabilities(7)).
+fn limit_bounding_set(caps: &Capabilities) -> Outcome<()> {
+    if caps.inheritable & !caps.bounding != 0 {
+        let all = cred::permitted_capabilities().named("capget")?;
+        let inheritable = caps.inheritable;
+        let inheriting = Capabilities { effective: all, permitted: all, inheritable, ..Capabilities::default() };
+        cred::set_capabilities(&inheriting).named("capset")?;
+    }
+    cred::limit_bounding_set(caps.bounding).named("prctl PR_CAPBSET_DROP")
 }
 
 /// Sets the four sets that are not the bounding set. A set may hold more than this process has: capset says EPERM.

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 mod finish;
+mod home;
 mod lookup;
 mod staged;
 mod standalone;

@@ -9,9 +9,9 @@ use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, signal, tune};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, signal, tune};
 
-use crate::finish::Last;
+use crate::finish::{Last, Ready};
 use crate::lookup::{self, Program};
 use crate::supervise;
 
@@ -72,6 +72,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // In a pid namespace that was joined there are others, who must not reach this process while it has more rights
     // than they (CVE-2016-9962). The payload's exec ends it.
     let _ = cred::set_dumpable(false);
+    // Executed from memory, its name would be the memory's.
+    let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, audit: false };
     let ToInit::Finish { finish, audit, foreground } = match codec::decode_plan(&message) {
@@ -99,8 +101,10 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             become_payload(&stage, &last, &payload)
         }
         Some(Side::Parent { pid, child }) => {
-            // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it.
-            drop((stage, child, fds));
+            // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
+            // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
+            core::mem::forget((stage, child, fds));
+            let _ = fd::close_from(3);
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),
@@ -111,10 +115,13 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
 
 /// Applies the last mile and executes the payload. Returns an exit status on failure.
 fn become_payload(stage: &Stage, last: &Last, payload: &Program) -> i32 {
-    let Some(path) = last.apply(stage, payload) else { return REPORTED };
+    let Some(Ready { path, home }) = last.apply(stage, payload) else { return REPORTED };
     let _ = signal::set_blocked(0);
     let argv = StringArray::from_start(payload.argv);
-    let env = StringArray::from_start(payload.env);
+    let mut env = StringArray::from_start(payload.env);
+    if home.is_some_and(|entry| env.push(&entry).is_err()) {
+        return REPORTED;
+    }
     let errno = process::execute(&path, &argv, &env);
     stage.report(FinishStep::Exec, Failure { call: "execve", errno: errno.0, detail: lookup::explain(&path, errno) });
     if errno == Errno::ENOENT { crate::NOT_FOUND } else { crate::NOT_EXECUTABLE }

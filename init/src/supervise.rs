@@ -29,7 +29,7 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
     cred::limit_bounding_set(payload.capabilities.bounding)?;
     cred::keep_capabilities(true)?;
     cred::set_uid(payload.uid.raw())?;
-    let kill = payload.capabilities.permitted & CAP_KILL;
+    let kill = payload.capabilities.permitted & after_exec(payload) & CAP_KILL;
     cred::set_capabilities(&Capabilities { effective: kill, permitted: kill, ..Capabilities::default() })?;
     if foreground {
         // Changing ids cleared it.
@@ -39,6 +39,13 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
     cred::set_dumpable(true)?;
     cred::no_new_privileges()?;
     allow_only(&CALLS.map(Allowed::Call))
+}
+
+/// The permitted capabilities that the payload's exec leaves it (capabilities(7)): a user other than root keeps the
+/// ambient ones. Were PID 1 to hold more, the payload could not look at it.
+fn after_exec(payload: &Finish) -> u64 {
+    let caps = &payload.capabilities;
+    if payload.uid.raw() == 0 { caps.bounding | caps.inheritable } else { caps.ambient }
 }
 
 /// Every call that [`supervise`] makes.

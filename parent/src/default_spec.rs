@@ -45,7 +45,7 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub fn default_spec(terminal: bool) -> Spec {
     Spec {
         oci_version: VERSION.into(),
-        root: Some(Root { path: "rootfs".into(), readonly: true }),
+        root: Some(Root { path: "rootfs".into(), readonly: true, ..Root::default() }),
         mounts: system_mounts(),
         process: Some(Process {
             terminal,
@@ -71,9 +71,8 @@ pub fn default_spec(terminal: bool) -> Spec {
 /// The host's own root, read-only, in namespaces of every kind.
 pub fn host_spec(args: Vec<String>, terminal: bool, term: Option<String>, arch: Option<Arch>) -> Spec {
     let mut spec = default_spec(terminal);
-    spec.root = Some(Root { path: "/".into(), readonly: true });
+    spec.root = Some(Root { path: "/".into(), readonly: true, readonly_recursive: true });
     spec.hostname = Some("rspawn-host".into());
-    // A recursive read-only bind of the root onto itself reaches every mount of the host's below it.
     let writable = ["/tmp", "/run", "/var/tmp"];
     let private = |path: &&str| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]);
     spec.mounts.extend(writable.iter().map(private));

@@ -2,7 +2,7 @@
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
-use crate::plan::capability_name;
+use crate::plan::{RLIMITS, capability_name};
 
 /// Where a place of the plan comes from: a JSON pointer or the name of a rule.
 pub fn origin(plan: &Plan, place: Place) -> String {
@@ -61,6 +61,11 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     if error.place == Place::Finish(FinishStep::Exec) && error.errno == 0 {
         return error.detail.clone();
     }
+    if let (Some(plan), Place::Finish(FinishStep::Rlimits)) = (plan, error.place)
+        && let Some(limit) = error.detail.parse::<usize>().ok().and_then(|index| plan.finish.rlimits.get(index))
+    {
+        return failed_limit(&error.detail, limit, error);
+    }
     let (origin, action) = match plan {
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
         None => (String::new(), phase(error.place).into()),
@@ -83,6 +88,18 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
         text.push_str(&format!("; {hint}"));
     }
     text
+}
+
+/// The sentence for a resource limit that could not be set; rspawn-init gives its index in the list.
+fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
+    let name = RLIMITS.get(limit.resource as usize).copied().unwrap_or("a resource limit");
+    let Rlimit { soft, hard, .. } = limit;
+    let reason = errno(error.errno);
+    let hint = match error.errno {
+        libc::EPERM => "; raising a hard limit needs CAP_SYS_RESOURCE on the host",
+        _ => "",
+    };
+    format!("config.json /process/rlimits/{index}: set {name} to soft {soft}, hard {hard}: {reason}{hint}")
 }
 
 /// What an errno of a certain step usually means.

@@ -127,7 +127,7 @@ impl Session {
 
     fn relay_signal(&self, number: u8, console: Option<&Console>, mode: ConsoleMode) -> Result<(), String> {
         let is = |signal: Signal| i32::from(number) == signal as i32;
-        if is(Signal::SIGWINCH) && mode == ConsoleMode::Interactive && console.is_some() {
+        if is(Signal::SIGWINCH) && mode.is_shown() && console.is_some() {
             console.into_iter().for_each(Console::resize);
             return Ok(());
         }

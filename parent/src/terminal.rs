@@ -2,6 +2,7 @@
 use std::os::fd::AsFd;
 
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use rspawn_sys::channel::{self, Interest};
 use rspawn_sys::{Errno, Fd, pty};
 
 /// How the container's console is connected to the caller's streams; the words are systemd-nspawn's.
@@ -32,6 +33,22 @@ impl ConsoleMode {
     pub fn has_terminal(self) -> bool {
         self != ConsoleMode::Pipe
     }
+
+    /// Whether the container's console shows on the caller's stdout.
+    pub fn is_shown(self) -> bool {
+        matches!(self, ConsoleMode::Interactive | ConsoleMode::ReadOnly)
+    }
+}
+
+/// Rows and columns of the terminal among the caller's stdin and stdout, if it knows its size.
+pub fn caller_size() -> Option<(u16, u16)> {
+    let of_stream = |number: i32| {
+        let stream = Fd::from_raw(number);
+        let size = pty::size(&stream).ok();
+        stream.leak();
+        size.filter(|(rows, columns)| *rows != 0 && *columns != 0)
+    };
+    of_stream(0).or_else(|| of_stream(1))
 }
 
 /// The caller's terminal in raw mode; put back when dropped.
@@ -59,19 +76,16 @@ impl Drop for RawMode {
     }
 }
 
-/// Bytes on their way in one direction.
-#[derive(Default)]
-struct Pending {
-    bytes: Vec<u8>,
-}
-
 /// The console's master, and what waits to be written to it.
 pub struct Console {
     master: Fd,
     mode: ConsoleMode,
     stdin: Fd,
     stdout: Fd,
-    input: Pending,
+    /// Read from stdin, not yet written to the master.
+    input: Vec<u8>,
+    /// The last byte of the input so far ended a line.
+    at_line_start: bool,
     /// stdin is at its end, or not wanted.
     input_ended: bool,
     output_ended: bool,
@@ -91,21 +105,20 @@ impl Console {
             mode,
             stdin: Fd::from_raw(0),
             stdout: Fd::from_raw(1),
-            input: Pending::default(),
+            input: Vec::new(),
+            at_line_start: true,
             input_ended: !interactive,
             output_ended: false,
             _raw: interactive.then(RawMode::enter),
         };
-        if interactive {
-            console.resize();
-        }
+        console.resize();
         console
     }
 
-    /// Gives the console the size of the caller's terminal.
+    /// Gives the console the size of the terminal that it is shown on.
     pub fn resize(&self) {
-        if let Ok((rows, columns)) = pty::size(&self.stdin).or_else(|_| pty::size(&self.stdout))
-            && rows != 0
+        if self.mode.is_shown()
+            && let Some((rows, columns)) = caller_size()
         {
             let _ = pty::set_size(&self.master, rows, columns);
         }
@@ -120,35 +133,41 @@ impl Console {
     }
 
     pub fn wants_stdin(&self) -> bool {
-        !self.input_ended && self.input.bytes.is_empty()
+        !self.input_ended && self.input.is_empty()
     }
 
     pub fn wants_output(&self) -> bool {
-        !self.output_ended && self.mode != ConsoleMode::Passive
+        !self.output_ended
     }
 
     pub fn has_input(&self) -> bool {
-        !self.input.bytes.is_empty()
+        !self.input.is_empty()
     }
 
     /// stdin is readable.
     pub fn read_stdin(&mut self) {
         let mut buffer = [0u8; 4096];
         match self.stdin.read(&mut buffer) {
+            Err(Errno::EAGAIN) => {}
             Ok(0) | Err(_) => {
                 self.input_ended = true;
-                self.input.bytes.push(END_OF_FILE);
+                // Within a line the first one only hands the line over (termios(3), VEOF).
+                let needed = if self.at_line_start { 1 } else { 2 };
+                self.input.extend_from_slice(&[END_OF_FILE; 2][..needed]);
             }
-            Ok(length) => self.input.bytes.extend_from_slice(&buffer[..length]),
+            Ok(length) => {
+                self.at_line_start = matches!(buffer[length - 1], b'\n' | b'\r');
+                self.input.extend_from_slice(&buffer[..length]);
+            }
         }
     }
 
     /// The master can be written to.
     pub fn write_input(&mut self) {
-        match self.master.write_some(&self.input.bytes) {
-            Ok(written) => drop(self.input.bytes.drain(..written)),
+        match self.master.write_some(&self.input) {
+            Ok(written) => drop(self.input.drain(..written)),
             Err(Errno::EAGAIN) => {}
-            Err(_) => self.input.bytes.clear(),
+            Err(_) => self.input.clear(),
         }
     }
 
@@ -157,12 +176,9 @@ impl Console {
         let mut buffer = [0u8; 16 << 10];
         match self.master.read(&mut buffer) {
             Ok(length) if length > 0 => {
-                let mut rest = &buffer[..length];
-                while !rest.is_empty() {
-                    match self.stdout.write_some(rest) {
-                        Ok(written) => rest = &rest[written..],
-                        Err(_) => break,
-                    }
+                // What is shown nowhere is read all the same: a full console would stop the payload.
+                if self.mode.is_shown() {
+                    self.show(&buffer[..length]);
                 }
                 true
             }
@@ -171,6 +187,19 @@ impl Console {
             _ => {
                 self.output_ended = true;
                 false
+            }
+        }
+    }
+
+    fn show(&self, mut rest: &[u8]) {
+        while !rest.is_empty() {
+            match self.stdout.write_some(rest) {
+                Ok(written) => rest = &rest[written..],
+                // Whoever shares the stream with us has made it non-blocking.
+                Err(Errno::EAGAIN) => {
+                    let _ = channel::wait([Interest { fd: &self.stdout, read: false, write: true }]);
+                }
+                Err(_) => break,
             }
         }
     }

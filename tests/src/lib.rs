@@ -3,10 +3,11 @@
 
 pub mod mountinfo;
 pub mod podman_profile;
+pub mod terminal;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -181,6 +182,18 @@ impl Bundle {
         })
     }
 
+    /// Puts the tests' own payload into the root, as /payload.
+    pub fn with_payload(self) -> Self {
+        fs::copy(program("rspawn-test-payload"), self.rootfs().join("payload")).expect("the payload in the root");
+        self
+    }
+
+    /// A bundle whose payload is the tests' own with these arguments.
+    pub fn payload(arguments: &[&str]) -> Self {
+        let arguments: Vec<&str> = ["/payload"].iter().chain(arguments).copied().collect();
+        Self::new().with_payload().with_args(&arguments)
+    }
+
     pub fn write_config(&self) {
         let text = serde_json::to_string_pretty(&self.config).expect("JSON");
         fs::write(self.path().join("config.json"), text).expect("config.json");
@@ -214,6 +227,21 @@ impl Bundle {
         let left = leftovers(&self.id);
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
+}
+
+/// Host pids of the processes whose root is the bundle's. The first is the container's first process.
+pub fn container_processes(bundle: &Bundle) -> Vec<i32> {
+    let root = bundle.rootfs();
+    let Ok(wanted) = fs::metadata(&root).map(|root| (root.dev(), root.ino())) else { return Vec::new() };
+    let is_inside = |pid: &i32| {
+        let root = fs::metadata(format!("/proc/{pid}/root"));
+        root.is_ok_and(|root| (root.dev(), root.ino()) == wanted)
+    };
+    let numbers = fs::read_dir("/proc").expect("/proc").flatten();
+    let mut pids: Vec<i32> = numbers.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.retain(is_inside);
+    pids.sort_unstable();
+    pids
 }
 
 /// Mounts, processes and cgroups of this machine that carry a name. What is on its way out gets a second to go.

@@ -77,6 +77,8 @@ impl Parent {
 
 /// Serves one parent: one plan, one container.
 pub fn serve(control: Fd, progress: Fd) -> i32 {
+    // Before anything is opened here: a number that is free now will be one of this program's own later.
+    let inherited = Fd::open_between(3, control.raw().min(progress.raw()));
     let progress = match sanitise().and_then(|()| SharedWord::map(&progress).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
@@ -85,7 +87,7 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
         }
     };
     let mut parent = Parent { control, progress, audit: false };
-    match run(&mut parent) {
+    match run(&mut parent, inherited) {
         Ok(()) => 0,
         Err(End::Failed(error)) => {
             let _ = parent.tell(&FromSetup::Failed(error), &[]);
@@ -108,7 +110,7 @@ fn sanitise() -> Outcome<()> {
     file::change_directory_to("/").named("chdir")
 }
 
-fn run(parent: &mut Parent) -> Result<(), End> {
+fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), spawn::seal_init)?;
     let trusted = receive_trusted(parent)?;
     parent.audit = trusted.audit;
@@ -120,9 +122,11 @@ fn run(parent: &mut Parent) -> Result<(), End> {
     for (index, step) in plan.host.iter().enumerate() {
         parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots, &trusted.policy))?;
     }
-    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, file_limit };
+    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, file_limit, inherited };
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    // What was passed on is the payload's now: who waits for its end must not wait for this process.
+    drop(image);
     let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
@@ -132,7 +136,8 @@ fn run(parent: &mut Parent) -> Result<(), End> {
     let slave = follow_worker(parent, worker)?;
     drop(slots);
     finish(parent, &trusted, plan, &mut container, slave.as_ref())?;
-    drop(slave);
+    // The slave stays open here: its last close would end the console for a payload that closes its streams and
+    // opens /dev/tty or /dev/console later.
     supervise(parent, container)
 }
 

@@ -49,6 +49,8 @@ pub struct InitImage {
     pub preserve_fds: u32,
     /// The invoker's limit of open files, where it was raised for this program's own sake.
     pub file_limit: Option<Rlimit>,
+    /// What was open when this program began.
+    pub inherited: Vec<Fd>,
 }
 
 /// Raises the soft limit of open files to the hard one if a plan needs it: each bind mount is a descriptor for a
@@ -233,11 +235,11 @@ impl<'a> Entry<'a> {
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
-        for number in 3..3 + self.image.preserve_fds as i32 {
-            // A hole in the range is the caller's choice: podman's --preserve-fd leaves some.
-            let kept = Fd::from_raw(number);
-            let _ = kept.keep_on_exec();
-            kept.leak();
+        // A hole in the range is the caller's choice (podman's --preserve-fd leaves some), and what fills it by now
+        // is this program's own.
+        let end = 3 + self.image.preserve_fds as i32;
+        for kept in self.image.inherited.iter().filter(|kept| kept.raw() < end) {
+            kept.keep_on_exec().named("fcntl")?;
         }
         if let Some(limit) = &self.image.file_limit {
             tune::set_limit(limit).named("prlimit")?;

@@ -83,6 +83,11 @@ impl Drop for Fd {
     }
 }
 
+/// Closes every descriptor from `first` on. Who holds an `Fd` of them must forget it.
+pub fn close_from(first: u32) -> Result<()> {
+    sys!(SYS_close_range, first, u32::MAX, 0).map(drop)
+}
+
 /// Marks every descriptor from `first` on as close-on-exec.
 pub fn close_from_on_exec(first: u32) -> Result<()> {
     sys!(SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop)

@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::ContainerId;
 use rspawn_proto::msg::Trusted;
-use rspawn_sys::{Fd, pty};
+
+use rspawn_sys::Fd;
 
 use super::{Source, explain};
 use crate::audit::Audit;
@@ -13,19 +14,22 @@ use crate::bundle::Bundle;
 use crate::cli::Run;
 use crate::drive::{Session, Signals};
 use crate::facts::Facts;
+use crate::oci::{ConsoleSize, Spec};
 use crate::plan::Options;
-use crate::terminal::ConsoleMode;
+use crate::terminal::{ConsoleMode, caller_size};
 use crate::{launch, plan, policy_file, sandbox};
 
 /// Most descriptors that can be kept for the payload.
 const MAX_PRESERVED: u32 = 512;
 
 pub fn run(arguments: Run) -> Result<i32, String> {
-    // Everything that the invoker named is opened now, with the invoker's rights.
-    let id = container_id(arguments.id.as_deref())?;
     if arguments.preserve_fds > MAX_PRESERVED {
         return Err(format!("--preserve-fds: at most {MAX_PRESERVED} descriptors can be kept"));
     }
+    // Before a file of ours can take a free number among them.
+    let preserved = Fd::open_between(3, 3 + arguments.preserve_fds as i32);
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let id = container_id(arguments.id.as_deref())?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     let asked = ConsoleMode::resolve(arguments.console, stdin_tty, stdout_tty);
     let source = if arguments.container.host {
@@ -47,6 +51,8 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let setup = audit
         .step("start rspawn-setup", || launch::start(arguments.preserve_fds))
         .map_err(|e| e.to_string())?;
+    // They are the payload's: who waits for their end must not wait for this process.
+    drop(preserved);
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: id.clone(),
@@ -63,7 +69,7 @@ pub fn run(arguments: Run) -> Result<i32, String> {
         bundle: source.directory(),
         init: arguments.container.init.into(),
         terminal: asked.map(ConsoleMode::has_terminal),
-        console_size: console_size(),
+        console_size: size_of_environment(),
         preserve_fds: arguments.preserve_fds,
         new_keyring: !arguments.no_new_keyring,
     };
@@ -72,7 +78,10 @@ pub fn run(arguments: Run) -> Result<i32, String> {
         .audit
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
-    let spec = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let mut spec = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let mode = asked.unwrap_or_else(|| default_mode(terminal, stdin_tty));
+    fit_console(&mut spec, mode, caller_size());
     let planned = session
         .audit
         .step("plan", || plan::plan(&spec, &facts, &options))
@@ -80,9 +89,8 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
         eprintln!("rspawn: warning: {note}");
     }
-    let terminal = planned.plan.finish.terminal;
     session.send_plan(planned.plan)?;
-    let ended = session.run(&signals, asked.unwrap_or_else(|| default_mode(terminal, stdin_tty)));
+    let ended = session.run(&signals, mode);
     match &ended {
         Ok(status) => session.audit.end(Some(*status), None),
         Err(message) => session.audit.end(None, Some(message)),
@@ -104,17 +112,17 @@ fn default_mode(terminal: bool, stdin_is_terminal: bool) -> ConsoleMode {
     }
 }
 
-/// First size of the console: the caller's terminal, else $LINES and $COLUMNS.
-fn console_size() -> Option<(u16, u16)> {
-    let of_stream = |number: i32| {
-        let stream = Fd::from_raw(number);
-        let size = pty::size(&stream).ok().filter(|(rows, _)| *rows != 0);
-        stream.leak();
-        size
-    };
+/// First size of the console where nobody else gives one, as systemd-nspawn takes it.
+fn size_of_environment() -> Option<(u16, u16)> {
     let variable = |name: &str| std::env::var(name).ok()?.parse::<u16>().ok();
-    let of_environment = || Some((variable("LINES")?, variable("COLUMNS")?));
-    of_environment().or_else(|| of_stream(0)).or_else(|| of_stream(1))
+    Some((variable("LINES")?, variable("COLUMNS")?))
+}
+
+/// The terminal that the console is shown on counts before what the bundle would like it to be.
+fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
+    if let (Some(process), Some((rows, columns)), true) = (&mut spec.process, size, mode.is_shown()) {
+        process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
+    }
 }
 
 /// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every

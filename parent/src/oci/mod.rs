@@ -45,6 +45,9 @@ pub struct Root {
     pub path: String,
     #[serde(default, deserialize_with = "nullable")]
     pub readonly: bool,
+    /// Every mount below the root as well, before anything else is mounted there. Of `run --host`; no bundle has it.
+    #[serde(skip)]
+    pub readonly_recursive: bool,
 }
 
 /// Hooks are kept as they are: a later stage runs them.

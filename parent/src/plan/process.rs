@@ -1,4 +1,6 @@
 //! `process`, `linux.personality`, `linux.memoryPolicy`: the last mile.
+use std::collections::HashSet;
+
 use rspawn_proto::ids::{GuestPath, Id, Text};
 use rspawn_proto::plan::*;
 
@@ -6,7 +8,7 @@ use super::{Planner, capabilities, console, init_mode, seccomp};
 use crate::problem::did_you_mean;
 
 /// RLIMIT_* by number (`asm-generic/resource.h`).
-const RLIMITS: [&str; 16] = [
+pub const RLIMITS: [&str; 16] = [
     "RLIMIT_CPU",
     "RLIMIT_FSIZE",
     "RLIMIT_DATA",
@@ -169,7 +171,14 @@ fn environment(planner: &mut Planner) -> Vec<Text> {
             planner.problem(format!("/process/env/{index}"), message);
         }
     }
-    texts(planner, "/process/env", entries)
+    // Programs disagree on which of two entries counts; runc gives them the last one alone.
+    let mut seen = HashSet::new();
+    let mut kept: Vec<(usize, &String)> = entries.iter().enumerate().rev().collect();
+    kept.retain(|(_, entry)| seen.insert(entry.split('=').next()));
+    kept.into_iter()
+        .rev()
+        .filter_map(|(index, entry)| planner.text(&format!("/process/env/{index}"), entry))
+        .collect()
 }
 
 fn working_directory_path(planner: &mut Planner) -> Option<GuestPath> {

@@ -28,7 +28,9 @@ pub fn begin(planner: &mut Planner) {
     if root_escapes(planner, &root.path, &path) {
         return;
     }
-    let attrs = MountAttrs { propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+    // What is mounted below it later is the container's own, and stays as it is asked for.
+    let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
+    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
     let out = planner.root;
     planner.host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
