@@ -14,6 +14,7 @@ pub const O_DIRECTORY: u64 = libc::O_DIRECTORY as u64;
 pub const O_NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 pub const O_CREAT: u64 = libc::O_CREAT as u64;
 pub const O_EXCL: u64 = libc::O_EXCL as u64;
+pub const O_NONBLOCK: u64 = libc::O_NONBLOCK as u64;
 pub const O_NOCTTY: u64 = libc::O_NOCTTY as u64;
 
 /// struct open_how of openat2(2).
@@ -68,7 +69,12 @@ pub fn open_host(path: &str, flags: u64) -> Result<Fd> {
 
 /// Opens a namespace file: /proc/PID/ns/* are magic links, so these are followed; the caller verifies the kind.
 pub fn open_namespace(path: &str) -> Result<Fd> {
-    open_how(libc::AT_FDCWD as usize, path, O_RDONLY | libc::O_NONBLOCK as u64, 0, 0)
+    open_how(libc::AT_FDCWD as usize, path, O_RDONLY | O_NONBLOCK, 0, 0)
+}
+
+/// Holds what [`open_namespace`] would open, without opening it for use.
+pub fn open_namespace_path(path: &str) -> Result<Fd> {
+    open_how(libc::AT_FDCWD as usize, path, O_PATH, 0, 0)
 }
 
 /// What fstat(2) says of a descriptor.
@@ -216,6 +222,16 @@ pub fn entries(dir: &Fd) -> Result<Vec<String>> {
 /// The path that names a descriptor to system calls which take only paths.
 pub fn proc_path(file: &Fd) -> String {
     format!("/proc/self/fd/{}", file.raw())
+}
+
+/// Where an open file is, as this process sees it.
+pub fn path_of(file: &Fd) -> Result<String> {
+    let mut buffer = [0u8; crate_path_max()];
+    let path = c_string(&proc_path(file))?;
+    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len()];
+    // SAFETY: the path is NUL-terminated, the buffer a live slice of the length given.
+    let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
+    core::str::from_utf8(&buffer[..length]).map(String::from).map_err(|_| Errno::EINVAL)
 }
 
 /// An anonymous file with a copy of `source`, sealed so that nobody can change it again: what is executed from it
