@@ -1,6 +1,8 @@
 //! What the integration tests share: bundles to run, ways to run them, and a look at what they left behind.
 #![forbid(unsafe_code)]
 
+pub mod hostile;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
