@@ -1,5 +1,6 @@
 //! Starting rspawn-setup, before anything untrusted is read.
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -32,6 +33,8 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
     let child = Command::new(&program)
         .args([theirs.raw().to_string(), page.raw().to_string()])
         .env_clear()
+        // The terminal's signals are the parent's to pass on; the helper would die of them.
+        .process_group(0)
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
     Ok(Setup { control, progress, child })

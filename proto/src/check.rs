@@ -2,7 +2,7 @@
 //!
 //! Slots are defined once and used after that, as what they are; the root is attached once and left once; each value
 //! is in the range that its system call knows. What a plan may *hold* is the policy's business, not this module's.
-use alloc::vec;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::ids::Slot;
@@ -26,7 +26,15 @@ enum SlotKind {
     Namespace(Namespace),
 }
 
-struct Slots(Vec<Option<SlotKind>>);
+#[derive(Default)]
+struct Slots {
+    kinds: Vec<Option<SlotKind>>,
+    /// Clones of host mounts that are still peers of the original: what is mounted in them shows on the host. With
+    /// each, whether it is a tree.
+    peers: Vec<(Slot, bool)>,
+    /// Views of the host's cgroups, which must stay read-only.
+    read_only: Vec<Slot>,
+}
 
 impl Slots {
     fn define(&mut self, slot: Slot, kind: SlotKind) -> Result<(), &'static str> {
@@ -34,17 +42,17 @@ impl Slots {
         if index >= MAX_SLOTS {
             return Err("a slot number is above the limit");
         }
-        if self.0.len() <= index {
-            self.0.resize(index + 1, None);
+        if self.kinds.len() <= index {
+            self.kinds.resize(index + 1, None);
         }
-        match self.0[index].replace(kind) {
+        match self.kinds[index].replace(kind) {
             None => Ok(()),
             Some(_) => Err("a slot is defined twice"),
         }
     }
 
     fn uses(&self, slot: Slot, kind: SlotKind) -> Result<(), &'static str> {
-        match self.0.get(slot.0 as usize) {
+        match self.kinds.get(slot.0 as usize) {
             Some(Some(found)) if *found == kind => Ok(()),
             Some(Some(_)) => Err("a slot is used as something it is not"),
             _ => Err("a slot is used before it is defined"),
@@ -62,16 +70,19 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     if plan.host.len() + plan.attach.len() + plan.rootfs.len() > MAX_OPS {
         return Err(fault("the plan has too many operations"));
     }
-    let mut slots = Slots(vec![]);
+    let mut slots = Slots::default();
     for (index, step) in plan.host.iter().enumerate() {
         host(&step.op, &mut slots).map_err(at(Place::Host(index as u16)))?;
+    }
+    if !slots.peers.is_empty() {
+        return Err(fault("a clone of a host mount is not cut off from it"));
     }
     spawn(&plan.spawn, &slots).map_err(at(Place::Spawn(SpawnStep::Clone)))?;
     let owned = owned_namespaces(&plan.spawn);
     for (index, step) in plan.attach.iter().enumerate() {
         attach(&step.op, owned).map_err(at(Place::Attach(index as u16)))?;
     }
-    let mut root = Root::Missing;
+    let mut root = Root::Shared;
     for (index, step) in plan.rootfs.iter().enumerate() {
         rootfs(&step.op, &mut slots, &mut root, owned).map_err(at(Place::Rootfs(index as u16)))?;
     }
@@ -95,20 +106,47 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             id_maps(gid_map)?;
             slots.define(*out, SlotKind::IdMap)
         }
-        HostOp::CloneTree { out, attrs, .. } => {
+        HostOp::CloneTree { out, recursive, attrs, .. } => {
             mount_attrs(attrs, slots)?;
+            // Of a single mount, one call suffices; of a tree, only a recursive one reaches all of it.
+            if !cuts_off(attrs) || (*recursive && !attrs.recursive) {
+                slots.peers.push((*out, *recursive));
+            }
             slots.define(*out, SlotKind::Mount)
         }
-        HostOp::NewFilesystem { out, params, attrs, .. } => {
+        HostOp::NewFilesystem { out, fs, params, attrs } => {
+            // In the host's namespaces they would show the host's processes, cgroups and terminals.
+            if VirtualFs::from_name(fs.as_str()).is_some() {
+                return Err("a filesystem of the container's namespaces is made in the host's");
+            }
             fs_params(params, slots)?;
+            params.iter().try_for_each(|param| no_hidden_path(fs.as_str(), param))?;
             mount_attrs(attrs, slots)?;
             slots.define(*out, SlotKind::Mount)
         }
         HostOp::SetAttrs { mount, attrs } => {
             mount_attrs(attrs, slots)?;
+            if cuts_off(attrs) {
+                slots.peers.retain(|(peer, tree)| peer != mount || (*tree && !attrs.recursive));
+            }
             slots.uses(*mount, SlotKind::Mount)
         }
     }
+}
+
+/// Whether mounts made below stay out of the mount's original.
+fn cuts_off(attrs: &MountAttrs) -> bool {
+    attrs.propagation.is_some_and(|propagation| propagation != Propagation::Shared)
+}
+
+/// Host paths are opened by operations that the policy judges. A parameter must not name one in its own way.
+fn no_hidden_path(fs: &str, param: &FsParam) -> Result<(), &'static str> {
+    const LAYERS: [&str; 5] = ["lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"];
+    let FsValue::Text(value) = &param.value else { return Ok(()) };
+    if value.as_str().starts_with('/') || (fs == "overlay" && LAYERS.contains(&param.key.as_str())) {
+        return Err("a filesystem parameter names a host path that was not opened");
+    }
+    Ok(())
 }
 
 fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
@@ -184,6 +222,8 @@ fn attach(op: &AttachOp, owned: NamespaceSet) -> Result<(), &'static str> {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Root {
+    /// Mounts of the container would show on the host, and the pivot would unmount the host's.
+    Shared,
     Missing,
     Attached,
     Left,
@@ -192,7 +232,7 @@ enum Root {
 fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet) -> Result<(), &'static str> {
     let needs_root = |root: &Root| match root {
         Root::Attached => Ok(()),
-        Root::Missing => Err("the container's root is used before it is attached"),
+        Root::Shared | Root::Missing => Err("the container's root is used before it is attached"),
         Root::Left => Err("an operation follows the pivot"),
     };
     let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
@@ -201,26 +241,55 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         return needs_root(root);
     }
     match op {
-        RootfsOp::Propagate { .. } if *root == Root::Missing => Ok(()),
-        RootfsOp::Propagate { .. } => Err("propagation of the host's mounts is changed after the root is attached"),
+        RootfsOp::Propagate { propagation: Propagation::Slave | Propagation::Private, recursive: true } => {
+            match *root {
+                Root::Shared | Root::Missing => {
+                    *root = Root::Missing;
+                    Ok(())
+                }
+                _ => Err("propagation of the host's mounts is changed after the root is attached"),
+            }
+        }
+        RootfsOp::Propagate { .. } => Err("the container's mounts are not cut off from the host's"),
         RootfsOp::AttachRoot { mount } => {
             slots.uses(*mount, SlotKind::Mount)?;
-            if *root != Root::Missing {
-                return Err("the root is attached twice");
+            match *root {
+                Root::Missing => {}
+                Root::Shared => return Err("the root is attached before the host's mounts are cut off"),
+                _ => return Err("the root is attached twice"),
             }
             *root = Root::Attached;
             Ok(())
         }
-        RootfsOp::NewFilesystem { out, params, attrs, .. } => {
+        RootfsOp::NewFilesystem { out, fs, params, attrs } => {
             fs_params(params, slots)?;
             if attrs & !attr::ALL != 0 {
                 return Err("an unknown mount attribute");
+            }
+            if matches!(fs, VirtualFs::Cgroup | VirtualFs::Cgroup2) && !owned.contains(Namespace::Cgroup) {
+                // It shows the host's whole hierarchy (CVE-2023-25809).
+                if attrs & attr::RDONLY == 0 {
+                    return Err("a writable view of the host's cgroups");
+                }
+                slots.read_only.push(*out);
             }
             slots.define(*out, SlotKind::Mount)
         }
         RootfsOp::SetAttrs { mount, attrs } => {
             mount_attrs(attrs, slots)?;
+            if attrs.clear & attr::RDONLY != 0 && slots.read_only.contains(mount) {
+                return Err("a writable view of the host's cgroups");
+            }
             slots.uses(*mount, SlotKind::Mount)
+        }
+        RootfsOp::Attach { at, .. }
+        | RootfsOp::Mask { at, .. }
+        | RootfsOp::ReadOnly { at }
+        | RootfsOp::MakeSymlink { at, .. }
+        | RootfsOp::MakeNode { at, .. }
+            if at.is_root() =>
+        {
+            Err("the container's root itself is covered")
         }
         RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } | RootfsOp::Attach { mount, .. } => {
             slots.uses(*mount, SlotKind::Mount)?;
@@ -246,6 +315,10 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         | RootfsOp::MakeNode { .. }
         | RootfsOp::MakeSymlink { .. }
         | RootfsOp::ReadOnly { .. } => needs_root(root),
+        // `net/../kernel/core_pattern` begins like a key of the network namespace and is none.
+        RootfsOp::Sysctl { key, .. } if sysctl_path(key.as_str()).split('/').any(is_odd) => {
+            Err("a sysctl with an odd component")
+        }
         RootfsOp::Sysctl { key, .. } => match sysctl_owner(key.as_str()) {
             Some(kind) => needs(kind),
             None => Err("a sysctl that belongs to no namespace"),
@@ -287,6 +360,26 @@ pub fn sysctl_owner(key: &str) -> Option<Namespace> {
     } else {
         None
     }
+}
+
+/// The file of a sysctl, below /proc/sys. As sysctl(8): if the first separator is a slash, dots are part of names
+/// (`net/ipv4/conf/eth0.1/forwarding`).
+pub fn sysctl_path(key: &str) -> String {
+    match key.find(['.', '/']) {
+        Some(first) if key.as_bytes()[first] == b'.' => {
+            let swap = |c| match c {
+                '.' => '/',
+                '/' => '.',
+                other => other,
+            };
+            key.chars().map(swap).collect()
+        }
+        _ => key.to_string(),
+    }
+}
+
+fn is_odd(component: &str) -> bool {
+    matches!(component, "" | "." | "..")
 }
 
 /// Whether a sysctl key begins with `prefix`; the two separators of sysctl(8) count as the same.

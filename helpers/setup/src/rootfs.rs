@@ -4,9 +4,9 @@
 //! detached and attributed; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve};
@@ -206,20 +206,4 @@ fn write_sysctl(key: &str, value: &str) -> Outcome<()> {
     let procfs = new_filesystem("proc", &[], 0, &Slots::default())?;
     let file = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
     file.write(value.as_bytes()).named("write")
-}
-
-/// The file of a sysctl. As sysctl(8): if the first separator is a slash, dots are part of names
-/// (`net/ipv4/conf/eth0.1/forwarding`).
-fn sysctl_path(key: &str) -> alloc::string::String {
-    match key.find(['.', '/']) {
-        Some(first) if key.as_bytes()[first] == b'.' => {
-            let swap = |c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            };
-            key.chars().map(swap).collect()
-        }
-        _ => key.to_string(),
-    }
 }
