@@ -295,10 +295,8 @@ pub fn node(kind: NodeKind, major: u32, minor: u32) -> String {
 }
 
 pub fn id_map(map: &[IdMap]) -> String {
-    let ranges: Vec<String> = map
-        .iter()
-        .map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside))
-        .collect();
+    let ranges: Vec<String> =
+        map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
     ranges.join(", ")
 }
 

@@ -25,9 +25,8 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
     let memory = memfd_create(c"rspawn-progress", MFdFlags::MFD_CLOEXEC)?;
     let progress = std::fs::File::from(memory);
     progress.set_len(4096)?;
-    let page = Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?))
-        .duplicate(lowest)
-        .map_err(errno)?;
+    let page =
+        Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
     theirs.keep_on_exec().map_err(errno)?;
     page.keep_on_exec().map_err(errno)?;
     let child = Command::new(&program)

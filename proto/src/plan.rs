@@ -207,9 +207,7 @@ impl VirtualFs {
 
     pub fn from_name(name: &str) -> Option<Self> {
         use VirtualFs::*;
-        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2]
-            .into_iter()
-            .find(|fs| fs.name() == name)
+        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2].into_iter().find(|fs| fs.name() == name)
     }
 
     /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points

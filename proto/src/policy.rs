@@ -93,9 +93,7 @@ pub fn judge(policy: &Policy, plan: Plan) -> Judgement {
 /// Everything the policy would refuse, whatever its mode.
 pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut report = |rule: &str, origin: &str, what: String| {
-        found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what });
-    };
+    let mut report = reporter(&mut found);
     for step in &plan.host {
         host_rules(policy, plan, step, None, &mut report);
     }
@@ -118,6 +116,7 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
     }
     spawn_rules(policy, &plan.spawn, &mut report);
     finish_rules(policy, &plan.finish, &mut report);
+    drop(report);
     found
 }
 
@@ -125,13 +124,12 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
 /// has no say in what the policy grants. Nothing new where it led to itself.
 pub fn violations_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: &str) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut report = |rule: &str, origin: &str, what: String| {
-        found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what });
-    };
-    if policy.mode != Mode::Off {
-        host_rules(policy, plan, step, Some(real), &mut report);
-    }
+    host_rules(policy, plan, step, Some(real), &mut reporter(&mut found));
     found
+}
+
+fn reporter(found: &mut Vec<Violation>) -> impl FnMut(&str, &str, String) {
+    |rule, origin, what| found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what })
 }
 
 /// The rules about one host operation; `real` replaces its path.
@@ -216,25 +214,16 @@ fn normalized(path: &str) -> String {
 type Report<'a> = &'a mut dyn FnMut(&str, &str, String);
 
 fn path_rules(policy: &Policy, path: &str, writable: bool, origin: &str, report: Report) {
-    if let Some((rule, what)) = path_refusal(policy, path, writable) {
-        report(rule, origin, what);
-    }
-}
-
-/// Why a host path must not be shown: the key of the rule, and what it objects to. Asked twice: of the path that the
-/// plan names, and, since that may lead over links, of the place where it ends.
-pub fn path_refusal(policy: &Policy, path: &str, writable: bool) -> Option<(&'static str, String)> {
     // A bind of a parent shows what is below it, so a denied path also denies its parents.
     let denied = |rule: &&PathRule| rule.covers(path) || path_below(&rule.path, path);
-    if let Some(rule) = policy.bind_deny.iter().find(denied) {
-        return Some(("bind.deny", format!("shows the host path {path}, and {} is denied", rule.path)));
-    }
-    let allowed = policy.bind_allow.as_ref()?;
-    if allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only)) {
-        return None;
-    }
     let how = if writable { "writable" } else { "read-only" };
-    Some(("bind.allow", format!("shows the host path {path}, {how}")))
+    if let Some(rule) = policy.bind_deny.iter().find(denied) {
+        report("bind.deny", origin, format!("shows the host path {path}, and {} is denied", rule.path));
+    } else if let Some(allowed) = &policy.bind_allow
+        && !allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only))
+    {
+        report("bind.allow", origin, format!("shows the host path {path}, {how}"));
+    }
 }
 
 fn device_rule(policy: &Policy, kind: NodeKind, major: u32, minor: u32, origin: &str, report: Report) {

@@ -248,11 +248,7 @@ pub fn policy(text: &str, scratch: &Path) -> Policy {
     let file = scratch.join("policy.conf");
     fs::write(&file, text).expect("a policy file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
-    let output = Command::new(crate::program("rspawn"))
-        .arg("policy")
-        .arg(&file)
-        .output()
-        .expect("rspawn policy");
+    let output = Command::new(crate::program("rspawn")).arg("policy").arg(&file).output().expect("rspawn policy");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     codec::decode_message(&output.stdout).expect("a policy")
 }

@@ -28,10 +28,7 @@ fn sources_of(crates: &[&str]) -> Vec<PathBuf> {
 fn code_lines(path: &Path) -> usize {
     let text = fs::read_to_string(path).expect("a source file");
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    code.lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !line.starts_with("//"))
-        .count()
+    code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
 }
 
 const PRIVILEGED: [&str; 5] = ["proto", "helpers/sys", "helpers/start", "helpers/setup", "init"];
@@ -53,11 +50,8 @@ fn privileged_programs_link_few_crates_and_no_parser() {
             .expect("cargo tree");
         assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
         let text = String::from_utf8(tree.stdout).expect("UTF-8");
-        let mut foreign: Vec<&str> = text
-            .lines()
-            .filter_map(|line| line.split(' ').next())
-            .filter(|name| !name.starts_with("rspawn"))
-            .collect();
+        let mut foreign: Vec<&str> =
+            text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.starts_with("rspawn")).collect();
         foreign.sort();
         foreign.dedup();
         assert_eq!(foreign, ["bincode", "libc", "unty"], "{program}");
@@ -68,21 +62,14 @@ fn privileged_programs_link_few_crates_and_no_parser() {
 fn unsafe_is_confined() {
     let allowed = ["helpers/sys/src", "helpers/start/src"];
     for path in sources_of(&["proto", "helpers/sys", "helpers/start", "helpers/setup", "init", "parent"]) {
-        let relative = path
-            .strip_prefix(workspace())
-            .expect("inside the workspace")
-            .to_string_lossy()
-            .into_owned();
+        let relative = path.strip_prefix(workspace()).expect("inside the workspace").to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).expect("a source file");
         let uses = text.lines().any(|line| {
             let line = line.trim();
             !line.starts_with("//")
                 && (line.contains("unsafe {") || line.contains("unsafe fn") || line.contains("unsafe impl"))
         });
-        assert!(
-            !uses || allowed.iter().any(|directory| relative.starts_with(directory)),
-            "{relative} has unsafe code"
-        );
+        assert!(!uses || allowed.iter().any(|directory| relative.starts_with(directory)), "{relative} has unsafe code");
     }
     for library in ["proto", "helpers/setup", "init", "parent"] {
         let text = fs::read_to_string(workspace().join(library).join("src/lib.rs")).expect("lib.rs");

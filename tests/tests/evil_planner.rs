@@ -33,9 +33,7 @@ impl Host {
 
     fn state() -> Vec<String> {
         let files = ["kernel/hostname", "kernel/domainname", "kernel/core_pattern", "kernel/msgmax", "vm/swappiness"];
-        files
-            .map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default())
-            .into()
+        files.map(|file| fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default()).into()
     }
 
     #[track_caller]
@@ -295,17 +293,9 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
         ("userns.min-host-id = 100000".into(), Box::new(|b| user_namespace(b, 100_000)), ""),
         ("userns.min-host-id = 100000".into(), Box::new(|b| user_namespace(b, 99_999)), "userns.min-host-id"),
         ("namespaces.own = pid network".into(), nothing(), ""),
-        (
-            "namespaces.own = network".into(),
-            Box::new(|b| b.without_namespaces(&["network"])),
-            "namespaces.own",
-        ),
+        ("namespaces.own = network".into(), Box::new(|b| b.without_namespaces(&["network"])), "namespaces.own"),
         ("namespaces.own = network".into(), Box::new(|b| join(b, "network", "/proc/self/ns/net")), "own"),
-        (
-            "join.allow = /run/netns/**".into(),
-            Box::new(|b| join(b, "network", "/proc/self/ns/net")),
-            "join.allow",
-        ),
+        ("join.allow = /run/netns/**".into(), Box::new(|b| join(b, "network", "/proc/self/ns/net")), "join.allow"),
         ("join.allow = /proc/**".into(), Box::new(|b| join(b, "ipc", "/run/../proc/x")), "No such file"),
         ("no_new_privs = required".into(), nothing(), ""),
         ("no_new_privs = required".into(), set("/process/noNewPrivileges", json!(false)), "no_new_privs"),
@@ -352,10 +342,7 @@ fn sysctl(bundle: Bundle, key: &str) -> Bundle {
 
 fn join(bundle: Bundle, kind: &str, path: &str) -> Bundle {
     bundle.without_namespaces(&[kind]).with(|config| {
-        config["linux"]["namespaces"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({"type": kind, "path": path}));
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": kind, "path": path}));
     })
 }
 
@@ -409,16 +396,14 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         cases.push((name, plan));
     };
     case("made writable in the host phase", &|plan| {
-        plan.host
-            .push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs: writable.clone() }));
+        plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs: writable.clone() }));
     });
     case("made writable in the rootfs phase", &|plan| {
         let op = RootfsOp::SetAttrs { mount: slot, attrs: writable.clone() };
         plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
     });
     case("made writable after the pivot", &|plan| {
-        plan.rootfs
-            .push(Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs: writable.clone() }));
+        plan.rootfs.push(Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs: writable.clone() }));
     });
     case("read-only at its top alone", &|plan| {
         for step in &mut plan.host {

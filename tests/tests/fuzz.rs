@@ -106,46 +106,10 @@ fn seeds_of_configurations() -> Vec<Value> {
 /// A value that somebody might put there to see what happens.
 fn hostile_value(numbers: &mut Numbers) -> Value {
     let strings = [
-        "",
-        "/",
-        ".",
-        "..",
-        "../..",
-        "/..",
-        "a/../../b",
-        "\0",
-        "/dev\0/null",
-        "ro",
-        "rbind",
-        "idmap",
-        "tmpcopyup",
-        "bind",
-        "remount",
-        "proc",
-        "cgroup",
-        "overlay",
-        "tmpfs",
-        "user",
-        "mount",
-        "lowerdir=",
-        "lowerdir=:::",
-        "=",
-        "size=",
-        "SCMP_ACT_NOTIFY",
-        "SCMP_ACT_ALLOW",
-        "CAP_SYS_ADMIN",
-        "RLIMIT_CPU",
-        "/proc/self/exe",
-        "kernel/../x",
-        "net.",
-        "shared",
-        "0-4095",
-        "9999999999999999999999",
-        "-1",
-        "é",
-        "\u{202e}",
-        "\n\u{1b}[2J",
-        "supervise",
+        "", "/", ".", "..", "../..", "/..", "a/../../b", "\0", "/dev\0/null", "ro", "rbind", "idmap", "tmpcopyup",
+        "bind", "remount", "proc", "cgroup", "overlay", "tmpfs", "user", "mount", "lowerdir=", "lowerdir=:::", "=",
+        "size=", "SCMP_ACT_NOTIFY", "SCMP_ACT_ALLOW", "CAP_SYS_ADMIN", "RLIMIT_CPU", "/proc/self/exe", "kernel/../x",
+        "net.", "shared", "0-4095", "9999999999999999999999", "-1", "é", "\u{202e}", "\n\u{1b}[2J", "supervise",
     ];
     match numbers.below(12) {
         0 => Value::Null,
@@ -200,10 +164,7 @@ fn mutate(value: &mut Value, numbers: &mut Numbers) {
             }
         }
         Value::String(text) if go_deeper => {
-            let at = (0..=numbers.below(text.len() + 1))
-                .rev()
-                .find(|at| text.is_char_boundary(*at))
-                .unwrap_or(0);
+            let at = (0..=numbers.below(text.len() + 1)).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
             match hostile_value(numbers) {
                 Value::String(more) if more.len() < 100 => text.insert_str(at, &more),
                 _ => text.truncate(at),

@@ -126,16 +126,10 @@ fn a_configuration_like_podmans() {
     for (destination, source) in
         [("/etc/resolv.conf", "resolv.conf"), ("/etc/hosts", "hosts"), ("/etc/hostname", "hostname")]
     {
-        config["mounts"]
-            .as_array_mut()
-            .unwrap()
-            .push(json!({"destination": destination, "type": "bind",
+        config["mounts"].as_array_mut().unwrap().push(json!({"destination": destination, "type": "bind",
             "source": format!("{run}/{source}"), "options": ["bind", "rprivate"]}));
     }
-    config["mounts"]
-        .as_array_mut()
-        .unwrap()
-        .push(json!({"destination": "/data", "type": "bind",
+    config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/data", "type": "bind",
         "source": "/var/lib/containers/storage/volumes/data/_data", "options": ["nosuid", "nodev", "rbind"]}));
     config["annotations"] = json!({"io.container.manager": "libpod", "org.opencontainers.image.stopSignal": "15"});
     config["linux"]["sysctl"] = json!({"net.ipv4.ping_group_range": "0 0"});

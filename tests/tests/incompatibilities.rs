@@ -22,11 +22,7 @@ fn limits_are_warned_about() {
     let bundle = bundle.with(|config| config["linux"]["resources"] = json!({"memory": {"limit": 1 << 20}}));
     let output = bundle.run();
     assert_eq!(output.status, 0);
-    assert!(
-        output.stderr.contains("warning: config.json /linux/resources/memory: not applied"),
-        "{}",
-        output.stderr
-    );
+    assert!(output.stderr.contains("warning: config.json /linux/resources/memory: not applied"), "{}", output.stderr);
 }
 
 #[test]
@@ -80,13 +76,7 @@ fn a_mount_namespace_is_required() {
     if cannot_make_containers() {
         return;
     }
-    assert!(
-        Bundle::script("true")
-            .without_namespaces(&["mount"])
-            .run()
-            .refused()
-            .contains("no mount namespace")
-    );
+    assert!(Bundle::script("true").without_namespaces(&["mount"]).run().refused().contains("no mount namespace"));
 }
 
 #[test]
@@ -120,10 +110,7 @@ fn a_wrong_node_in_the_image_is_an_error() {
     let bundle = Bundle::script("true");
     // Without a tmpfs over it, the image's own /dev is used.
     let bundle = bundle.with(|config| {
-        config["mounts"]
-            .as_array_mut()
-            .unwrap()
-            .retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+        config["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
     });
     fs::write(bundle.rootfs().join("dev/null"), "not a device").unwrap();
     let error = bundle.run().refused();
@@ -136,12 +123,7 @@ fn a_writable_cgroup_mount_needs_a_cgroup_namespace() {
         return;
     }
     let bundle = Bundle::script("true").without_namespaces(&["cgroup"]).with(|config| {
-        for mount in config["mounts"]
-            .as_array_mut()
-            .unwrap()
-            .iter_mut()
-            .filter(|mount| mount["type"] == "cgroup")
-        {
+        for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["type"] == "cgroup") {
             mount["options"] = json!(["nosuid"]);
         }
     });
@@ -214,9 +196,8 @@ fn many_id_ranges_are_mapped() {
     }
     let bundle = Bundle::script("wc -l < /proc/self/uid_map; id -u").with(|config| {
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        let ranges: Vec<_> = (0..100)
-            .map(|i| json!({"containerID": 10 * i, "hostID": 100_000 + 20 * i, "size": 10}))
-            .collect();
+        let ranges: Vec<_> =
+            (0..100).map(|i| json!({"containerID": 10 * i, "hostID": 100_000 + 20 * i, "size": 10})).collect();
         config["linux"]["uidMappings"] = json!(ranges);
         config["linux"]["gidMappings"] = json!(ranges);
     });

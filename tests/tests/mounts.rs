@@ -16,11 +16,7 @@ type Case = (&'static [&'static str], &'static [&'static str], &'static [&'stati
 /// The specification's attribute options; `rw,relatime` is what a mount is without any.
 const ATTRIBUTES: [Case; 21] = [
     (&[], &["rw", "relatime"], &["nosuid", "nodev", "noexec", "nodiratime", "nosymfollow"]),
-    (
-        &["defaults", "async", "loud", "silent", "nomand", "nolazytime", "noiversion", "iversion"],
-        &["rw"],
-        &["ro"],
-    ),
+    (&["defaults", "async", "loud", "silent", "nomand", "nolazytime", "noiversion", "iversion"], &["rw"], &["ro"]),
     (&["ro"], &["ro"], &["rw"]),
     (&["ro", "rw"], &["rw"], &["ro"]),
     (&["nosuid"], &["nosuid"], &[]),
@@ -116,10 +112,7 @@ fn binds_keep_and_drop_attributes_of_their_source() {
     let dropped = mount_at(&shown, "/dropped");
     assert!(!all.split(',').any(|option| dropped.has(option)), "{dropped:?}");
     let all_dropped = mount_at(&shown, "/all");
-    assert!(
-        all_dropped.has("nosymfollow") && !all_dropped.has("ro") && !all_dropped.has("noatime"),
-        "{all_dropped:?}"
-    );
+    assert!(all_dropped.has("nosymfollow") && !all_dropped.has("ro") && !all_dropped.has("noatime"), "{all_dropped:?}");
 }
 
 #[test]
@@ -517,10 +510,7 @@ fn overlays_are_written_to_their_upper_layer() {
     assert!(shown.starts_with("old\n"), "{shown}");
     assert!(mount_at(&shown, "/o").has("nosuid") && mount_at(&shown, "/o").fs == "overlay");
     assert_eq!((of("a:b,c/f"), of("up/f"), of("up/g")), ("old\n".into(), "new\n".into(), "more\n".into()));
-    let error = Bundle::new()
-        .with_mount("/o", "overlay", "overlay", &["lowerdir=/nosuch:/tmp"])
-        .run()
-        .refused();
+    let error = Bundle::new().with_mount("/o", "overlay", "overlay", &["lowerdir=/nosuch:/tmp"]).run().refused();
     assert!(error.contains("/mounts/7") && error.contains("/nosuch"), "{error}");
     let error = Bundle::new().with_mount("/o", "overlay", "overlay", &["upperdir=/tmp"]).run().refused();
     assert!(error.contains("/mounts/7/options") && error.contains("lowerdir"), "{error}");
@@ -576,9 +566,7 @@ fn missing_mount_points_are_made_inside_the_root() {
     }
     let bundle = Bundle::script("for p in /a/b/c /etc-link/made /up/made /var/run/x /chain/x; do cat $p/mark; done");
     let paths = ["/a/b/c", "/etc-link/made", "/up/made", "/var/run/x", "/chain/x", "/../../dots"];
-    let bundle = paths
-        .iter()
-        .fold(bundle, |bundle, path| bundle.with_mount(path, "bind", "src", &["bind"]));
+    let bundle = paths.iter().fold(bundle, |bundle, path| bundle.with_mount(path, "bind", "src", &["bind"]));
     fs::create_dir(bundle.path().join("src")).unwrap();
     fs::write(bundle.path().join("src/mark"), "here\n").unwrap();
     let root = bundle.rootfs();

@@ -96,10 +96,8 @@ fn flats(reach: &Reach, arch: Arch, nr: u32) -> &[Flat] {
 }
 
 fn show(s: &Seccomp, reach: &Reach, d: &Difference) -> String {
-    let rules: Vec<String> = flats(reach, d.arch, d.data.nr)
-        .iter()
-        .map(|f| format!("{:?} {:x?}", f.action, f.args))
-        .collect();
+    let rules: Vec<String> =
+        flats(reach, d.arch, d.data.nr).iter().map(|f| format!("{:?} {:x?}", f.action, f.args)).collect();
     format!(
         "{:?} nr {} args {:x?}: ours {:#x}, libseccomp {:#x}, default {} {:?}\n  {}",
         d.arch,

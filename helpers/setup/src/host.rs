@@ -146,10 +146,7 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
     let opened = file::open_namespace(&file::proc_path(&held)).named("openat2")?;
     let found = process::namespace_kind(&opened).named("ioctl NS_GET_NSTYPE")?;
     if found != kind.clone_flag() {
-        let names = Namespace::ALL
-            .into_iter()
-            .find(|k| k.clone_flag() == found)
-            .map_or("unknown", Namespace::name);
+        let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
     }
     Ok(opened)
@@ -177,8 +174,7 @@ fn refuse_own(opened: &Fd, step: &Step<HostOp>, kind: Namespace, gate: &mut Gate
         return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
     }
     let what = format!("joins the host's own {} namespace", kind.name());
-    gate.warnings
-        .push(Violation { origin: step.origin.clone(), rule: "namespaces.own".to_string(), what });
+    gate.warnings.push(Violation { origin: step.origin.clone(), rule: "namespaces.own".to_string(), what });
     Ok(())
 }
 

@@ -102,9 +102,9 @@ impl Rootfs {
             }
         };
         match mount::attach(mount, &target) {
-            Err(Errno::EINVAL) if is_directory(&target)? != directory => Err(Errno::ENOTDIR)
-                .named("move_mount")
-                .map_err(|f| f.with("one is a directory, the other is not")),
+            Err(Errno::EINVAL) if is_directory(&target)? != directory => {
+                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
+            }
             attached => attached.named("move_mount"),
         }
     }

@@ -70,9 +70,7 @@ pub fn seal_init() -> Outcome<Fd> {
     let me = file::read_self_path().named("readlink")?;
     let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
     let path = format!("{directory}/rspawn-init");
-    let source = file::open_host(&path, file::O_RDONLY)
-        .named("openat2")
-        .map_err(|failure| failure.with(path))?;
+    let source = file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))?;
     file::sealed_copy(&source, "rspawn-init").named("memfd_create")
 }
 
@@ -100,9 +98,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     drop(entry);
     if mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
-        channel::send(&container.stage, &[], &[])
-            .named("sendmsg")
-            .map_err(at(SpawnStep::IdMaps))?;
+        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::IdMaps))?;
     }
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
@@ -204,9 +200,7 @@ impl<'a> Entry<'a> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
-        let words = ["rspawn-init", &option, "--"]
-            .into_iter()
-            .chain(finish.argv.iter().map(|word| word.as_str()));
+        let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
         Ok(Self { stage, argv, env, image })
@@ -229,9 +223,7 @@ impl<'a> Entry<'a> {
     fn become_root(&self, mapped: bool) -> Outcome<()> {
         if mapped {
             // An empty message says that the id maps are written.
-            channel::receive(&self.stage, 0)
-                .named("recvmsg")?
-                .ok_or_else(|| Failure::check("rspawn-setup died"))?;
+            channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
@@ -256,9 +248,7 @@ pub fn guard_descriptors() -> Outcome<()> {
 /// Writes the id maps of a process in a new user namespace.
 pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
     let lines = |map: &[IdMap]| -> String {
-        map.iter()
-            .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count))
-            .collect()
+        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
     };
     write_proc(&format!("/proc/{pid}/uid_map"), &lines(uid_map))?;
     write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))

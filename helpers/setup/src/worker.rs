@@ -151,9 +151,9 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
     .map(Allowed::Call)
     .into();
     // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
-    calls.push(Allowed::With { call: libc::SYS_open_tree, argument: 2, bits: EMPTY_PATH });
-    calls.push(Allowed::With { call: libc::SYS_mount_setattr, argument: 2, bits: EMPTY_PATH });
-    calls.push(Allowed::With { call: libc::SYS_move_mount, argument: 4, bits: 0x44 });
+    calls.push(Allowed::With(libc::SYS_open_tree, 2, EMPTY_PATH));
+    calls.push(Allowed::With(libc::SYS_mount_setattr, 2, EMPTY_PATH));
+    calls.push(Allowed::With(libc::SYS_move_mount, 4, 0x44));
     for step in &plan.rootfs {
         let more: &[libc::c_long] = match step.op {
             RootfsOp::LoopbackUp => &[libc::SYS_socket, libc::SYS_ioctl],

@@ -20,10 +20,7 @@ impl Fd {
     /// The descriptors with numbers from `first` to below `end` that are open: at the start of a program, those that
     /// it was given.
     pub fn open_between(first: i32, end: i32) -> Vec<Fd> {
-        (first..end)
-            .filter(|number| sys!(SYS_fcntl, *number, libc::F_GETFD).is_ok())
-            .map(Fd)
-            .collect()
+        (first..end).filter(|number| sys!(SYS_fcntl, *number, libc::F_GETFD).is_ok()).map(Fd).collect()
     }
 
     pub(crate) fn returned(number: usize) -> Self {

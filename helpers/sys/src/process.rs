@@ -106,10 +106,8 @@ pub struct StringArray {
 
 impl StringArray {
     pub fn new<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let strings: Vec<CString> = strings
-            .map(CString::new)
-            .collect::<core::result::Result<_, _>>()
-            .map_err(|_| Errno::EINVAL)?;
+        let strings: Vec<CString> =
+            strings.map(CString::new).collect::<core::result::Result<_, _>>().map_err(|_| Errno::EINVAL)?;
         let pointers = strings.iter().map(|s| s.as_ptr() as usize).chain([0]).collect();
         Ok(Self { strings, pointers })
     }
@@ -140,9 +138,7 @@ pub fn execute_file(file: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
 /// Executes a path. Returns only on failure.
 pub fn execute(path: &str, argv: &StringArray, env: &StringArray) -> Errno {
     let Ok(path) = CString::new(path) else { return Errno::EINVAL };
-    sys!(SYS_execve, &path, argv.pointers.as_ptr(), env.pointers.as_ptr())
-        .err()
-        .unwrap_or(Errno::EIO)
+    sys!(SYS_execve, &path, argv.pointers.as_ptr(), env.pointers.as_ptr()).err().unwrap_or(Errno::EIO)
 }
 
 /// Starts a session; this process leads it.

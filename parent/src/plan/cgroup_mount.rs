@@ -21,11 +21,7 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         return;
     }
     if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
-        let params = mounts::parameters(planner, origin, options, &[])
-            .into_iter()
-            .flatten()
-            .chain(source)
-            .collect();
+        let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
         attach_new(planner, origin, VirtualFs::Cgroup2, params, set, at);
         return;
     }

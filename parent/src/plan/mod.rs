@@ -202,13 +202,7 @@ impl<'a> Planner<'a> {
         if linux.cgroups_path.is_some() {
             self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
         }
-        for name in linux
-            .resources
-            .iter()
-            .flatten()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, _)| name)
-        {
+        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
             let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
             self.note(pointer, "not applied: rspawn does not make cgroups yet");
         }

@@ -106,9 +106,7 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
             "tmpcopyup" => sorted.copy_up = true,
             "remount" => sorted.remount = true,
             "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
-                sorted
-                    .refused
-                    .push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
+                sorted.refused.push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
             }
             _ => {
                 let (key, value) = match option.split_once('=') {

@@ -297,9 +297,7 @@ pub fn source_name(planner: &mut Planner, origin: &str, mount: &Mount) -> Option
         planner.note(pointer, "ignored: the name is longer than the kernel's 255 bytes");
         return None;
     }
-    planner
-        .text(&pointer, source)
-        .map(|name| FsParam { key: key("source"), value: FsValue::Text(name) })
+    planner.text(&pointer, source).map(|name| FsParam { key: key("source"), value: FsValue::Text(name) })
 }
 
 /// Parameters for fsconfig(2): the data options but those in `except`, and the superblock flags.

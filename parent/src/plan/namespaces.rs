@@ -116,10 +116,7 @@ fn time_offsets(planner: &mut Planner) {
         if offset.nanosecs >= 1_000_000_000 {
             planner.problem(format!("{pointer}/nanosecs"), "nanosecs must be below 1000000000");
         }
-        planner
-            .spawn
-            .time_offsets
-            .push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
+        planner.spawn.time_offsets.push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
     }
 }
 

@@ -67,10 +67,7 @@ pub fn finish(planner: &mut Planner) {
         planner.rootfs("/root/readonly", RootfsOp::SetAttrs { mount, attrs });
     }
     planner.rootfs("rule: pivot", RootfsOp::Pivot);
-    let Some(name) = planner
-        .linux()
-        .and_then(|linux| linux.rootfs_propagation.as_deref())
-        .filter(|n| !n.is_empty())
+    let Some(name) = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref()).filter(|n| !n.is_empty())
     else {
         return;
     };
@@ -99,7 +96,5 @@ pub fn is_shared(planner: &Planner) -> bool {
 /// A propagation by its name, and whether it is recursive.
 pub fn propagation(name: &str) -> Option<(Propagation, bool)> {
     let find = |name: &str| PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    find(name)
-        .map(|kind| (kind, false))
-        .or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
+    find(name).map(|kind| (kind, false)).or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
 }

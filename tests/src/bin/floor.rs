@@ -251,12 +251,7 @@ fn name_and_connect() {
 const MASKED_DIRECTORIES: [&CStr; 4] = [c"proc/acpi", c"proc/asound", c"proc/scsi", c"sys/firmware"];
 
 const MASKED_FILES: [&CStr; 7] = [
-    c"proc/interrupts",
-    c"proc/kcore",
-    c"proc/keys",
-    c"proc/latency_stats",
-    c"proc/sched_debug",
-    c"proc/timer_list",
+    c"proc/interrupts", c"proc/kcore", c"proc/keys", c"proc/latency_stats", c"proc/sched_debug", c"proc/timer_list",
     c"proc/timer_stats",
 ];
 

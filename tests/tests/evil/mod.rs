@@ -84,8 +84,7 @@ fn slots(cases: &mut Cases) {
         let opened = HostOp::OpenPath { out: path, path: HostPath::new("/").unwrap(), expect: Expect::Any };
         let map = vec![IdMap { inside: 0, outside: 0, count: 1 }];
         p.host.insert(0, step(opened));
-        p.host
-            .insert(1, step(HostOp::MakeIdMap { out: id_map, uid_map: map.clone(), gid_map: map }));
+        p.host.insert(1, step(HostOp::MakeIdMap { out: id_map, uid_map: map.clone(), gid_map: map }));
     };
     let wrong = [(Slot(3999), UNDEFINED), (Slot(u16::MAX), UNDEFINED), (path, WRONG), (id_map, WRONG)];
     for (index, one) in good.rootfs.iter().enumerate() {
@@ -155,11 +154,7 @@ fn needs_root(op: &RootfsOp) -> bool {
 
 fn order(cases: &mut Cases) {
     let good = cases.good;
-    let attached = good
-        .rootfs
-        .iter()
-        .position(|step| matches!(step.op, RootfsOp::AttachRoot { .. }))
-        .expect("a root");
+    let attached = good.rootfs.iter().position(|step| matches!(step.op, RootfsOp::AttachRoot { .. })).expect("a root");
     for (index, one) in good.rootfs.iter().enumerate() {
         let late = !matches!(one.op, RootfsOp::SetAttrs { .. });
         if late {
@@ -184,9 +179,7 @@ fn order(cases: &mut Cases) {
     cases.add("the host's mounts stay shared", "cut off", |p| {
         p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Propagate { .. }));
     });
-    cases.add("cut off too late", "before the host's mounts are cut off", |p| {
-        p.rootfs.swap(attached, attached - 1)
-    });
+    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, attached - 1));
     for propagation in [Propagation::Shared, Propagation::Unbindable] {
         cases.add(format!("made {propagation:?}"), "not cut off", |p| {
             p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: true };
@@ -260,8 +253,7 @@ fn host(cases: &mut Cases, secret: &str) {
     cases.add("a clone of / cut off where another is", "not cut off", |p| {
         p.host.push(clone(true, with(None, true)));
         let root = used_slot(&mut p.rootfs[1].op).copied().expect("the root");
-        p.host
-            .push(step(HostOp::SetAttrs { mount: root, attrs: with(Some(Propagation::Slave), true) }));
+        p.host.push(step(HostOp::SetAttrs { mount: root, attrs: with(Some(Propagation::Slave), true) }));
     });
     for bit in (0..64).filter(|bit| attr::ALL & (1 << bit) == 0).step_by(3) {
         cases.add(format!("mount attribute {bit}"), "unknown mount attribute", |p| {
@@ -282,8 +274,7 @@ fn host(cases: &mut Cases, secret: &str) {
         ("of too many ranges", (0..341).map(|i| IdMap { inside: i, outside: i, count: 1 }).collect()),
     ] {
         cases.add(format!("an id map {name}"), "an id ", |p| {
-            p.host
-                .push(step(HostOp::MakeIdMap { out: Slot(500), uid_map: map.clone(), gid_map: map }));
+            p.host.push(step(HostOp::MakeIdMap { out: Slot(500), uid_map: map.clone(), gid_map: map }));
         });
     }
 }
@@ -294,51 +285,19 @@ fn rootfs(cases: &mut Cases) {
         cases.add(name, reason, |p| p.rootfs.insert(last, step(op)));
     };
     for key in [
-        "kernel.core_pattern",
-        "kernel/core_pattern",
-        "kernel.modprobe",
-        "kernel.hotplug",
-        "kernel.panic",
-        "kernel.sysrq",
-        "kernel.yama.ptrace_scope",
-        "kernel.randomize_va_space",
-        "kernel.domainnamex",
-        "kernel.ms",
-        "kernel.semx",
-        "vm.overcommit_memory",
-        "vm/drop_caches",
-        "fs.suid_dumpable",
-        "fs.binfmt_misc.register",
-        "fs.mqueue",
-        "fs.mqueuex.y",
-        "dev.cdrom.info",
-        "user.max_user_namespaces",
-        "debug.exception-trace",
-        "net",
-        "netx.ipv4",
-        "",
-        ".",
-        "..",
-        "/",
-        "/etc/passwd",
-        "../sysrq-trigger",
+        "kernel.core_pattern", "kernel/core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.panic",
+        "kernel.sysrq", "kernel.yama.ptrace_scope", "kernel.randomize_va_space", "kernel.domainnamex", "kernel.ms",
+        "kernel.semx", "vm.overcommit_memory", "vm/drop_caches", "fs.suid_dumpable", "fs.binfmt_misc.register",
+        "fs.mqueue", "fs.mqueuex.y", "dev.cdrom.info", "user.max_user_namespaces", "debug.exception-trace", "net",
+        "netx.ipv4", "", ".", "..", "/", "/etc/passwd", "../sysrq-trigger",
     ] {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
         before_pivot(format!("sysctl {key:?}"), "a sysctl", op);
     }
     for key in [
-        "net/../kernel/core_pattern",
-        "net/../../sysrq-trigger",
-        "net/ipv4/../../kernel/modprobe",
-        "net//..//kernel/core_pattern",
-        "net/./ipv4/ip_forward",
-        "net//ipv4",
-        "net/",
-        "net.",
-        "net.//.kernel.core_pattern",
-        "net./.",
-        "fs/mqueue/../suid_dumpable",
-        "fs.mqueue.//.suid_dumpable",
+        "net/../kernel/core_pattern", "net/../../sysrq-trigger", "net/ipv4/../../kernel/modprobe",
+        "net//..//kernel/core_pattern", "net/./ipv4/ip_forward", "net//ipv4", "net/", "net.",
+        "net.//.kernel.core_pattern", "net./.", "fs/mqueue/../suid_dumpable", "fs.mqueue.//.suid_dumpable",
         "fs/mqueue/",
     ] {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
@@ -377,10 +336,7 @@ fn rootfs(cases: &mut Cases) {
     let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![source], attrs: 0 };
     before_pivot("tmpfs of the root's mount".into(), WRONG, op);
     for (kind, ops) in [
-        (
-            Namespace::Uts,
-            vec![RootfsOp::Hostname { name: text("x") }, RootfsOp::Domainname { name: text("x") }],
-        ),
+        (Namespace::Uts, vec![RootfsOp::Hostname { name: text("x") }, RootfsOp::Domainname { name: text("x") }]),
         (Namespace::Network, vec![RootfsOp::LoopbackUp, sysctl("net.ipv4.ip_forward")]),
         (Namespace::Ipc, vec![sysctl("kernel.msgmax"), sysctl("kernel/shmall"), sysctl("fs.mqueue.msg_max")]),
         (Namespace::Uts, vec![sysctl("kernel.hostname"), sysctl("kernel/domainname")]),
@@ -396,8 +352,7 @@ fn rootfs(cases: &mut Cases) {
     for fs in [VirtualFs::Cgroup, VirtualFs::Cgroup2] {
         cases.add(format!("the host's {}, writable", fs.name()), "writable view of the host's cgroups", |p| {
             p.spawn.new.remove(Namespace::Cgroup);
-            p.rootfs
-                .insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs: 0 }));
+            p.rootfs.insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs: 0 }));
         });
         for at in ["before", "after"] {
             cases.add(format!("the host's {} made writable {at}", fs.name()), "writable view", |p| {

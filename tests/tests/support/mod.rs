@@ -123,12 +123,7 @@ fn tempfile() -> std::fs::File {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("bpf-{}-{n}", std::process::id()));
-    let file = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)
-        .expect("temporary file");
+    let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).expect("temporary file");
     std::fs::remove_file(&path).expect("just created");
     file
 }
@@ -205,40 +200,10 @@ const ACTIONS: &[(&str, Option<u32>)] = &[
     ("SCMP_ACT_LOG", None),
 ];
 const NAMES: &[&str] = &[
-    "write",
-    "openat",
-    "close",
-    "clone",
-    "socket",
-    "connect",
-    "accept",
-    "accept4",
-    "send",
-    "shmget",
-    "semop",
-    "msgctl",
-    "personality",
-    "mount",
-    "futex",
-    "execve",
-    "ioctl",
-    "open",
-    "stat",
-    "fstat64",
-    "socketcall",
-    "ipc",
-    "mmap2",
-    "prctl",
-    "keyctl",
-    "cachestat",
-    "futex_requeue",
-    "arch_prctl",
-    "set_tls",
-    "nosuchcall",
-    "recvmsg",
-    "rt_sigaction",
-    "unshare",
-    "fchmodat2",
+    "write", "openat", "close", "clone", "socket", "connect", "accept", "accept4", "send", "shmget", "semop", "msgctl",
+    "personality", "mount", "futex", "execve", "ioctl", "open", "stat", "fstat64", "socketcall", "ipc", "mmap2",
+    "prctl", "keyctl", "cachestat", "futex_requeue", "arch_prctl", "set_tls", "nosuchcall", "recvmsg", "rt_sigaction",
+    "unshare", "fchmodat2",
 ];
 
 /// What a generated profile may hold.
@@ -297,8 +262,7 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
             if rule.args.iter().any(|arg| arg.index == index) && !rng.one_in(8) {
                 continue;
             }
-            rule.args
-                .push(ArgRule { index, op: op.into(), value: rng.pick(VALUES), value_two: rng.pick(VALUES) });
+            rule.args.push(ArgRule { index, op: op.into(), value: rng.pick(VALUES), value_two: rng.pick(VALUES) });
         }
         let last = rule.args.iter().map(|arg| arg.index).max();
         for arg in rule.args.iter_mut().filter(|arg| Some(arg.index) != last && !alone) {
@@ -312,8 +276,7 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
         "SCMP_ACT_ALLOW" => ("SCMP_ACT_ERRNO", Some(3)),
         _ => ("SCMP_ACT_ALLOW", None),
     };
-    s.syscalls
-        .push(SyscallRule { names: vec![ANCHOR.into()], action: action.into(), errno_ret, args: Vec::new() });
+    s.syscalls.push(SyscallRule { names: vec![ANCHOR.into()], action: action.into(), errno_ret, args: Vec::new() });
     s
 }
 

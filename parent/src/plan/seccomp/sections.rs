@@ -15,18 +15,8 @@ const BIT_31: u32 = 0x8000_0000;
 /// What programs call most, so that kernels before 5.11, which run the filter
 /// on every call, do so briefly.
 const FREQUENT: &[&str] = &[
-    "clock_gettime",
-    "close",
-    "epoll_pwait",
-    "epoll_wait",
-    "futex",
-    "mmap",
-    "openat",
-    "poll",
-    "read",
-    "recvfrom",
-    "sendto",
-    "write",
+    "clock_gettime", "close", "epoll_pwait", "epoll_wait", "futex", "mmap", "openat", "poll", "read", "recvfrom",
+    "sendto", "write",
 ];
 
 /// One section per `AUDIT_ARCH_*`, in the order of `parsed.arches`.

@@ -35,16 +35,10 @@ fn every_fault_is_named_with_its_place() {
              {"names":["read"],"action":"SCMP_ACT_ERRNO","errnoRet":65536}]}"#,
     );
     let expected = [
-        "/linux/seccomp/defaultAction",
-        "/linux/seccomp/architectures/0",
-        "/linux/seccomp/syscalls/0/errnoRet",
-        "/linux/seccomp/syscalls/0/names/0",
-        "/linux/seccomp/syscalls/0/args/0/index",
-        "/linux/seccomp/syscalls/0/args/0/op",
-        "/linux/seccomp/syscalls/0/args/1/index",
-        "/linux/seccomp/syscalls/1/action",
-        "/linux/seccomp/syscalls/2/errnoRet",
-        "/linux/seccomp/listenerMetadata",
+        "/linux/seccomp/defaultAction", "/linux/seccomp/architectures/0", "/linux/seccomp/syscalls/0/errnoRet",
+        "/linux/seccomp/syscalls/0/names/0", "/linux/seccomp/syscalls/0/args/0/index",
+        "/linux/seccomp/syscalls/0/args/0/op", "/linux/seccomp/syscalls/0/args/1/index",
+        "/linux/seccomp/syscalls/1/action", "/linux/seccomp/syscalls/2/errnoRet", "/linux/seccomp/listenerMetadata",
         "/linux/seccomp/flags/0",
     ];
     assert_eq!(pointers, expected);
@@ -102,11 +96,8 @@ fn what_is_skipped_is_warned_about_once() {
     );
     let pointers: Vec<_> = compiled.warnings.iter().map(|w| w.pointer.as_str()).collect();
     let expected = [
-        "/linux/seccomp/architectures/0",
-        "/linux/seccomp/syscalls/0/names/0",
-        "/linux/seccomp/syscalls/1/names",
-        "/linux/seccomp/syscalls/2/errnoRet",
-        "/linux/seccomp/listenerPath",
+        "/linux/seccomp/architectures/0", "/linux/seccomp/syscalls/0/names/0", "/linux/seccomp/syscalls/1/names",
+        "/linux/seccomp/syscalls/2/errnoRet", "/linux/seccomp/listenerPath",
     ];
     assert_eq!(pointers, expected);
     assert_eq!(verdict(&compiled.program, Arch::X86, 3), ret::ALLOW);

@@ -47,9 +47,7 @@ impl Ground {
         const NAMESPACES: [&str; 5] =
             ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup"];
         let mut command = Command::new(path);
-        command
-            .args(NAMESPACES)
-            .args(["--hostname", "rspawn", "--die-with-parent", "--new-session"]);
+        command.args(NAMESPACES).args(["--hostname", "rspawn", "--die-with-parent", "--new-session"]);
         command.args(["--cap-drop", "ALL", "--cap-add", "CAP_KILL", "--cap-add", "CAP_NET_BIND_SERVICE"]);
         command.args(["--cap-add", "CAP_AUDIT_WRITE", "--clearenv", "--setenv", "PATH", "/usr/bin:/bin"]);
         command.arg("--ro-bind").arg(self.bundle.rootfs()).arg("/");
@@ -152,8 +150,6 @@ fn works(mut command: Command) -> Result<Command, String> {
 /// A program in PATH.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates = std::env::split_paths(&path)
-        .chain(["/usr/sbin".into()])
-        .map(|directory| directory.join(name));
+    let mut candidates = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|directory| directory.join(name));
     candidates.find(|candidate| candidate.is_file())
 }

@@ -8,8 +8,7 @@ use rspawn_tests::status_field;
 pub fn children(parent: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| kilobytes_or_number(*pid, "status", "PPid") == Some(u64::from(parent)))
-        .collect()
+    pids.filter(|pid| kilobytes_or_number(*pid, "status", "PPid") == Some(u64::from(parent))).collect()
 }
 
 /// The first child of a process; waits for it to appear.

@@ -35,10 +35,7 @@ fn libseccomps(profile: &Seccomp) -> Vec<Filter> {
     let kinds = [("libseccomp", false), ("its tree", true)];
     let build = |(name, tree): (&'static str, bool)| {
         let program = crate::support::libseccomp(profile, Arch::X86_64, tree);
-        program
-            .map(|program| Filter { name, program })
-            .map_err(|error| skipped(name, &error))
-            .ok()
+        program.map(|program| Filter { name, program }).map_err(|error| skipped(name, &error)).ok()
     };
     kinds.into_iter().filter_map(build).collect()
 }

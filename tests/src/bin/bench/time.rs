@@ -39,10 +39,8 @@ pub fn time_section(ground: &Ground, runs: usize) {
 }
 
 fn measure(mut contestants: Vec<Contestant>, runs: usize) -> Vec<Measured> {
-    let mut all: Vec<Measured> = contestants
-        .iter()
-        .map(|one| Measured { name: one.name, samples: Vec::with_capacity(runs) })
-        .collect();
+    let mut all: Vec<Measured> =
+        contestants.iter().map(|one| Measured { name: one.name, samples: Vec::with_capacity(runs) }).collect();
     for round in 0..WARM_UP + runs {
         for (contestant, measured) in contestants.iter_mut().zip(&mut all) {
             let took = run_once(contestant);

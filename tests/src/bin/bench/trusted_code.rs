@@ -70,9 +70,6 @@ fn third_party_crates() -> Option<BTreeSet<String>> {
     let arguments = ["tree", "-p", "rspawn-setup", "-e", "normal", "--prefix", "none", "--offline", "--format", "{p}"];
     let output = Command::new(cargo).args(arguments).current_dir(ROOT).output().ok()?;
     let text = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
-    let names = text
-        .lines()
-        .filter_map(|line| line.split(' ').next())
-        .filter(|name| !name.starts_with("rspawn"));
+    let names = text.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.starts_with("rspawn"));
     Some(names.map(str::to_string).collect())
 }
