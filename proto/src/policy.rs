@@ -143,16 +143,25 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
 type Report<'a> = &'a mut dyn FnMut(&str, &str, String);
 
 fn path_rules(policy: &Policy, path: &str, writable: bool, origin: &str, report: Report) {
+    if let Some((rule, what)) = path_refusal(policy, path, writable) {
+        report(rule, origin, what);
+    }
+}
+
+/// Why a host path must not be shown: the key of the rule, and what it objects to. Asked twice: of the path that the
+/// plan names, and, since that may lead over links, of the place where it ends.
+pub fn path_refusal(policy: &Policy, path: &str, writable: bool) -> Option<(&'static str, String)> {
     // A bind of a parent shows what is below it, so a denied path also denies its parents.
     let denied = |rule: &&PathRule| rule.covers(path) || (path_below(&rule.path, path) && !rule.path.is_empty());
     if let Some(rule) = policy.bind_deny.iter().find(denied) {
-        report("bind.deny", origin, format!("shows the host path {path}, and {} is denied", rule.path));
-    } else if let Some(allowed) = &policy.bind_allow
-        && !allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only))
-    {
-        let how = if writable { "writable" } else { "read-only" };
-        report("bind.allow", origin, format!("shows the host path {path}, {how}"));
+        return Some(("bind.deny", format!("shows the host path {path}, and {} is denied", rule.path)));
     }
+    let allowed = policy.bind_allow.as_ref()?;
+    if allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only)) {
+        return None;
+    }
+    let how = if writable { "writable" } else { "read-only" };
+    Some(("bind.allow", format!("shows the host path {path}, {how}")))
 }
 
 fn device_rule(policy: &Policy, kind: NodeKind, major: u32, minor: u32, origin: &str, report: Report) {
@@ -207,8 +216,7 @@ fn finish_rules(policy: &Policy, finish: &Finish, report: Report) {
 }
 
 impl PathRule {
-    /// Whether the rule speaks of `path`. Lexical: rspawn-setup opens host paths without following magic links, and
-    /// compares the opened path again.
+    /// Whether the rule speaks of `path`, as text: whoever opens the path asks again about where it led.
     pub fn covers(&self, path: &str) -> bool {
         path == self.path || (self.below && path_below(path, &self.path))
     }

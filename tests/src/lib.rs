@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod mountinfo;
+pub mod podman_profile;
 
 use std::fs;
 use std::io::{Read, Write};

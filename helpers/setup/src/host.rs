@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
+use rspawn_proto::policy::{Mode, Policy, path_refusal};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Fd, mount, process};
 
@@ -36,10 +37,11 @@ impl Slots {
     }
 }
 
-pub fn carry_out(op: &HostOp, slots: &mut Slots) -> Outcome<()> {
+pub fn carry_out(op: &HostOp, slots: &mut Slots, policy: &Policy) -> Outcome<()> {
     match op {
         HostOp::OpenPath { out, path, expect } => {
             let opened = open(path, *expect)?;
+            judge_place(&opened, *expect, true, policy)?;
             slots.fill(*out, opened);
         }
         HostOp::OpenNamespace { out, path, kind } => {
@@ -52,6 +54,7 @@ pub fn carry_out(op: &HostOp, slots: &mut Slots) -> Outcome<()> {
         }
         HostOp::CloneTree { out, path, expect, recursive, attrs } => {
             let opened = open(path, *expect)?;
+            judge_place(&opened, *expect, attrs.set & attr::RDONLY == 0, policy)?;
             let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;
             set_attributes(&clone, attrs, slots)?;
             slots.fill(*out, clone);
@@ -71,6 +74,19 @@ fn open(path: &HostPath, expect: Expect) -> Outcome<Fd> {
     let opened = file::open_host(path.as_str(), file::O_PATH).named("openat2")?;
     verify(&opened, expect)?;
     Ok(opened)
+}
+
+/// Has the policy judge the place where a path led: the path itself may have been a link to somewhere else.
+fn judge_place(opened: &Fd, expect: Expect, writable: bool, policy: &Policy) -> Outcome<()> {
+    // Devices are judged by their numbers.
+    if policy.mode != Mode::Enforce || !matches!(expect, Expect::Any | Expect::Directory) {
+        return Ok(());
+    }
+    let place = file::place(opened).named("readlink")?;
+    match path_refusal(policy, &place, writable) {
+        Some((rule, what)) => Err(Failure::check(&format!("the policy refuses it: {rule}: it {what}"))),
+        None => Ok(()),
+    }
 }
 
 /// Compares an opened file with what the plan says it is.
@@ -134,12 +150,11 @@ fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
 }
 
 pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
-    let MountAttrs { set, clear, propagation, recursive, idmap } = attrs;
-    if set | clear == 0 && propagation.is_none() && idmap.is_none() {
+    if attrs.set | attrs.clear == 0 && attrs.propagation.is_none() && attrs.idmap.is_none() {
         return Ok(());
     }
-    let idmap = idmap.map(|slot| slots.get(slot)).transpose()?;
-    mount::set_attributes(on, *set, *clear, *propagation, *recursive, idmap).named("mount_setattr")
+    let idmap = attrs.idmap.map(|slot| slots.get(slot)).transpose()?;
+    mount::set_attributes(on, attrs, idmap).named("mount_setattr")
 }
 
 /// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.

@@ -178,7 +178,8 @@ impl Rootfs {
     fn read_only(&self, at: &RelPath) -> Outcome<()> {
         let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
-        mount::set_attributes(&cover, attr::RDONLY, 0, None, false, None).named("mount_setattr")?;
+        let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+        mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
         mount::attach(&cover, &target).named("move_mount")
     }
 
@@ -190,7 +191,8 @@ impl Rootfs {
 
 fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-    mount::set_attributes(&slash, 0, 0, Some(propagation), recursive, None).named("mount_setattr")
+    let attrs = MountAttrs { propagation: Some(propagation), recursive, ..MountAttrs::default() };
+    mount::set_attributes(&slash, &attrs, None).named("mount_setattr")
 }
 
 fn new_virtual_filesystem(fs: VirtualFs, params: &[FsParam], attrs: u64, slots: &Slots) -> Outcome<Fd> {

@@ -114,12 +114,13 @@ fn run(parent: &mut Parent) -> Result<(), End> {
     parent.audit = trusted.audit;
     let plan = receive_plan(parent, &trusted)?;
     let plan = approve(parent, &trusted, plan)?.into_inner();
+    let file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
 
     let mut slots = Slots::default();
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots))?;
+        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots, &trusted.policy))?;
     }
-    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds };
+    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, file_limit };
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };

@@ -26,6 +26,7 @@ use rspawn_proto::plan::*;
 
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
+pub use process::{policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;

@@ -6,10 +6,17 @@ use super::mount_options::{self, MountOptions};
 use super::{Planner, cgroup_mount, namespaces, overlay, root};
 use crate::oci::Mount;
 
+/// Most mounts of one container: each may hold a descriptor and a dozen steps.
+const MAX_MOUNTS: usize = 1024;
 /// Longest value that fsconfig(2) takes.
 const MAX_VALUE: usize = 255;
 
 pub fn plan(planner: &mut Planner) {
+    let count = planner.spec.mounts.len();
+    if count > MAX_MOUNTS {
+        planner.problem("/mounts", format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}"));
+        return;
+    }
     for (index, mount) in planner.spec.mounts.iter().enumerate() {
         let origin = format!("/mounts/{index}");
         plan_one(planner, &origin, mount);
@@ -128,19 +135,21 @@ fn attribute_passes(options: &MountOptions, recursive_bind: bool, shared_root: b
             None => passes.push(MountAttrs { set, clear, recursive, ..MountAttrs::default() }),
         }
     };
-    add(options.set, options.clear, false);
-    add(options.set_recursive, options.clear_recursive, true);
+    if recursive_bind {
+        add(options.set, options.clear, false);
+        add(options.set_recursive, options.clear_recursive, true);
+    } else {
+        // There is nothing below a single mount, so the recursive forms say no more than the plain ones.
+        add(options.set | options.set_recursive, options.clear | options.clear_recursive, false);
+    }
     for (propagation, recursive) in options.propagation.iter().filter(|_| !is_peer) {
+        let (propagation, recursive) = (Some(*propagation), *recursive && recursive_bind);
         match passes.first_mut() {
             // Private at once; a slave of the host is what it is already.
-            Some(first) if *propagation != Propagation::Shared && first.recursive == *recursive => {
-                first.propagation = Some(*propagation);
+            Some(first) if propagation != Some(Propagation::Shared) && first.recursive == recursive => {
+                first.propagation = propagation;
             }
-            _ => passes.push(MountAttrs {
-                propagation: Some(*propagation),
-                recursive: *recursive,
-                ..MountAttrs::default()
-            }),
+            _ => passes.push(MountAttrs { propagation, recursive, ..MountAttrs::default() }),
         }
     }
     passes
@@ -193,6 +202,7 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
     match VirtualFs::from_name(kind) {
         Some(fs) => {
             let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
+            params.extend(label(planner, fs));
             params.extend(source_name(planner, origin, mount));
             virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
         }
@@ -319,6 +329,20 @@ pub fn parameters(
         params.push(FsParam { key, value });
     }
     Some(params)
+}
+
+/// `linux.mountLabel`, for the filesystems whose files take the label of their mount.
+fn label(planner: &mut Planner, fs: VirtualFs) -> Option<FsParam> {
+    let label = planner.linux()?.mount_label.as_deref().filter(|label| !label.is_empty())?;
+    if !planner.facts.selinux {
+        if planner.notes.iter().all(|note| note.pointer != "/linux/mountLabel") {
+            planner.note("/linux/mountLabel", "ignored: this kernel does not have SELinux enabled");
+        }
+        return None;
+    }
+    let value = FsValue::Text(planner.text("/linux/mountLabel", label)?);
+    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Mqueue | VirtualFs::Devpts)
+        .then(|| FsParam { key: key("context"), value })
 }
 
 /// A parameter's name that is ours, so known to be fine.
