@@ -121,7 +121,7 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
         }
         joined.insert(kind);
     }
-    if !spawn.new.contains(Namespace::Mount) {
+    if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }
     if spawn.new.contains(Namespace::User) {
