@@ -125,7 +125,7 @@ fn each_kind_is_joined_by_its_path() {
     }
     let holder = Holder::new(&["--net", "--ipc", "--uts", "--cgroup", "--time", "--pid", "--mount"]);
     for (kind, file) in KINDS {
-        // A user namespace has to own the others: see below. A mount namespace is given up to the container.
+        // A user namespace has to own the others, and a mount namespace is given up to the container: see below.
         if matches!(kind, "user" | "mount") {
             continue;
         }
@@ -155,7 +155,9 @@ fn a_user_namespace_is_joined_with_what_it_owns() {
     let script = format!("{SHOW}; id -u; cat /proc/self/uid_map; hostname; echo x >/dev/null && echo null works");
     let shown = with_namespaces(Bundle::script(&script), json!(list)).run().ok();
     for ((kind, file), inside) in KINDS.into_iter().zip(shown.lines()) {
-        assert_eq!(inside == holder.shows(file), joined.contains(&kind), "{kind}: {shown}");
+        if joined.contains(&kind) {
+            assert_eq!(inside, holder.shows(file), "{kind}: {shown}");
+        }
     }
     let rest: Vec<&str> = shown.lines().skip(8).flat_map(str::split_whitespace).collect();
     assert_eq!(rest, ["0", "0", "100000", "65536", "rspawn", "null", "works"]);
@@ -187,6 +189,29 @@ fn a_path_must_lead_to_a_namespace_of_that_kind() {
     }
 }
 
+/// The container's root becomes the namespace's: a holder of it sees what the container sees.
+#[test]
+fn a_mount_namespace_is_joined_and_becomes_the_containers() {
+    if cannot_make_containers() {
+        return;
+    }
+    let holder = Holder::new(&["--mount", "--uts"]);
+    let bundle = Bundle::script(&format!("{SHOW}; ls /")).without_namespaces(&["mount"]).with(|config| {
+        let list = config["linux"]["namespaces"].as_array_mut().unwrap();
+        list.push(json!({"type": "mount", "path": holder.path("mnt")}));
+    });
+    let output = finish(bundle.command(&[]), b"");
+    let shown = output.ok();
+    assert!(
+        shown.contains(&holder.shows("mnt")) && shown.ends_with("bin\ndev\netc\nproc\nsys\ntmp\nusr\nvar\n"),
+        "{shown}"
+    );
+    let held = fs::read_to_string(format!("/proc/{}/mountinfo", holder.child().unwrap())).unwrap();
+    assert_eq!(mount_at(&held, "/dev").fs, "tmpfs");
+    drop(holder);
+    bundle.assert_nothing_left();
+}
+
 /// Pivoting in the caller's own mount namespace would be the end of the host's tree.
 #[test]
 fn the_callers_mount_namespace_is_never_the_containers() {
@@ -199,7 +224,10 @@ fn the_callers_mount_namespace_is_never_the_containers() {
         .with(|config| drop(config.as_object_mut().unwrap().remove("hostname")))
         .run()
         .refused();
-    assert!(error.contains("mount namespace"), "{error}");
+    assert!(
+        error.contains("config.json /linux/namespaces/0") && error.contains("caller's mount namespace"),
+        "{error}"
+    );
 }
 
 #[test]
