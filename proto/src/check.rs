@@ -138,7 +138,7 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
         }
         joined.insert(kind);
     }
-    if !spawn.new.contains(Namespace::Mount) {
+    if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }
     let mapped = !spawn.uid_map.is_empty() && !spawn.gid_map.is_empty();

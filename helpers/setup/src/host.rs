@@ -149,6 +149,13 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
         let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
     }
+    if kind == Namespace::Mount {
+        let inode = |namespace: &Fd| file::status(namespace).named("statx").map(|found| found.inode);
+        let own = file::open_namespace("/proc/self/ns/mnt").named("openat2")?;
+        if inode(&opened)? == inode(&own)? {
+            return Err(Failure::check("it is the caller's mount namespace, whose root the container would replace"));
+        }
+    }
     Ok(opened)
 }
 

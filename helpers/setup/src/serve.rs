@@ -134,11 +134,12 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };
-    let place = Place::Spawn(SpawnStep::Worker);
-    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
+    // Not before: a sysctl of a network device needs the device.
+    let place = Place::Spawn(SpawnStep::Worker);
+    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     let slave = follow_worker(parent, worker)?;
     drop(slots);
     finish(parent, &trusted, plan, &mut container, slave.as_ref())?;

@@ -179,6 +179,11 @@ fn join_and_create(
         let slot = slots.get(join.from).map_err(|_| (join.kind as u8 + 1, Errno::EINVAL))?;
         process::join(slot, join.kind.clone_flag()).map_err(|errno| (join.kind as u8 + 1, errno))?;
     }
+    if joins.iter().any(|join| join.kind == Namespace::User) {
+        // Whoever is not its root loses at the next exec what joining it gave.
+        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0));
+        became_root.map_err(|errno| (Namespace::User as u8 + 1, errno))?;
+    }
     match process::fork_sibling(new.clone_flags()).map_err(|errno| (u8::MAX, errno))? {
         Side::Child => entry.enter(mapped),
         Side::Parent { pid, .. } => Ok(pid),
