@@ -1,5 +1,4 @@
 //! `root` and `linux.rootfsPropagation`: the container's root, first and last.
-use rspawn_proto::ids::HostPath;
 use rspawn_proto::plan::*;
 
 use super::Planner;
@@ -25,7 +24,7 @@ pub fn begin(planner: &mut Planner) {
         return;
     }
     let Some(path) = planner.outside("/root/path", &root.path) else { return };
-    if root_escapes(planner, &root.path, &path) {
+    if root_escapes(planner, &root.path) {
         return;
     }
     // What is mounted below it later is the container's own, and stays as it is asked for.
@@ -39,7 +38,7 @@ pub fn begin(planner: &mut Planner) {
 
 /// A relative root belongs to the bundle. One that climbs out of it is more likely a trick than a wish, and an
 /// absolute path says the same plainly.
-fn root_escapes(planner: &mut Planner, written: &str, _path: &HostPath) -> bool {
+fn root_escapes(planner: &mut Planner, written: &str) -> bool {
     let mut depth = 0i32;
     let climbs = !written.starts_with('/')
         && written.split('/').any(|part| {
