@@ -9,7 +9,7 @@ use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, signal, tune};
+use rspawn_sys::{Errno, Fd, channel, cred, signal, tune};
 
 use crate::finish::Last;
 use crate::lookup::{self, Program};
@@ -69,6 +69,9 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
     let _ = signal::set_blocked(u64::MAX);
+    // In a pid namespace that was joined there are others, who must not reach this process while it has more rights
+    // than they (CVE-2016-9962). The payload's exec ends it.
+    let _ = cred::set_dumpable(false);
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, audit: false };
     let ToInit::Finish { finish, audit, foreground } = match codec::decode_plan(&message) {
@@ -97,7 +100,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         }
         Some(Side::Parent { pid, child }) => {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it.
-            drop((stage, child));
+            drop((stage, child, fds));
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),

@@ -134,9 +134,9 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
     }
 }
 
-/// Whether mounts made below stay out of the mount's original.
+/// Whether it is decided if mounts made below show in the mount's original; `shared` is a wish like another.
 fn cuts_off(attrs: &MountAttrs) -> bool {
-    attrs.propagation.is_some_and(|propagation| propagation != Propagation::Shared)
+    attrs.propagation.is_some()
 }
 
 /// Host paths are opened by operations that the policy judges. A parameter must not name one in its own way.
@@ -291,7 +291,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         {
             Err("the container's root itself is covered")
         }
-        RootfsOp::CopyUp { mount, .. } | RootfsOp::Attach { mount, .. } => {
+        RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } | RootfsOp::Attach { mount, .. } => {
             slots.uses(*mount, SlotKind::Mount)?;
             needs_root(root)
         }

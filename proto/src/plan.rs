@@ -259,6 +259,11 @@ pub enum RootfsOp {
         mount: Slot,
         from: RelPath,
     },
+    /// Gives the root of a mount that is not attached yet the mode of the directory that it will cover.
+    CopyMode {
+        mount: Slot,
+        from: RelPath,
+    },
     /// Attaches a detached mount; `virtual_fs` says that symlinks on the way are refused.
     Attach {
         mount: Slot,

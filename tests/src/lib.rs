@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod hostile;
+pub mod mountinfo;
+pub mod podman_profile;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -151,7 +151,9 @@ fn hostile_value(numbers: &mut Numbers) -> Value {
         0 => Value::Null,
         1 => json!(numbers.below(2) == 0),
         2 => json!(-1),
-        3 => numbers.pick(&[json!(u32::MAX), json!(u64::MAX), json!(i64::MIN), json!(4_294_967_294u64), json!(1e300)]).clone(),
+        3 => numbers
+            .pick(&[json!(u32::MAX), json!(u64::MAX), json!(i64::MIN), json!(4_294_967_294u64), json!(1e300)])
+            .clone(),
         4 => json!(numbers.below(300)),
         5 => json!([]),
         6 => json!({}),

@@ -20,9 +20,14 @@ pub fn copy_up(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
     if !found.is_directory() {
         return Err(Failure::check("tmpcopyup: the mount point is not a directory"));
     }
-    let to = open_directory(mount, "")?;
-    copy_attributes(&to, &found)?;
-    copy_entries(&open_directory(&source, "")?, &to, MAX_DEPTH)
+    copy_entries(&open_directory(&source, "")?, &open_directory(mount, "")?, MAX_DEPTH)
+}
+
+/// Gives the root of a mount the mode of what is at `from`, if there is anything.
+pub fn copy_mode(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
+    let Some(source) = find(root, from, Resolve::InRoot)? else { return Ok(()) };
+    let mode = file::status(&source).named("statx")?.mode;
+    file::change_mode(&open_directory(mount, "")?, mode & 0o7777).named("fchmod")
 }
 
 fn open_directory(dir: &Fd, name: &str) -> Outcome<Fd> {

@@ -52,7 +52,7 @@ impl Gate<'_> {
         if self.policy.mode == Mode::Off {
             return Ok(());
         }
-        let real = file::path_of(opened).named("readlinkat")?;
+        let real = file::place(opened).named("readlink")?;
         if real == written.as_str() {
             return Ok(());
         }
@@ -216,12 +216,11 @@ fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
 }
 
 pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
-    let MountAttrs { set, clear, propagation, recursive, idmap } = attrs;
-    if set | clear == 0 && propagation.is_none() && idmap.is_none() {
+    if attrs.set | attrs.clear == 0 && attrs.propagation.is_none() && attrs.idmap.is_none() {
         return Ok(());
     }
-    let idmap = idmap.map(|slot| slots.get(slot)).transpose()?;
-    mount::set_attributes(on, *set, *clear, *propagation, *recursive, idmap).named("mount_setattr")
+    let idmap = attrs.idmap.map(|slot| slots.get(slot)).transpose()?;
+    mount::set_attributes(on, attrs, idmap).named("mount_setattr")
 }
 
 /// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.

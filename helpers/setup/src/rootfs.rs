@@ -50,6 +50,7 @@ impl Rootfs {
                 slots.fill(*out, made);
             }
             RootfsOp::CopyUp { mount, from } => crate::copy_up::copy_up(self.root()?, from, slots.get(*mount)?)?,
+            RootfsOp::CopyMode { mount, from } => crate::copy_up::copy_mode(self.root()?, from, slots.get(*mount)?)?,
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(slots.get(*mount)?, at, *missing, *no_symlinks)?;
             }
@@ -88,18 +89,24 @@ impl Rootfs {
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
         let is_system = matches!(file::filesystem_magic(mount).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
         let resolve = if no_symlinks || is_system { Resolve::InRootNoLinks } else { Resolve::InRoot };
+        let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
+        let directory = is_directory(mount)?;
         let target = match missing {
             Missing::Skip => match find(self.root()?, at, resolve)? {
                 Some(found) => found,
                 None => return Ok(()),
             },
             Missing::Create => {
-                let directory = file::status(mount).named("statx")?.is_directory();
                 let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
                 find_or_create(self.root()?, at, resolve, leaf)?
             }
         };
-        mount::attach(mount, &target).named("move_mount")
+        match mount::attach(mount, &target) {
+            Err(Errno::EINVAL) if is_directory(&target)? != directory => Err(Errno::ENOTDIR)
+                .named("move_mount")
+                .map_err(|f| f.with("one is a directory, the other is not")),
+            attached => attached.named("move_mount"),
+        }
     }
 
     fn make_symlink(&self, at: &RelPath, target: &str) -> Outcome<()> {
@@ -171,7 +178,8 @@ impl Rootfs {
     fn read_only(&self, at: &RelPath) -> Outcome<()> {
         let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
-        mount::set_attributes(&cover, attr::RDONLY, 0, None, false, None).named("mount_setattr")?;
+        let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+        mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
         mount::attach(&cover, &target).named("move_mount")
     }
 
@@ -183,7 +191,8 @@ impl Rootfs {
 
 fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-    mount::set_attributes(&slash, 0, 0, Some(propagation), recursive, None).named("mount_setattr")
+    let attrs = MountAttrs { propagation: Some(propagation), recursive, ..MountAttrs::default() };
+    mount::set_attributes(&slash, &attrs, None).named("mount_setattr")
 }
 
 fn new_virtual_filesystem(fs: VirtualFs, params: &[FsParam], attrs: u64, slots: &Slots) -> Outcome<Fd> {

@@ -116,6 +116,7 @@ fn run(parent: &mut Parent) -> Result<(), End> {
     parent.audit = trusted.audit;
     let plan = receive_plan(parent, &trusted)?;
     let plan = approve(parent, &trusted, plan)?.into_inner();
+    let file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
 
     let mut slots = Slots::default();
     let mut gate = Gate { policy: &trusted.policy, plan: &plan, warnings: Vec::new() };
@@ -125,7 +126,7 @@ fn run(parent: &mut Parent) -> Result<(), End> {
     for warning in gate.warnings {
         parent.tell(&FromSetup::Warning(short(warning)), &[])?;
     }
-    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds };
+    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, file_limit };
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };

@@ -12,7 +12,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, tune};
 
 use crate::failure::{Failure, Named, Outcome};
 use crate::host::Slots;
@@ -47,6 +47,20 @@ impl Drop for Container {
 pub struct InitImage {
     pub sealed: Fd,
     pub preserve_fds: u32,
+    /// The invoker's limit of open files, where it was raised for this program's own sake.
+    pub file_limit: Option<Rlimit>,
+}
+
+/// Raises the soft limit of open files to the hard one if a plan needs it: each bind mount is a descriptor for a
+/// while. Gives the limit that the payload is to get back.
+pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
+    const RLIMIT_NOFILE: u8 = 7;
+    if plan.host.len() + plan.rootfs.len() < 512 {
+        return Ok(None);
+    }
+    let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
+    tune::set_limit(&Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
+    Ok(Some(limit))
 }
 
 /// Opens rspawn-init beside this program and copies it into sealed memory.
@@ -224,6 +238,9 @@ impl<'a> Entry<'a> {
             let kept = Fd::from_raw(number);
             let _ = kept.keep_on_exec();
             kept.leak();
+        }
+        if let Some(limit) = &self.image.file_limit {
+            tune::set_limit(limit).named("prlimit")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }

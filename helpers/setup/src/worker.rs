@@ -139,6 +139,7 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
         libc::SYS_mkdirat,
         libc::SYS_mknodat,
         libc::SYS_symlinkat,
+        libc::SYS_readlinkat,
         libc::SYS_fchownat,
         libc::SYS_fchdir,
         libc::SYS_pivot_root,
@@ -159,9 +160,8 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
             RootfsOp::Console { .. } => &[libc::SYS_ioctl],
             RootfsOp::Hostname { .. } => &[libc::SYS_sethostname],
             RootfsOp::Domainname { .. } => &[libc::SYS_setdomainname],
-            RootfsOp::CopyUp { .. } => {
-                &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod, libc::SYS_readlinkat]
-            }
+            RootfsOp::CopyMode { .. } => &[libc::SYS_fchmod],
+            RootfsOp::CopyUp { .. } => &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod],
             _ => &[],
         };
         calls.extend(more.iter().copied().map(Allowed::Call));

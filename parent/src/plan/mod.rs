@@ -26,6 +26,7 @@ use rspawn_proto::plan::*;
 
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
+pub use process::{policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
@@ -89,6 +90,8 @@ struct Planner<'a> {
     devpts: Option<Slot>,
     /// Attributes that are set only once everything below the mount exists.
     late: Vec<Step<RootfsOp>>,
+    /// What is mounted where, in order.
+    mounted: Vec<(RelPath, Slot)>,
     /// Id maps that have a slot already.
     id_maps: Vec<(Vec<IdMap>, Vec<IdMap>, Slot)>,
 }
@@ -117,6 +120,7 @@ impl<'a> Planner<'a> {
             root: Slot(0),
             devpts: None,
             late: Vec::new(),
+            mounted: Vec::new(),
             id_maps: Vec::new(),
         }
     }

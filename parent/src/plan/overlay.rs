@@ -47,6 +47,10 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
         return None;
     }
     let (upper, work) = (value("upperdir"), value("workdir"));
+    if paths.len() == 1 && upper.is_none() {
+        planner.problem(pointer, "an overlay without an upperdir needs two layers in its lowerdir");
+        return None;
+    }
     if upper.is_some() != work.is_some() {
         planner.problem(pointer, "an overlay's upperdir and workdir go together");
         return None;

@@ -62,6 +62,19 @@ const MEMORY_MODES: [(&str, u32); 7] = [
 const MEMORY_FLAGS: [(&str, u32); 3] =
     [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
 
+/// The name of a resource limit.
+pub fn rlimit_name(resource: u8) -> &'static str {
+    RLIMITS.get(resource as usize).copied().unwrap_or("an unknown limit")
+}
+
+/// The name of a scheduling policy.
+pub fn policy_name(policy: u32) -> &'static str {
+    POLICIES
+        .iter()
+        .find(|(_, number)| *number == policy)
+        .map_or("an unknown policy", |(name, _)| name)
+}
+
 /// The value of a name in a table; an unknown name is a problem.
 fn named<T: Copy>(planner: &mut Planner, pointer: &str, name: &str, table: &[(&str, T)]) -> Option<T> {
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);

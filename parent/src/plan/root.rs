@@ -88,6 +88,12 @@ pub fn finish(planner: &mut Planner) {
     }
 }
 
+/// Whether the container's root is to be shared.
+pub fn is_shared(planner: &Planner) -> bool {
+    let name = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref());
+    matches!(name.and_then(propagation), Some((Propagation::Shared, _)))
+}
+
 /// A propagation by its name, and whether it is recursive.
 pub fn propagation(name: &str) -> Option<(Propagation, bool)> {
     let find = |name: &str| PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);

@@ -126,7 +126,7 @@ fn action(given: &Named<'_>, found: &mut Findings) -> Option<u32> {
         other => {
             let hint = did_you_mean(other, ACTIONS);
             let list = ACTIONS.join(", ");
-            found.problem(&given.pointer, format!("{other:?} is not a seccomp action.{hint} Known: {list}."));
+            found.problem(&given.pointer, format!("{other:?} is not a seccomp action{hint}; known: {list}."));
             return None;
         }
     };
@@ -173,8 +173,8 @@ fn arches(s: &Seccomp, native: Arch, found: &mut Findings) -> Vec<Arch> {
                 found.warn(pointer, format!("{name} is ignored: this machine cannot run its programs."))
             }
             None => {
-                let hint = did_you_mean(name, &arch::oci_names());
-                found.problem(pointer, format!("{name:?} is not an architecture.{hint}"));
+                let hint = did_you_mean(name, arch::oci_names());
+                found.problem(pointer, format!("{name:?} is not an architecture{hint}"));
             }
         }
     }
@@ -249,7 +249,7 @@ fn condition(arg: &ArgRule, base: &str, found: &mut Findings) -> Option<Cond> {
         other => {
             let hint = did_you_mean(other, OPERATORS);
             let list = OPERATORS.join(", ");
-            found.problem(format!("{base}/op"), format!("{other:?} is not an operator.{hint} Known: {list}."));
+            found.problem(format!("{base}/op"), format!("{other:?} is not an operator{hint}; known: {list}."));
             return None;
         }
     };
@@ -297,7 +297,7 @@ fn flags(s: &Seccomp, notify: bool, options: &Options, found: &mut Findings) -> 
             None => {
                 let known: Vec<&str> = FLAGS.iter().map(|(known, _)| *known).collect();
                 let hint = did_you_mean(name, &known);
-                found.problem(pointer, format!("{name:?} is not a seccomp flag.{hint}"));
+                found.problem(pointer, format!("{name:?} is not a seccomp flag{hint}"));
             }
         }
     }
