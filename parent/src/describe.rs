@@ -67,6 +67,10 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
         return failed_limit(&error.detail, limit, error);
     }
     let (origin, action) = match plan {
+        // rspawn-init is executed with the payload's arguments and environment, so that they are too long shows there.
+        Some(plan) if error.place == Place::Spawn(SpawnStep::Enter) && error.errno == libc::E2BIG => {
+            ("/process/args".into(), action(plan, error.place))
+        }
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
         None => (String::new(), phase(error.place).into()),
     };

@@ -216,12 +216,12 @@ type Report<'a> = &'a mut dyn FnMut(&str, &str, String);
 fn path_rules(policy: &Policy, path: &str, writable: bool, origin: &str, report: Report) {
     // A bind of a parent shows what is below it, so a denied path also denies its parents.
     let denied = |rule: &&PathRule| rule.covers(path) || path_below(&rule.path, path);
-    let how = if writable { "writable" } else { "read-only" };
     if let Some(rule) = policy.bind_deny.iter().find(denied) {
         report("bind.deny", origin, format!("shows the host path {path}, and {} is denied", rule.path));
     } else if let Some(allowed) = &policy.bind_allow
         && !allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only))
     {
+        let how = if writable { "writable" } else { "read-only" };
         report("bind.allow", origin, format!("shows the host path {path}, {how}"));
     }
 }

@@ -23,6 +23,7 @@ use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
+use rspawn_proto::report::Place;
 
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
@@ -227,7 +228,14 @@ impl<'a> Planner<'a> {
         match rspawn_proto::check::check(&plan) {
             Ok(()) => Ok(Planned { plan, notes }),
             Err(fault) => {
-                let origin = crate::describe::origin(&plan, fault.place);
+                // Of too many operations, the first one too many says what there is too much of.
+                let origins = plan.host.iter().map(|step| &step.origin);
+                let origins = origins.chain(plan.attach.iter().map(|step| &step.origin));
+                let mut origins = origins.chain(plan.rootfs.iter().map(|step| &step.origin));
+                let origin = match fault.place {
+                    Place::Check => origins.nth(rspawn_proto::MAX_OPS).cloned().unwrap_or_default(),
+                    place => crate::describe::origin(&plan, place),
+                };
                 problems.push(Problem::new(origin, fault.reason));
                 Err(problems)
             }

@@ -135,8 +135,20 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
     })
 }
 
+/// Bytes of one argument or variable, its NUL included: the kernel's MAX_ARG_STRLEN.
+const MAX_STRING: usize = 128 << 10;
+
 fn texts(planner: &mut Planner, pointer: &str, list: &[String]) -> Vec<Text> {
-    list.iter().enumerate().filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text)).collect()
+    let mut texts = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        let pointer = format!("{pointer}/{index}");
+        if text.len() >= MAX_STRING {
+            planner.problem(pointer, format!("it is longer than the kernel's {MAX_STRING} bytes"));
+        } else {
+            texts.extend(planner.text(&pointer, text));
+        }
+    }
+    texts
 }
 
 fn environment(planner: &mut Planner) -> Vec<Text> {

@@ -238,8 +238,7 @@ fn host(cases: &mut Cases, secret: &str) {
     for (name, recursive, attrs) in [
         ("nothing", true, with(None, true)),
         ("nothing, alone", false, with(None, false)),
-        ("shared", true, with(Some(Propagation::Shared), true)),
-        ("shared, alone", false, with(Some(Propagation::Shared), false)),
+        ("shared at its top", true, with(Some(Propagation::Shared), false)),
         ("a slave at its top", true, with(Some(Propagation::Slave), false)),
         ("private at its top", true, with(Some(Propagation::Private), false)),
     ] {
