@@ -42,17 +42,8 @@ fn sysctls_of_the_whole_machine_are_refused() {
         return;
     }
     let keys = [
-        "kernel.panic",
-        "kernel/core_pattern",
-        "vm.swappiness",
-        "fs.file-max",
-        "kernel.msgmax.more",
-        "net",
-        "net.ipv4/../../kernel/panic",
-        "net/../kernel/panic",
-        "/net/ipv4/ip_forward",
-        "net..ipv4",
-        "",
+        "kernel.panic", "kernel/core_pattern", "vm.swappiness", "fs.file-max", "kernel.msgmax.more", "net",
+        "net.ipv4/../../kernel/panic", "net/../kernel/panic", "/net/ipv4/ip_forward", "net..ipv4", "",
     ];
     for key in keys {
         let error = with_sysctls("true", json!({key: "1"})).run().refused();
@@ -69,10 +60,7 @@ fn sysctls_need_a_namespace_of_the_containers_own() {
     let cases = [("net.ipv4.ip_forward", "network"), ("kernel.msgmax", "ipc"), ("kernel.domainname", "uts")];
     for (key, kind) in cases {
         let bundle = with_sysctls("true", json!({key: "1"})).without_namespaces(&[kind]);
-        let error = bundle
-            .with(|config| drop(config.as_object_mut().unwrap().remove("hostname")))
-            .run()
-            .refused();
+        let error = bundle.with(|config| drop(config.as_object_mut().unwrap().remove("hostname"))).run().refused();
         assert!(error.contains(&format!("needs a {kind} namespace")), "{key}: {error}");
     }
 }

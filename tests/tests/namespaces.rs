@@ -110,9 +110,7 @@ fn kinds_that_are_not_listed_are_the_callers() {
     assert!(shown.ends_with("the test is in sight\n"), "{shown}");
     let error = Bundle::new().without_namespaces(&["mount"]).run().refused();
     assert!(error.contains("/linux/namespaces") && error.contains("mount namespace"), "{error}");
-    let twice = with_namespaces(Bundle::new(), json!([{"type": "mount"}, {"type": "mount"}]))
-        .run()
-        .refused();
+    let twice = with_namespaces(Bundle::new(), json!([{"type": "mount"}, {"type": "mount"}])).run().refused();
     assert!(twice.contains("/linux/namespaces/1/type"), "{twice}");
     let unknown = with_namespaces(Bundle::new(), json!([{"type": "netwrok"}])).run().refused();
     assert!(unknown.contains("/linux/namespaces/0/type") && unknown.contains("network"), "{unknown}");
@@ -220,14 +218,8 @@ fn the_callers_mount_namespace_is_never_the_containers() {
     }
     let list = json!([{"type": "mount", "path": format!("/proc/{}/ns/mnt", std::process::id())}]);
     let bundle = with_namespaces(Bundle::new(), list);
-    let error = bundle
-        .with(|config| drop(config.as_object_mut().unwrap().remove("hostname")))
-        .run()
-        .refused();
-    assert!(
-        error.contains("config.json /linux/namespaces/0") && error.contains("caller's mount namespace"),
-        "{error}"
-    );
+    let error = bundle.with(|config| drop(config.as_object_mut().unwrap().remove("hostname"))).run().refused();
+    assert!(error.contains("config.json /linux/namespaces/0") && error.contains("caller's mount namespace"), "{error}");
 }
 
 #[test]
@@ -320,10 +312,7 @@ fn clocks_are_offset() {
     assert!(error.contains("/linux/timeOffsets/realtime"), "{error}");
     let error = with_offsets(json!({"boottime": {"nanosecs": 1_000_000_000}})).run().refused();
     assert!(error.contains("/linux/timeOffsets/boottime/nanosecs"), "{error}");
-    let error = with_offsets(json!({"boottime": {"secs": 1}}))
-        .without_namespaces(&["time"])
-        .run()
-        .refused();
+    let error = with_offsets(json!({"boottime": {"secs": 1}})).without_namespaces(&["time"]).run().refused();
     assert!(error.contains("/linux/timeOffsets") && error.contains("time namespace"), "{error}");
 }
 
@@ -333,10 +322,7 @@ fn run_in_network(before: &str, bundle: &Bundle, after: &str) -> Output {
     let command = bundle.command(&[]);
     let script = format!("{before}; \"$@\"; {after}");
     let mut outer = Command::new("unshare");
-    outer
-        .args(["--net", "sh", "-euc", &script, "sh"])
-        .arg(command.get_program())
-        .args(command.get_args());
+    outer.args(["--net", "sh", "-euc", &script, "sh"]).arg(command.get_program()).args(command.get_args());
     let output = finish(outer, b"");
     bundle.assert_nothing_left();
     output

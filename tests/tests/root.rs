@@ -42,12 +42,7 @@ fn a_bundle_is_found_through_links_too() {
     symlink(".", &link).unwrap();
     let mut command = Command::new(rspawn_tests::program("rspawn"));
     bundle.write_config();
-    command
-        .arg("run")
-        .arg("--bundle")
-        .arg("to-itself")
-        .arg(&bundle.id)
-        .current_dir(bundle.path());
+    command.arg("run").arg("--bundle").arg("to-itself").arg(&bundle.id).current_dir(bundle.path());
     assert_eq!(finish(command, b"").ok(), "this root\n");
     bundle.assert_nothing_left();
 }
@@ -61,10 +56,7 @@ fn a_path_that_is_no_root_is_named() {
         let error = marked(|_| path.into()).run().refused();
         assert!(error.contains("config.json /root/path") && error.contains(word), "{path}: {error}");
     }
-    let error = Bundle::new()
-        .with(|config| drop(config.as_object_mut().unwrap().remove("root")))
-        .run()
-        .refused();
+    let error = Bundle::new().with(|config| drop(config.as_object_mut().unwrap().remove("root"))).run().refused();
     assert!(error.contains("config.json /root"), "{error}");
 }
 
@@ -75,9 +67,12 @@ fn readonly_is_the_root_alone() {
     }
     let script = "touch /f 2>&1; touch /mnt/made/f && echo mount is writable; cat /proc/self/mountinfo";
     let run = |readonly: bool| {
-        let bundle = Bundle::script(script)
-            .with(|config| config["root"]["readonly"] = json!(readonly))
-            .with_mount("/mnt/made", "tmpfs", "tmpfs", &[]);
+        let bundle = Bundle::script(script).with(|config| config["root"]["readonly"] = json!(readonly)).with_mount(
+            "/mnt/made",
+            "tmpfs",
+            "tmpfs",
+            &[],
+        );
         let output = bundle.run();
         (output.ok(), bundle.rootfs().join("f").exists())
     };
@@ -195,10 +190,7 @@ fn versions_of_the_specification() {
         let error = run(version).refused();
         assert!(error.contains("config.json /ociVersion"), "{version}: {error}");
     }
-    let error = Bundle::new()
-        .with(|config| drop(config.as_object_mut().unwrap().remove("ociVersion")))
-        .run()
-        .refused();
+    let error = Bundle::new().with(|config| drop(config.as_object_mut().unwrap().remove("ociVersion"))).run().refused();
     assert!(error.contains("ociVersion"), "{error}");
 }
 
