@@ -22,7 +22,8 @@ fn with_secrets(script: &str, masked: &[&str], readonly: &[&str]) -> Bundle {
     bundle
 }
 
-const LOOK: &str = "cat /etc/secret; ls -A /data; cat /data/secret /data/deep/secret 2>/dev/null; touch /data/new 2>&1; \
+const LOOK: &str = "cat /etc/secret; ls -A /data; cat /data/secret /data/deep/secret 2>/dev/null; \
+    touch /data/new 2>&1; \
     stat -c '%F %t:%T' /etc/secret; echo x >/etc/secret && echo swallowed; exit 0";
 const MASKED: &str = "touch: /data/new: Read-only file system\ncharacter special file 1:3\nswallowed\n";
 
@@ -85,7 +86,8 @@ fn the_payload_cannot_take_a_mask_off() {
     let script = "umount /etc/secret; umount -l /data; umount /proc/sys; mount -o remount,rw /data; \
         mount -o remount,rw /proc/sys; mount -o bind /etc /tmp; mknod /tmp/n c 1 3; \
         cat /proc/self/root/etc/secret /proc/1/root/etc/secret /proc/1/cwd/etc/secret; \
-        cat /proc/1/root/data/secret; echo x >/proc/sys/kernel/domainname; ls /proc/acpi; cat /proc/keys /proc/timer_list; \
+        cat /proc/1/root/data/secret; echo x >/proc/sys/kernel/domainname; ls /proc/acpi; \
+        cat /proc/keys /proc/timer_list; \
         head -c 1 /proc/interrupts | wc -c";
     let bundle = with_secrets(script, &[], &[]).with(|config| {
         config["linux"]["maskedPaths"] =
