@@ -1,4 +1,5 @@
 //! Signals, as 64-bit masks: bit N-1 is signal N.
+use crate::fd::Fd;
 use crate::raw::{Errno, Result, call};
 
 /// Size of the kernel's sigset_t.
@@ -34,6 +35,13 @@ pub fn wait(mask: u64) -> Result<Option<i32>> {
         Err(Errno::EINTR | Errno::EAGAIN) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+/// A descriptor to read the blocked signals in `mask` from, as struct signalfd_siginfo.
+pub fn descriptor(mask: u64) -> Result<Fd> {
+    let arguments = [usize::MAX, &raw const mask as usize, SET, libc::SFD_CLOEXEC as usize];
+    // SAFETY: the set is live and of the size given.
+    unsafe { call(libc::SYS_signalfd4, arguments) }.map(Fd::returned)
 }
 
 /// The bit of a signal in a mask.
