@@ -101,6 +101,9 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             (stage.socket.leak(), child.leak());
+            for console in fds {
+                console.leak();
+            }
             let _ = fd::close_from(3);
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),
