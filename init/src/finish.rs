@@ -54,10 +54,7 @@ impl Last<'_> {
         for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
                 // The parent, which has the plan, makes words of the index.
-                tune::set_limit(limit)
-                    .map(drop)
-                    .named("prlimit")
-                    .map_err(|failure| with(failure, format!("{index}")))
+                tune::set_limit(limit).map(drop).named("prlimit").map_err(|failure| with(failure, format!("{index}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {
@@ -181,10 +178,7 @@ fn set_capabilities(caps: &Capabilities) -> Outcome<()> {
 }
 
 fn install(seccomp: &Seccomp) -> Outcome<()> {
-    let program: Vec<Filter> = seccomp
-        .program
-        .iter()
-        .map(|i| Filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
-        .collect();
+    let program: Vec<Filter> =
+        seccomp.program.iter().map(|i| Filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
     cred::install_filter(&program, seccomp.flags).map(drop).named("seccomp")
 }

@@ -7,9 +7,8 @@ use core::ffi::CStr;
 
 use rspawn_sys::{Fd, file};
 
-/// Longest line that is understood, and most that is read: an image must not keep its start waiting.
-const LONGEST_LINE: usize = 1024;
-const MOST_CHUNKS: usize = 256;
+/// Bytes that are read of it at most: an image must not keep its start waiting.
+const MOST: usize = 64 << 10;
 
 /// The entry to add to an environment that has no HOME, or an empty one.
 pub fn missing_home(env: &[&'static CStr], uid: u32) -> Option<String> {
@@ -22,28 +21,12 @@ pub fn missing_home(env: &[&'static CStr], uid: u32) -> Option<String> {
 }
 
 fn find(passwd: &Fd, uid: u32) -> Option<String> {
-    let mut chunk = [0u8; 4096];
-    let mut line = [0u8; LONGEST_LINE];
-    // The line's length; beyond its space it only counts.
+    let mut text = alloc::vec![0u8; MOST];
     let mut length = 0;
-    for _ in 0..MOST_CHUNKS {
-        let filled = match passwd.read(&mut chunk) {
-            Ok(0) | Err(_) => return home_of(line.get(..length)?, uid),
-            Ok(filled) => filled,
-        };
-        for byte in &chunk[..filled] {
-            if *byte != b'\n' {
-                line.get_mut(length).into_iter().for_each(|place| *place = *byte);
-                length += 1;
-                continue;
-            }
-            if let Some(home) = line.get(..length).and_then(|line| home_of(line, uid)) {
-                return Some(home);
-            }
-            length = 0;
-        }
+    while let Ok(more @ 1..) = passwd.read(&mut text[length..]) {
+        length += more;
     }
-    None
+    text[..length].split(|byte| *byte == b'\n').find_map(|line| home_of(line, uid))
 }
 
 /// The home directory of a passwd(5) line, if the line is the user's.

@@ -9,7 +9,7 @@ use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, fd, signal, tune};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, signal, tune};
 
 use crate::finish::{Last, Ready};
 use crate::lookup::{self, Program};
@@ -69,6 +69,9 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
     let _ = signal::set_blocked(u64::MAX);
+    // In a pid namespace that was joined there are others, who must not reach this process while it has more rights
+    // than they (CVE-2016-9962). The payload's exec ends it.
+    let _ = cred::set_dumpable(false);
     // Executed from memory, its name would be the memory's.
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
@@ -100,10 +103,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         Some(Side::Parent { pid, child }) => {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
-            (stage.socket.leak(), child.leak());
-            for console in fds {
-                console.leak();
-            }
+            core::mem::forget((stage, child, fds));
             let _ = fd::close_from(3);
             match supervise::hold_no_more_than(&finish, foreground) {
                 Ok(()) => supervise::supervise(pid),

@@ -64,14 +64,14 @@ const CALLS: [libc::c_long; 7] = [
 pub fn supervise(payload: i32) -> i32 {
     loop {
         match signal::wait(u64::MAX) {
-            Ok(Some(libc::SIGCHLD)) => {
+            Ok(libc::SIGCHLD) => {
                 if let Some(status) = reap(payload) {
                     return status;
                 }
             }
             // Sent to the payload's process, as a payload that is PID 1 itself would get it.
-            Ok(Some(number)) => drop(process::kill(payload, number)),
-            Ok(None) | Err(_) => {}
+            Ok(number) => drop(process::kill(payload, number)),
+            Err(_) => {}
         }
     }
 }

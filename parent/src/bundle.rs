@@ -18,10 +18,7 @@ impl Bundle {
         let path = directory.canonicalize().map_err(say)?;
         let file = path.join("config.json");
         let config = File::open(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
-        let path = path
-            .into_os_string()
-            .into_string()
-            .map_err(|path| format!("the path {path:?} is not UTF-8"))?;
+        let path = path.into_os_string().into_string().map_err(|path| format!("the path {path:?} is not UTF-8"))?;
         Ok(Self { path, config })
     }
 

@@ -242,6 +242,7 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
         RootfsOp::NewFilesystem { fs, params, attrs, .. } => {
             format!("new {}{}{}", fs.name(), fs_params(params), attribute_list(*attrs, "", false))
         }
+        RootfsOp::CopyMode { from, .. } => format!("give it the mode of {}", from.absolute()),
         RootfsOp::CopyUp { from, .. } => format!("copy what the image has at {}", from.absolute()),
         RootfsOp::Attach { mount, at, .. } => format!("mount {} on {}", mount_name(plan, *mount), at.absolute()),
         RootfsOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
@@ -294,10 +295,8 @@ pub fn node(kind: NodeKind, major: u32, minor: u32) -> String {
 }
 
 pub fn id_map(map: &[IdMap]) -> String {
-    let ranges: Vec<String> = map
-        .iter()
-        .map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside))
-        .collect();
+    let ranges: Vec<String> =
+        map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
     ranges.join(", ")
 }
 

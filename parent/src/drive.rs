@@ -144,18 +144,9 @@ impl Session {
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
     fn obituary(&mut self) -> String {
-        let how = self
-            .setup
-            .child
-            .wait()
-            .map_or_else(|error| error.to_string(), |status| status.to_string());
+        let how = self.setup.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut word = [0u8; 4];
-        let place = self
-            .setup
-            .progress
-            .read_exact_at(&mut word, 0)
-            .ok()
-            .and_then(|()| place(u32::from_ne_bytes(word)));
+        let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
         let reason = format!("rspawn-setup died: {how}");
         match place {
             Some(place) => {

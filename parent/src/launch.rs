@@ -1,5 +1,6 @@
 //! Starting rspawn-setup, before anything untrusted is read.
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -24,14 +25,15 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
     let memory = memfd_create(c"rspawn-progress", MFdFlags::MFD_CLOEXEC)?;
     let progress = std::fs::File::from(memory);
     progress.set_len(4096)?;
-    let page = Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?))
-        .duplicate(lowest)
-        .map_err(errno)?;
+    let page =
+        Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
     theirs.keep_on_exec().map_err(errno)?;
     page.keep_on_exec().map_err(errno)?;
     let child = Command::new(&program)
         .args([theirs.raw().to_string(), page.raw().to_string()])
         .env_clear()
+        // The terminal's signals are the parent's to pass on; the helper would die of them.
+        .process_group(0)
         .spawn()
         .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
     Ok(Setup { control, progress, child })

@@ -17,19 +17,8 @@ pub const DEFAULT_PATH: &str = "/etc/rspawn/policy.conf";
 const MAX_SIZE: u64 = 64 << 10;
 
 const KEYS: [&str; 13] = [
-    "mode",
-    "bind.allow",
-    "bind.deny",
-    "caps.max",
-    "no_new_privs",
-    "seccomp",
-    "userns",
-    "userns.min-host-id",
-    "namespaces.own",
-    "join.allow",
-    "devices.allow",
-    "sysctl.allow",
-    "filesystems.allow",
+    "mode", "bind.allow", "bind.deny", "caps.max", "no_new_privs", "seccomp", "userns", "userns.min-host-id",
+    "namespaces.own", "join.allow", "devices.allow", "sysctl.allow", "filesystems.allow",
 ];
 
 /// Loads the policy named, or the default one; without either there is no policy, and everything is allowed.
@@ -98,10 +87,7 @@ fn set(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> {
             policy.sysctls.get_or_insert_default().extend(keys);
         }
         "filesystems.allow" => {
-            policy
-                .filesystems
-                .get_or_insert_default()
-                .extend(words.iter().map(|word| word.to_string()));
+            policy.filesystems.get_or_insert_default().extend(words.iter().map(|word| word.to_string()));
         }
         _ => return Err(format!("there is no key {key:?}{}", did_you_mean(key, KEYS))),
     }

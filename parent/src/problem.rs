@@ -37,10 +37,7 @@ pub fn suggestion<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item 
         let name = name.as_ref().to_string();
         (distance(&wanted, &name.to_ascii_uppercase()), name)
     });
-    scored
-        .filter(|(distance, name)| *distance <= name.len().max(3) / 3)
-        .min()
-        .map(|(_, name)| name)
+    scored.filter(|(distance, name)| *distance <= name.len().max(3) / 3).min().map(|(_, name)| name)
 }
 
 /// Levenshtein's distance, on bytes.

@@ -89,14 +89,7 @@ const CALLS: [(libc::c_long, &str); 28] = [
 ];
 
 /// Terminal requests: mode and size.
-const IOCTLS: [u64; 6] = [
-    libc::TCGETS as u64,
-    libc::TCSETS as u64,
-    libc::TCSETSW as u64,
-    libc::TCSETSF as u64,
-    libc::TIOCGWINSZ as u64,
-    libc::TIOCSWINSZ as u64,
-];
+const IOCTLS: [u64; 6] = [libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::TCSETSF, libc::TIOCGWINSZ, libc::TIOCSWINSZ];
 
 fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
     let equals =

@@ -13,7 +13,7 @@ use crate::policy::{Policy, Violation};
 use crate::report::{AuditRecord, StepError};
 
 /// Bytes of a packet, its first byte included.
-pub const PACKET: usize = 32 << 10;
+pub const PACKET: usize = 8 << 10;
 /// First byte of a packet that ends its message.
 pub const LAST: u8 = 0;
 /// First byte of a packet with more to follow.

@@ -29,36 +29,30 @@ impl Namespace {
 
     /// The CLONE_NEW* flag, as clone(2), setns(2) and NS_GET_NSTYPE (ioctl_ns(2)) use it.
     pub fn clone_flag(self) -> u64 {
-        match self {
-            Namespace::User => 0x1000_0000,
-            Namespace::Mount => 0x0002_0000,
-            Namespace::Pid => 0x2000_0000,
-            Namespace::Network => 0x4000_0000,
-            Namespace::Ipc => 0x0800_0000,
-            Namespace::Uts => 0x0400_0000,
-            Namespace::Cgroup => 0x0200_0000,
-            Namespace::Time => 0x0000_0080,
-        }
+        TABLE[self as usize].0
     }
 
     /// The name that config.json uses (runtime-spec, config-linux.md, "Namespaces").
     pub fn name(self) -> &'static str {
-        match self {
-            Namespace::User => "user",
-            Namespace::Mount => "mount",
-            Namespace::Pid => "pid",
-            Namespace::Network => "network",
-            Namespace::Ipc => "ipc",
-            Namespace::Uts => "uts",
-            Namespace::Cgroup => "cgroup",
-            Namespace::Time => "time",
-        }
+        TABLE[self as usize].1
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 }
+
+/// Flag and name of each kind, in the order of the enum.
+const TABLE: [(u64, &str); 8] = [
+    (0x1000_0000, "user"),
+    (0x0002_0000, "mount"),
+    (0x2000_0000, "pid"),
+    (0x4000_0000, "network"),
+    (0x0800_0000, "ipc"),
+    (0x0400_0000, "uts"),
+    (0x0200_0000, "cgroup"),
+    (0x0000_0080, "time"),
+];
 
 /// A set of namespace kinds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]

@@ -207,9 +207,7 @@ impl VirtualFs {
 
     pub fn from_name(name: &str) -> Option<Self> {
         use VirtualFs::*;
-        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2]
-            .into_iter()
-            .find(|fs| fs.name() == name)
+        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2].into_iter().find(|fs| fs.name() == name)
     }
 
     /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points
@@ -256,6 +254,11 @@ pub enum RootfsOp {
     },
     /// Copies what the container's root has at `from` into a mount that is not attached yet (tmpcopyup).
     CopyUp {
+        mount: Slot,
+        from: RelPath,
+    },
+    /// Gives the root of a mount that is not attached yet the mode of the directory that it will cover.
+    CopyMode {
         mount: Slot,
         from: RelPath,
     },

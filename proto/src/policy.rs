@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
+use crate::ids::{HostPath, Slot};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::plan::*;
 
@@ -92,31 +93,9 @@ pub fn judge(policy: &Policy, plan: Plan) -> Judgement {
 /// Everything the policy would refuse, whatever its mode.
 pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
-    let mut report = |rule: &str, origin: &str, what: String| {
-        found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what });
-    };
+    let mut report = reporter(&mut found);
     for step in &plan.host {
-        let origin = &step.origin;
-        match &step.op {
-            HostOp::OpenPath { path, .. } => path_rules(policy, path.as_str(), true, origin, &mut report),
-            HostOp::CloneTree { path, expect: Expect::Any | Expect::Directory, attrs, .. } => {
-                path_rules(policy, path.as_str(), attrs.set & attr::RDONLY == 0, origin, &mut report);
-            }
-            HostOp::CloneTree { expect: Expect::Device { kind, major, minor }, .. } => {
-                device_rule(policy, *kind, *major, *minor, origin, &mut report);
-            }
-            HostOp::OpenNamespace { path, .. } => {
-                if let Some(allowed) = &policy.join_allow
-                    && !allowed.iter().any(|rule| rule.covers(path.as_str()))
-                {
-                    report("join.allow", origin, format!("joins the namespace {path}"));
-                }
-            }
-            HostOp::NewFilesystem { fs, .. } => filesystem_rule(policy, fs.as_str(), origin, &mut report),
-            HostOp::CloneTree { expect: Expect::NullDevice, .. }
-            | HostOp::MakeIdMap { .. }
-            | HostOp::SetAttrs { .. } => {}
-        }
+        host_rules(policy, plan, step, None, &mut report);
     }
     for step in &plan.rootfs {
         let origin = &step.origin;
@@ -137,20 +116,112 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
     }
     spawn_rules(policy, &plan.spawn, &mut report);
     finish_rules(policy, &plan.finish, &mut report);
+    drop(report);
     found
+}
+
+/// What the policy says of a path once it is open and `real` is where it led: a symlink, or a bind mount's own name,
+/// has no say in what the policy grants. Nothing new where it led to itself.
+pub fn violations_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: &str) -> Vec<Violation> {
+    let mut found = Vec::new();
+    host_rules(policy, plan, step, Some(real), &mut reporter(&mut found));
+    found
+}
+
+fn reporter(found: &mut Vec<Violation>) -> impl FnMut(&str, &str, String) {
+    |rule, origin, what| found.push(Violation { origin: origin.to_string(), rule: rule.to_string(), what })
+}
+
+/// The rules about one host operation; `real` replaces its path.
+fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&str>, report: Report) {
+    let origin = &step.origin;
+    let lexical = |path: &HostPath| real.map_or_else(|| normalized(path.as_str()), str::to_string);
+    match &step.op {
+        HostOp::OpenPath { path, .. } => path_rules(policy, &lexical(path), true, origin, report),
+        HostOp::CloneTree { expect: Expect::Device { kind, major, minor }, .. } if *kind != NodeKind::Fifo => {
+            device_rule(policy, *kind, *major, *minor, origin, report);
+        }
+        HostOp::CloneTree { expect: Expect::NullDevice, .. } => {}
+        HostOp::CloneTree { out, path, .. } => {
+            path_rules(policy, &lexical(path), is_writable(plan, *out), origin, report);
+        }
+        HostOp::OpenNamespace { path, .. } => {
+            if let Some(allowed) = &policy.join_allow
+                && real.is_none()
+                && !allowed.iter().any(|rule| rule.covers(&normalized(path.as_str())))
+            {
+                report("join.allow", origin, format!("joins the namespace {path}"));
+            }
+        }
+        HostOp::NewFilesystem { fs, params, .. } => {
+            filesystem_rule(policy, fs.as_str(), origin, report);
+            // The kernel takes such a value for a path relative to rspawn-setup's working directory, which is /.
+            for param in params {
+                if let FsValue::Text(value) = &param.value
+                    && value.as_str().contains('/')
+                {
+                    path_rules(policy, &normalized(value.as_str()), true, origin, report);
+                }
+            }
+        }
+        HostOp::MakeIdMap { .. } | HostOp::SetAttrs { .. } => {}
+    }
+}
+
+/// Whether a clone can be written to anywhere: one that is read-only at its top alone, or only until a later
+/// operation, is writable.
+fn is_writable(plan: &Plan, clone: Slot) -> bool {
+    let (mut tree, mut writable) = (false, true);
+    let mut apply = |attrs: &MountAttrs, tree: bool| {
+        if attrs.set & attr::RDONLY != 0 && (attrs.recursive || !tree) {
+            writable = false;
+        } else if attrs.clear & attr::RDONLY != 0 {
+            writable = true;
+        }
+    };
+    for step in &plan.host {
+        match &step.op {
+            HostOp::CloneTree { out, recursive, attrs, .. } if *out == clone => {
+                tree = *recursive;
+                apply(attrs, tree);
+            }
+            HostOp::SetAttrs { mount, attrs } if *mount == clone => apply(attrs, tree),
+            _ => {}
+        }
+    }
+    for step in &plan.rootfs {
+        match &step.op {
+            RootfsOp::SetAttrs { mount, attrs } if *mount == clone => apply(attrs, tree),
+            _ => {}
+        }
+    }
+    writable
+}
+
+/// A path without `.`, `..` and doubled slashes.
+fn normalized(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 type Report<'a> = &'a mut dyn FnMut(&str, &str, String);
 
 fn path_rules(policy: &Policy, path: &str, writable: bool, origin: &str, report: Report) {
     // A bind of a parent shows what is below it, so a denied path also denies its parents.
-    let denied = |rule: &&PathRule| rule.covers(path) || (path_below(&rule.path, path) && !rule.path.is_empty());
+    let denied = |rule: &&PathRule| rule.covers(path) || path_below(&rule.path, path);
+    let how = if writable { "writable" } else { "read-only" };
     if let Some(rule) = policy.bind_deny.iter().find(denied) {
         report("bind.deny", origin, format!("shows the host path {path}, and {} is denied", rule.path));
     } else if let Some(allowed) = &policy.bind_allow
         && !allowed.iter().any(|rule| rule.covers(path) && !(writable && rule.read_only))
     {
-        let how = if writable { "writable" } else { "read-only" };
         report("bind.allow", origin, format!("shows the host path {path}, {how}"));
     }
 }
@@ -207,10 +278,11 @@ fn finish_rules(policy: &Policy, finish: &Finish, report: Report) {
 }
 
 impl PathRule {
-    /// Whether the rule speaks of `path`. Lexical: rspawn-setup opens host paths without following magic links, and
-    /// compares the opened path again.
+    /// Whether the rule speaks of a normalized `path`. Lexical: rspawn-setup opens host paths without following magic
+    /// links, and has the path of what it opened judged again.
     pub fn covers(&self, path: &str) -> bool {
-        path == self.path || (self.below && path_below(path, &self.path))
+        let own = self.path.strip_suffix('/').unwrap_or(&self.path);
+        path.strip_suffix('/').unwrap_or(path) == own || (self.below && path_below(path, own))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the integration tests share: bundles to run, ways to run them, and a look at what they left behind.
 #![forbid(unsafe_code)]
 
+pub mod hostile;
+pub mod mountinfo;
+pub mod podman_profile;
 pub mod terminal;
 
 use std::fs;

@@ -34,10 +34,7 @@ fn streams_and_exit_status() {
     }
     let output = host_with("cat; echo error >&2; exit 7", &[], b"input");
     assert_eq!((output.status, output.stdout.as_str(), output.stderr.as_str()), (7, "input", "error\n"));
-    let missing = Command::new(program("rspawn"))
-        .args(["run", "--host", "--", "/no/such"])
-        .output()
-        .unwrap();
+    let missing = Command::new(program("rspawn")).args(["run", "--host", "--", "/no/such"]).output().unwrap();
     assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("stat /no/such: no such file or directory"));
 }

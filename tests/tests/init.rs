@@ -49,22 +49,14 @@ impl Iterator for Lines {
 /// Starts a bundle whose payload prints lines, and gives those.
 fn start(bundle: &Bundle, options: &[&str]) -> (Child, Lines) {
     let mut command = bundle.command(options);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let lines = Lines::of(&mut child);
     (child, lines)
 }
 
 /// Sends a signal of any number: nix knows no real-time ones.
 fn send(child: &Child, number: i32) {
-    let status = Command::new("bash")
-        .args(["-c", &format!("kill -{number} {}", child.id())])
-        .status()
-        .unwrap();
+    let status = Command::new("bash").args(["-c", &format!("kill -{number} {}", child.id())]).status().unwrap();
     assert!(status.success());
 }
 

@@ -177,10 +177,7 @@ fn resource_limits_of_every_kind() {
         ("RLIMIT_RTTIME", "Max realtime timeout", 70_000, 80_000),
     ];
     let field = |limits: &str, words: &str| -> Vec<String> {
-        let line = limits
-            .lines()
-            .find_map(|line| line.strip_prefix(words))
-            .unwrap_or_else(|| panic!("{words}"));
+        let line = limits.lines().find_map(|line| line.strip_prefix(words)).unwrap_or_else(|| panic!("{words}"));
         line.split_whitespace().take(2).map(str::to_string).collect()
     };
     let possible = |hard: u64, words: &str| {
@@ -189,10 +186,8 @@ fn resource_limits_of_every_kind() {
     };
     let asked: Vec<_> = kinds.iter().filter(|(_, words, _, hard)| possible(*hard, words)).collect();
     assert!(asked.len() >= 10, "{asked:?} of {own}");
-    let limits: Vec<Value> = asked
-        .iter()
-        .map(|(kind, _, soft, hard)| json!({"type": kind, "soft": soft, "hard": hard}))
-        .collect();
+    let limits: Vec<Value> =
+        asked.iter().map(|(kind, _, soft, hard)| json!({"type": kind, "soft": soft, "hard": hard})).collect();
     let seen = script("cat /proc/self/limits", json!({ "rlimits": limits })).run().ok();
     for (kind, words, soft, hard) in asked {
         assert_eq!(field(&seen, words), [soft.to_string(), hard.to_string()], "{kind}");
@@ -236,9 +231,7 @@ fn no_new_privileges_is_what_was_asked() {
     }
     for (asked, seen) in [(true, "1"), (false, "0")] {
         for mode in ["--init=supervise", "--init=exec"] {
-            let output = script("cat /proc/self/status", json!({"noNewPrivileges": asked}))
-                .run_with(&[mode], b"")
-                .ok();
+            let output = script("cat /proc/self/status", json!({"noNewPrivileges": asked})).run_with(&[mode], b"").ok();
             assert_eq!(status_field(&output, "NoNewPrivs"), Some(seen), "{mode}");
             assert_eq!(status_field(&output, "Seccomp"), Some("0"), "{mode}");
         }
@@ -301,9 +294,7 @@ fn io_priority() {
         let output = script("busybox ionice", json!({ "ioPriority": priority })).run();
         assert!(output.status == 0 && output.stdout.starts_with(seen.trim_end()), "{class}: {output:?}");
     }
-    let wrong = script("true", json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}}))
-        .run()
-        .refused();
+    let wrong = script("true", json!({"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}})).run().refused();
     assert!(wrong.contains("/process/ioPriority/priority"), "{wrong}");
 }
 
@@ -415,12 +406,7 @@ fn the_init_does_not_hold_preserved_descriptors_open() {
     let mut shell = std::process::Command::new("bash");
     // The parent of the pipeline keeps no end of it, and neither does the shell.
     let redirect = format!("exec \"$@\" 3>/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
-    shell
-        .arg("-c")
-        .arg(redirect)
-        .arg("bash")
-        .arg(command.get_program())
-        .args(command.get_args());
+    shell.arg("-c").arg(redirect).arg("bash").arg(command.get_program()).args(command.get_args());
     let mut child = shell.spawn().unwrap();
     // The shell has opened it by the time that the container runs.
     rspawn_tests::wait_for("the container", || !rspawn_tests::container_processes(&bundle).is_empty());

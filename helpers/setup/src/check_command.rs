@@ -40,10 +40,7 @@ pub fn check(plan: &str, policy: Option<&str>) -> i32 {
         return refuse("the policy does not grant what the plan asks for");
     }
     let steps = plan.host.len() + plan.attach.len() + plan.rootfs.len();
-    say(
-        1,
-        &format!("well formed: {steps} operations for container {}; the policy grants all of it\n", plan.header.id),
-    );
+    say(1, &format!("well formed: {steps} operations for container {}; the policy grants all of it\n", plan.header.id));
     0
 }
 
@@ -53,9 +50,7 @@ fn refuse(reason: &str) -> i32 {
 }
 
 fn load(path: &str, most: usize) -> Option<Vec<u8>> {
-    read_file(path, most)
-        .map_err(|errno| say(2, &format!("cannot read {path}: errno {}\n", errno.0)))
-        .ok()
+    read_file(path, most).map_err(|errno| say(2, &format!("cannot read {path}: errno {}\n", errno.0))).ok()
 }
 
 fn read_file(path: &str, most: usize) -> Result<Vec<u8>, Errno> {

@@ -20,9 +20,14 @@ pub fn copy_up(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
     if !found.is_directory() {
         return Err(Failure::check("tmpcopyup: the mount point is not a directory"));
     }
-    let to = open_directory(mount, "")?;
-    copy_attributes(&to, &found)?;
-    copy_entries(&open_directory(&source, "")?, &to, MAX_DEPTH)
+    copy_entries(&open_directory(&source, "")?, &open_directory(mount, "")?, MAX_DEPTH)
+}
+
+/// Gives the root of a mount the mode of what is at `from`, if there is anything.
+pub fn copy_mode(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
+    let Some(source) = find(root, from, Resolve::InRoot)? else { return Ok(()) };
+    let mode = file::status(&source).named("statx")?.mode;
+    file::change_mode(&open_directory(mount, "")?, mode & 0o7777).named("fchmod")
 }
 
 fn open_directory(dir: &Fd, name: &str) -> Outcome<Fd> {
@@ -54,8 +59,12 @@ fn copy_entry(from: &Fd, to: &Fd, name: &str, depth: u32) -> Outcome<()> {
             copy_entries(&source, &target, depth - 1)
         }
         REGULAR => {
-            let source =
-                file::open_at(from, name, file::O_RDONLY | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
+            // A neighbour may have put a pipe in its place meanwhile, whose opening would wait for ever.
+            let flags = file::O_RDONLY | file::O_NOFOLLOW | file::O_NONBLOCK;
+            let source = file::open_at(from, name, flags, 0, Resolve::Beneath).named("openat2")?;
+            if !file::status(&source).named("statx")?.is(REGULAR) {
+                return Err(Failure::check("tmpcopyup: the file changed while it was copied"));
+            }
             let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL;
             let target = file::open_at(to, name, flags, 0o600, Resolve::Beneath).named("openat2")?;
             while target.copy_from(&source, 1 << 20).named("sendfile")? > 0 {}

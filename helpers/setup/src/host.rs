@@ -7,11 +7,13 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use rspawn_proto::check::sysctl_owner;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
+use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
 use rspawn_sys::file::{self, Status};
-use rspawn_sys::{Fd, mount, process};
+use rspawn_sys::{Fd, channel, mount, process};
 
 use crate::failure::{Failure, Named, Outcome};
 use crate::spawn::write_id_maps;
@@ -36,14 +38,48 @@ impl Slots {
     }
 }
 
-pub fn carry_out(op: &HostOp, slots: &mut Slots) -> Outcome<()> {
-    match op {
+/// The policy, for the second look at each path.
+pub struct Gate<'a> {
+    pub policy: &'a Policy,
+    pub plan: &'a Plan,
+    /// What a policy in warn mode would have refused.
+    pub warnings: Vec<Violation>,
+}
+
+impl Gate<'_> {
+    /// Has the policy judge where a path has led.
+    fn pass(&mut self, step: &Step<HostOp>, written: &HostPath, opened: &Fd) -> Outcome<()> {
+        if self.policy.mode == Mode::Off {
+            return Ok(());
+        }
+        let real = file::place(opened).named("readlinkat")?;
+        if real == written.as_str() {
+            return Ok(());
+        }
+        let found = violations_opened(self.policy, self.plan, step, &real);
+        match found.first() {
+            Some(first) if self.policy.mode == Mode::Enforce => {
+                let Violation { rule, what, .. } = first;
+                Err(Failure::check(&format!("the policy refuses this container: {rule}: it {what}")))
+            }
+            _ => {
+                self.warnings.extend(found);
+                Ok(())
+            }
+        }
+    }
+}
+
+pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, gate: &mut Gate) -> Outcome<()> {
+    match &step.op {
         HostOp::OpenPath { out, path, expect } => {
             let opened = open(path, *expect)?;
+            gate.pass(step, path, &opened)?;
             slots.fill(*out, opened);
         }
         HostOp::OpenNamespace { out, path, kind } => {
             let opened = open_namespace(path, *kind)?;
+            refuse_own(&opened, step, *kind, gate)?;
             slots.fill(*out, opened);
         }
         HostOp::MakeIdMap { out, uid_map, gid_map } => {
@@ -52,6 +88,7 @@ pub fn carry_out(op: &HostOp, slots: &mut Slots) -> Outcome<()> {
         }
         HostOp::CloneTree { out, path, expect, recursive, attrs } => {
             let opened = open(path, *expect)?;
+            gate.pass(step, path, &opened)?;
             let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;
             set_attributes(&clone, attrs, slots)?;
             slots.fill(*out, clone);
@@ -101,29 +138,77 @@ pub fn node_type(kind: NodeKind) -> u32 {
 
 fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    let opened = file::open_namespace(path.as_str()).named("openat2")?;
-    if file::filesystem_magic(&opened).named("fstatfs")? != NSFS_MAGIC {
+    // First without opening it for use, which some devices answer with an effect: a watchdog starts to count.
+    let held = file::open_namespace_path(path.as_str()).named("openat2")?;
+    if file::filesystem_magic(&held).named("fstatfs")? != NSFS_MAGIC {
         return Err(Failure::check("it is not a namespace"));
     }
+    let opened = file::open_namespace(&file::proc_path(&held)).named("openat2")?;
     let found = process::namespace_kind(&opened).named("ioctl NS_GET_NSTYPE")?;
     if found != kind.clone_flag() {
-        let names = Namespace::ALL
-            .into_iter()
-            .find(|k| k.clone_flag() == found)
-            .map_or("unknown", Namespace::name);
+        let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
+    }
+    if kind == Namespace::Mount {
+        let inode = |namespace: &Fd| file::status(namespace).named("statx").map(|found| found.inode);
+        let own = file::open_namespace("/proc/self/ns/mnt").named("openat2")?;
+        if inode(&opened)? == inode(&own)? {
+            return Err(Failure::check("it is the caller's mount namespace, whose root the container would replace"));
+        }
     }
     Ok(opened)
 }
 
+/// The caller's own namespace, named by a path, counts for nothing that a namespace of the container's own is for:
+/// names and sysctls would be the host's, and the policy's demand would be met in words alone.
+fn refuse_own(opened: &Fd, step: &Step<HostOp>, kind: Namespace, gate: &mut Gate) -> Outcome<()> {
+    let demanded = gate.policy.mode != Mode::Off && gate.policy.own_namespaces.contains(kind);
+    let needed = needs_own(gate.plan, kind);
+    if !demanded && !needed {
+        return Ok(());
+    }
+    let file = match kind {
+        Namespace::Network => "net",
+        Namespace::Mount => "mnt",
+        other => other.name(),
+    };
+    let own = file::open_namespace(&format!("/proc/self/ns/{file}")).named("openat2")?;
+    let inode = |namespace: &Fd| file::status(namespace).named("statx").map(|found| found.inode);
+    if inode(opened)? != inode(&own)? {
+        return Ok(());
+    }
+    if needed || gate.policy.mode == Mode::Enforce {
+        return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
+    }
+    let what = format!("joins the host's own {} namespace", kind.name());
+    gate.warnings.push(Violation { origin: step.origin.clone(), rule: "namespaces.own".to_string(), what });
+    Ok(())
+}
+
+/// Whether a plan has an operation that changes what a namespace keeps.
+fn needs_own(plan: &Plan, kind: Namespace) -> bool {
+    plan.rootfs.iter().any(|step| match &step.op {
+        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
+        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
+        RootfsOp::LoopbackUp => kind == Namespace::Network,
+        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
+        _ => false,
+    })
+}
+
 /// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
 fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
+    let (mine, theirs) = channel::pair().named("socketpair")?;
     match process::fork(Namespace::User.clone_flag()).named("clone3")? {
-        process::Side::Child => loop {
-            // Waits to be killed; a signal mask cannot block that.
-            let _ = rspawn_sys::signal::wait(0);
-        },
+        process::Side::Child => {
+            // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be
+            // left to do it.
+            drop(mine);
+            let _ = channel::receive(&theirs, 0);
+            process::exit(0)
+        }
         process::Side::Parent { pid, child } => {
+            drop(theirs);
             let made = write_id_maps(pid, uid_map, gid_map)
                 .and_then(|()| file::open_namespace(&format!("/proc/{pid}/ns/user")).named("openat2"));
             let _ = process::signal(&child, 9);
@@ -134,12 +219,11 @@ fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
 }
 
 pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
-    let MountAttrs { set, clear, propagation, recursive, idmap } = attrs;
-    if set | clear == 0 && propagation.is_none() && idmap.is_none() {
+    if attrs.set | attrs.clear == 0 && attrs.propagation.is_none() && attrs.idmap.is_none() {
         return Ok(());
     }
-    let idmap = idmap.map(|slot| slots.get(slot)).transpose()?;
-    mount::set_attributes(on, *set, *clear, *propagation, *recursive, idmap).named("mount_setattr")
+    let idmap = attrs.idmap.map(|slot| slots.get(slot)).transpose()?;
+    mount::set_attributes(on, attrs, idmap).named("mount_setattr")
 }
 
 /// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.

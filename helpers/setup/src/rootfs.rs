@@ -4,9 +4,9 @@
 //! detached and attributed; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
-use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve};
@@ -50,6 +50,7 @@ impl Rootfs {
                 slots.fill(*out, made);
             }
             RootfsOp::CopyUp { mount, from } => crate::copy_up::copy_up(self.root()?, from, slots.get(*mount)?)?,
+            RootfsOp::CopyMode { mount, from } => crate::copy_up::copy_mode(self.root()?, from, slots.get(*mount)?)?,
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(slots.get(*mount)?, at, *missing, *no_symlinks)?;
             }
@@ -88,18 +89,24 @@ impl Rootfs {
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
         let is_system = matches!(file::filesystem_magic(mount).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
         let resolve = if no_symlinks || is_system { Resolve::InRootNoLinks } else { Resolve::InRoot };
+        let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
+        let directory = is_directory(mount)?;
         let target = match missing {
             Missing::Skip => match find(self.root()?, at, resolve)? {
                 Some(found) => found,
                 None => return Ok(()),
             },
             Missing::Create => {
-                let directory = file::status(mount).named("statx")?.is_directory();
                 let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
                 find_or_create(self.root()?, at, resolve, leaf)?
             }
         };
-        mount::attach(mount, &target).named("move_mount")
+        match mount::attach(mount, &target) {
+            Err(Errno::EINVAL) if is_directory(&target)? != directory => {
+                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
+            }
+            attached => attached.named("move_mount"),
+        }
     }
 
     fn make_symlink(&self, at: &RelPath, target: &str) -> Outcome<()> {
@@ -171,7 +178,8 @@ impl Rootfs {
     fn read_only(&self, at: &RelPath) -> Outcome<()> {
         let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
-        mount::set_attributes(&cover, attr::RDONLY, 0, None, false, None).named("mount_setattr")?;
+        let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+        mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
         mount::attach(&cover, &target).named("move_mount")
     }
 
@@ -183,7 +191,8 @@ impl Rootfs {
 
 fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-    mount::set_attributes(&slash, 0, 0, Some(propagation), recursive, None).named("mount_setattr")
+    let attrs = MountAttrs { propagation: Some(propagation), recursive, ..MountAttrs::default() };
+    mount::set_attributes(&slash, &attrs, None).named("mount_setattr")
 }
 
 fn new_virtual_filesystem(fs: VirtualFs, params: &[FsParam], attrs: u64, slots: &Slots) -> Outcome<Fd> {
@@ -197,20 +206,4 @@ fn write_sysctl(key: &str, value: &str) -> Outcome<()> {
     let procfs = new_filesystem("proc", &[], 0, &Slots::default())?;
     let file = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
     file.write(value.as_bytes()).named("write")
-}
-
-/// The file of a sysctl. As sysctl(8): if the first separator is a slash, dots are part of names
-/// (`net/ipv4/conf/eth0.1/forwarding`).
-fn sysctl_path(key: &str) -> alloc::string::String {
-    match key.find(['.', '/']) {
-        Some(first) if key.as_bytes()[first] == b'.' => {
-            let swap = |c| match c {
-                '.' => '/',
-                '/' => '.',
-                other => other,
-            };
-            key.chars().map(swap).collect()
-        }
-        _ => key.to_string(),
-    }
 }

@@ -1,5 +1,7 @@
 //! The pipeline of rspawn-setup, top to bottom.
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
 use rspawn_proto::check::{check, owned_namespaces};
 use rspawn_proto::codec;
@@ -14,7 +16,7 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Fd, channel, cred, file, process, tune};
 
 use crate::failure::{Failure, Named, Outcome};
-use crate::host::{self, Slots};
+use crate::host::{self, Gate, Slots};
 use crate::spawn::{self, Container, InitImage};
 use crate::worker::{self, Job, Worker};
 
@@ -38,7 +40,7 @@ enum End {
     /// A step failed; the parent is told.
     Failed(StepError),
     /// The policy refused; the parent is told.
-    Refused(alloc::vec::Vec<Violation>),
+    Refused(Vec<Violation>),
     /// The parent is gone: nobody to tell.
     Orphaned,
 }
@@ -94,7 +96,7 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
             1
         }
         Err(End::Refused(violations)) => {
-            let _ = parent.tell(&FromSetup::Refused(violations), &[]);
+            let _ = parent.tell(&FromSetup::Refused(some(violations)), &[]);
             1
         }
         Err(End::Orphaned) => 1,
@@ -116,22 +118,28 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     parent.audit = trusted.audit;
     let plan = receive_plan(parent, &trusted)?;
     let plan = approve(parent, &trusted, plan)?.into_inner();
+    let file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
 
     let mut slots = Slots::default();
+    let mut gate = Gate { policy: &trusted.policy, plan: &plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(&step.op, &mut slots))?;
+        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, &mut gate))?;
     }
-    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, inherited };
+    for warning in gate.warnings {
+        parent.tell(&FromSetup::Warning(short(warning)), &[])?;
+    }
+    let image = InitImage { sealed, preserve_fds: trusted.preserve_fds, file_limit, inherited };
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let job = Job { plan: &plan, owned: owned_namespaces(&plan.spawn), audit: parent.audit, progress: parent.progress };
-    let place = Place::Spawn(SpawnStep::Worker);
-    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
+    // Not before: a sysctl of a network device needs the device.
+    let place = Place::Spawn(SpawnStep::Worker);
+    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     let slave = follow_worker(parent, worker)?;
     drop(slots);
     finish(parent, &trusted, plan, &mut container, slave.as_ref())?;
@@ -140,7 +148,7 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     supervise(parent, container)
 }
 
-fn receive(parent: &Parent, most: usize) -> Result<alloc::vec::Vec<u8>, End> {
+fn receive(parent: &Parent, most: usize) -> Result<Vec<u8>, End> {
     match channel::receive(&parent.control, most) {
         Ok(Some((message, _))) => Ok(message),
         Ok(None) => Err(End::Orphaned),
@@ -174,9 +182,22 @@ fn approve(parent: &Parent, trusted: &Trusted, plan: Plan) -> Result<Approved<Pl
     check(&plan).map_err(|fault| Failure::check(fault.reason).at(fault.place))?;
     let (approved, warnings) = judge(&trusted.policy, plan).map_err(End::Refused)?;
     for warning in warnings {
-        parent.tell(&FromSetup::Warning(warning), &[])?;
+        parent.tell(&FromSetup::Warning(short(warning)), &[])?;
     }
     Ok(approved)
+}
+
+/// As much of a policy's findings as one message holds.
+fn some(violations: Vec<Violation>) -> Vec<Violation> {
+    const MOST: usize = 20;
+    violations.into_iter().take(MOST).map(short).collect()
+}
+
+fn short(violation: Violation) -> Violation {
+    const MOST: usize = 1024;
+    let cut = |text: String| if text.len() > MOST { text.chars().take(MOST / 4).collect() } else { text };
+    let Violation { origin, rule, what } = violation;
+    Violation { origin: cut(origin), rule, what: cut(what) }
 }
 
 /// Hears the worker out. Gives the console's slave, if there is a console.

@@ -12,7 +12,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, tune};
 
 use crate::failure::{Failure, Named, Outcome};
 use crate::host::Slots;
@@ -47,8 +47,22 @@ impl Drop for Container {
 pub struct InitImage {
     pub sealed: Fd,
     pub preserve_fds: u32,
+    /// The invoker's limit of open files, where it was raised for this program's own sake.
+    pub file_limit: Option<Rlimit>,
     /// What was open when this program began.
     pub inherited: Vec<Fd>,
+}
+
+/// Raises the soft limit of open files to the hard one if a plan needs it: each bind mount is a descriptor for a
+/// while. Gives the limit that the payload is to get back.
+pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
+    const RLIMIT_NOFILE: u8 = 7;
+    if plan.host.len() + plan.rootfs.len() < 512 {
+        return Ok(None);
+    }
+    let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
+    tune::set_limit(&Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
+    Ok(Some(limit))
 }
 
 /// Opens rspawn-init beside this program and copies it into sealed memory.
@@ -56,9 +70,7 @@ pub fn seal_init() -> Outcome<Fd> {
     let me = file::read_self_path().named("readlink")?;
     let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
     let path = format!("{directory}/rspawn-init");
-    let source = file::open_host(&path, file::O_RDONLY)
-        .named("openat2")
-        .map_err(|failure| failure.with(path))?;
+    let source = file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))?;
     file::sealed_copy(&source, "rspawn-init").named("memfd_create")
 }
 
@@ -86,9 +98,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     drop(entry);
     if mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
-        channel::send(&container.stage, &[], &[])
-            .named("sendmsg")
-            .map_err(at(SpawnStep::IdMaps))?;
+        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::IdMaps))?;
     }
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
@@ -169,6 +179,11 @@ fn join_and_create(
         let slot = slots.get(join.from).map_err(|_| (join.kind as u8 + 1, Errno::EINVAL))?;
         process::join(slot, join.kind.clone_flag()).map_err(|errno| (join.kind as u8 + 1, errno))?;
     }
+    if joins.iter().any(|join| join.kind == Namespace::User) {
+        // Whoever is not its root loses at the next exec what joining it gave.
+        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0));
+        became_root.map_err(|errno| (Namespace::User as u8 + 1, errno))?;
+    }
     match process::fork_sibling(new.clone_flags()).map_err(|errno| (u8::MAX, errno))? {
         Side::Child => entry.enter(mapped),
         Side::Parent { pid, .. } => Ok(pid),
@@ -190,9 +205,7 @@ impl<'a> Entry<'a> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
-        let words = ["rspawn-init", &option, "--"]
-            .into_iter()
-            .chain(finish.argv.iter().map(|word| word.as_str()));
+        let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
         Ok(Self { stage, argv, env, image })
@@ -215,9 +228,7 @@ impl<'a> Entry<'a> {
     fn become_root(&self, mapped: bool) -> Outcome<()> {
         if mapped {
             // An empty message says that the id maps are written.
-            channel::receive(&self.stage, 0)
-                .named("recvmsg")?
-                .ok_or_else(|| Failure::check("rspawn-setup died"))?;
+            channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
@@ -226,6 +237,9 @@ impl<'a> Entry<'a> {
         let end = 3 + self.image.preserve_fds as i32;
         for kept in self.image.inherited.iter().filter(|kept| kept.raw() < end) {
             kept.keep_on_exec().named("fcntl")?;
+        }
+        if let Some(limit) = &self.image.file_limit {
+            tune::set_limit(limit).named("prlimit")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }
@@ -239,9 +253,7 @@ pub fn guard_descriptors() -> Outcome<()> {
 /// Writes the id maps of a process in a new user namespace.
 pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
     let lines = |map: &[IdMap]| -> String {
-        map.iter()
-            .map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count))
-            .collect()
+        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
     };
     write_proc(&format!("/proc/{pid}/uid_map"), &lines(uid_map))?;
     write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))

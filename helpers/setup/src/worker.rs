@@ -139,6 +139,7 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
         libc::SYS_mkdirat,
         libc::SYS_mknodat,
         libc::SYS_symlinkat,
+        libc::SYS_readlinkat,
         libc::SYS_fchownat,
         libc::SYS_fchdir,
         libc::SYS_pivot_root,
@@ -150,18 +151,17 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
     .map(Allowed::Call)
     .into();
     // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
-    calls.push(Allowed::With { call: libc::SYS_open_tree, argument: 2, bits: EMPTY_PATH });
-    calls.push(Allowed::With { call: libc::SYS_mount_setattr, argument: 2, bits: EMPTY_PATH });
-    calls.push(Allowed::With { call: libc::SYS_move_mount, argument: 4, bits: 0x44 });
+    calls.push(Allowed::With(libc::SYS_open_tree, 2, EMPTY_PATH));
+    calls.push(Allowed::With(libc::SYS_mount_setattr, 2, EMPTY_PATH));
+    calls.push(Allowed::With(libc::SYS_move_mount, 4, 0x44));
     for step in &plan.rootfs {
         let more: &[libc::c_long] = match step.op {
             RootfsOp::LoopbackUp => &[libc::SYS_socket, libc::SYS_ioctl],
             RootfsOp::Console { .. } => &[libc::SYS_ioctl],
             RootfsOp::Hostname { .. } => &[libc::SYS_sethostname],
             RootfsOp::Domainname { .. } => &[libc::SYS_setdomainname],
-            RootfsOp::CopyUp { .. } => {
-                &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod, libc::SYS_readlinkat]
-            }
+            RootfsOp::CopyMode { .. } => &[libc::SYS_fchmod],
+            RootfsOp::CopyUp { .. } => &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod],
             _ => &[],
         };
         calls.extend(more.iter().copied().map(Allowed::Call));

@@ -1,5 +1,4 @@
 //! Control sockets between the stages: whole messages over SOCK_SEQPACKET, descriptors by SCM_RIGHTS.
-use alloc::vec;
 use alloc::vec::Vec;
 
 use rspawn_proto::MAX_MESSAGE;
@@ -7,7 +6,7 @@ use rspawn_proto::codec::{self, Message};
 use rspawn_proto::msg::{LAST, MORE, PACKET, packets};
 
 use crate::fd::Fd;
-use crate::raw::{Errno, Result, call, call_again};
+use crate::raw::{Errno, Result, sys};
 
 /// Most descriptors that one packet brings.
 const MOST_FDS: usize = 8;
@@ -26,12 +25,29 @@ const CONTROL_HEADER: usize = 16;
 /// A connected pair of sockets.
 pub fn pair() -> Result<(Fd, Fd)> {
     let mut ends = [-1i32; 2];
-    let kind = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as usize;
-    let arguments = [libc::AF_UNIX as usize, kind, 0, ends.as_mut_ptr() as usize];
-    // SAFETY: the array has room for both ends.
-    unsafe { call(libc::SYS_socketpair, arguments) }?;
+    sys!(SYS_socketpair, libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())?;
     Ok((Fd::from_raw(ends[0]), Fd::from_raw(ends[1])))
 }
+
+/// struct msghdr, struct iovec and the control message of one sendmsg(2) or recvmsg(2). The header holds addresses of
+/// the other two, so it is made where it is used.
+macro_rules! message_header {
+    ($piece:ident, $control:ident, $control_length:expr) => {
+        [
+            0,
+            0,
+            &raw mut $piece as usize,
+            1,
+            if $control_length == 0 { 0 } else { &raw mut $control as usize },
+            $control_length,
+            0,
+        ]
+    };
+}
+
+/// Index of the control length and of the flags in a header.
+const CONTROL_LENGTH: usize = 5;
+const FLAGS: usize = 6;
 
 /// Sends a message; the descriptors ride on its last packet.
 pub fn send(socket: &Fd, message: &[u8], fds: &[&Fd]) -> Result<()> {
@@ -43,44 +59,20 @@ pub fn send(socket: &Fd, message: &[u8], fds: &[&Fd]) -> Result<()> {
 }
 
 fn send_packet(socket: &Fd, packet: &[u8], fds: &[&Fd]) -> Result<()> {
-    if fds.len() > MOST_FDS {
-        return Err(Errno::EINVAL);
-    }
-    let length = CONTROL_HEADER + 4 * fds.len();
+    let length = if fds.is_empty() { 0 } else { CONTROL_HEADER + 4 * fds.len() };
     let mut control = Control { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [-1; MOST_FDS] };
-    control.fds.iter_mut().zip(fds).for_each(|(slot, fd)| *slot = fd.raw());
-    let mut bytes = [packet.as_ptr() as usize, packet.len()];
-    let header = MessageHeader {
-        name: 0,
-        name_length: 0,
-        pieces: bytes.as_mut_ptr() as usize,
-        piece_count: 1,
-        control: if fds.is_empty() { 0 } else { &raw mut control as usize },
-        control_length: if fds.is_empty() { 0 } else { length },
-        flags: 0,
-    };
-    let flags = libc::MSG_NOSIGNAL as usize;
-    // SAFETY: the header names one live slice and, with its right length, the live control block.
-    unsafe { call_again(libc::SYS_sendmsg, [socket.arg(), &raw const header as usize, flags]) }.map(drop)
-}
-
-/// struct msghdr.
-#[repr(C)]
-struct MessageHeader {
-    name: usize,
-    name_length: usize,
-    pieces: usize,
-    piece_count: usize,
-    control: usize,
-    control_length: usize,
-    flags: i32,
+    control.fds[..fds.len()].iter_mut().zip(fds).for_each(|(slot, fd)| *slot = fd.raw());
+    let mut piece = [packet.as_ptr() as usize, packet.len()];
+    let header = message_header!(piece, control, length);
+    sys!(SYS_sendmsg, socket, header.as_ptr(), libc::MSG_NOSIGNAL).map(drop)
 }
 
 /// Receives one message of at most `most` bytes, and its descriptors. `None` at the end of the stream.
 pub fn receive(socket: &Fd, most: usize) -> Result<Option<(Vec<u8>, Vec<Fd>)>> {
     let mut message = Vec::new();
     let mut fds = Vec::new();
-    let mut packet = vec![0u8; PACKET];
+    // On the stack: the heap only grows, and a supervisor may get any number of messages.
+    let mut packet = [0u8; PACKET];
     loop {
         let length = receive_packet(socket, &mut packet, &mut fds)?;
         match packet[..length] {
@@ -97,25 +89,15 @@ pub fn receive(socket: &Fd, most: usize) -> Result<Option<(Vec<u8>, Vec<Fd>)>> {
 
 fn receive_packet(socket: &Fd, packet: &mut [u8], fds: &mut Vec<Fd>) -> Result<usize> {
     let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; MOST_FDS] };
-    let mut bytes = [packet.as_mut_ptr() as usize, packet.len()];
-    let mut header = MessageHeader {
-        name: 0,
-        name_length: 0,
-        pieces: bytes.as_mut_ptr() as usize,
-        piece_count: 1,
-        control: &raw mut control as usize,
-        control_length: size_of::<Control>(),
-        flags: 0,
-    };
-    let flags = libc::MSG_CMSG_CLOEXEC as usize;
-    // SAFETY: the header names one live mutable slice and the live control block, each with its size.
-    let length = unsafe { call_again(libc::SYS_recvmsg, [socket.arg(), &raw mut header as usize, flags]) }?;
-    if header.control_length >= CONTROL_HEADER && (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
-    {
+    let mut piece = [packet.as_mut_ptr() as usize, packet.len()];
+    let mut header = message_header!(piece, control, size_of::<Control>());
+    let length = sys!(SYS_recvmsg, socket, header.as_mut_ptr(), libc::MSG_CMSG_CLOEXEC)?;
+    let is_rights = (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
+    if header[CONTROL_LENGTH] >= CONTROL_HEADER && is_rights {
         let count = (control.length.saturating_sub(CONTROL_HEADER) / 4).min(MOST_FDS);
         fds.extend(control.fds[..count].iter().map(|number| Fd::from_raw(*number)));
     }
-    if header.flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+    if header[FLAGS] as i32 & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
         return Err(Errno::EMSGSIZE);
     }
     Ok(length)
@@ -143,8 +125,7 @@ pub fn wait<const N: usize>(interests: [Interest; N]) -> Result<[Ready; N]> {
         events: if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 },
         revents: 0,
     });
-    // SAFETY: the array is live and of the length given; no timeout, no mask.
-    unsafe { call_again(libc::SYS_ppoll, [set.as_mut_ptr() as usize, N, 0, 0, 0]) }?;
+    sys!(SYS_ppoll, set.as_mut_ptr(), N, 0, 0, 0)?;
     Ok(set.map(|entry| Ready { read: entry.revents & !libc::POLLOUT != 0, write: entry.revents & libc::POLLOUT != 0 }))
 }
 

@@ -30,18 +30,8 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
 /// A call that a stage makes.
 pub enum Allowed {
     Call(libc::c_long),
-    /// Only with all of these bits set in the low half of an argument.
-    With {
-        call: libc::c_long,
-        argument: u32,
-        bits: u32,
-    },
-    /// Only with one of the bits outside this mask clear: no other bit may be set in the low half of an argument.
-    Within {
-        call: libc::c_long,
-        argument: u32,
-        mask: u32,
-    },
+    /// Only with all of some bits set in the low half of an argument: call, index of the argument, bits.
+    With(libc::c_long, u32, u32),
 }
 
 /// Confines this process to the calls given, for good. Needs no_new_privs or CAP_SYS_ADMIN.
@@ -61,21 +51,16 @@ fn program(calls: &[Allowed]) -> Vec<Filter> {
             Allowed::Call(call) => {
                 program.extend([op(JUMP_EQUAL, 0, 1, call as u32), op(RETURN, 0, 0, ALLOW)]);
             }
-            Allowed::With { call, argument, bits } => masked(&mut program, call, argument, bits, bits),
-            Allowed::Within { call, argument, mask } => masked(&mut program, call, argument, !mask, 0),
+            Allowed::With(call, argument, bits) => program.extend([
+                op(JUMP_EQUAL, 0, 5, call as u32),
+                op(LOAD, 0, 0, ARGUMENTS + 8 * argument),
+                op(AND, 0, 0, bits),
+                op(JUMP_EQUAL, 0, 1, bits),
+                op(RETURN, 0, 0, ALLOW),
+                op(RETURN, 0, 0, KILL_PROCESS),
+            ]),
         }
     }
     program.push(op(RETURN, 0, 0, KILL_PROCESS));
     program
-}
-
-fn masked(program: &mut Vec<Filter>, call: libc::c_long, argument: u32, mask: u32, value: u32) {
-    program.extend([
-        op(JUMP_EQUAL, 0, 5, call as u32),
-        op(LOAD, 0, 0, ARGUMENTS + 8 * argument),
-        op(AND, 0, 0, mask),
-        op(JUMP_EQUAL, 0, 1, value),
-        op(RETURN, 0, 0, ALLOW),
-        op(RETURN, 0, 0, KILL_PROCESS),
-    ]);
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::fd::Fd;
-use crate::raw::{Errno, Result, c_string, call, call_again};
+use crate::raw::{Errno, Result, c_string, sys};
 
 pub const O_PATH: u64 = libc::O_PATH as u64;
 pub const O_RDONLY: u64 = libc::O_RDONLY as u64;
@@ -14,29 +14,25 @@ pub const O_DIRECTORY: u64 = libc::O_DIRECTORY as u64;
 pub const O_NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
 pub const O_CREAT: u64 = libc::O_CREAT as u64;
 pub const O_EXCL: u64 = libc::O_EXCL as u64;
+pub const O_NONBLOCK: u64 = libc::O_NONBLOCK as u64;
 pub const O_NOCTTY: u64 = libc::O_NOCTTY as u64;
 
-/// struct open_how of openat2(2).
-#[repr(C)]
-struct OpenHow {
-    flags: u64,
-    mode: u64,
-    resolve: u64,
-}
+/// The working directory, where a call wants a directory's descriptor.
+const HERE: Fd = Fd::from_raw(libc::AT_FDCWD);
 
-fn open_how(dir: usize, path: &str, flags: u64, mode: u32, resolve: u64) -> Result<Fd> {
+fn open_how(dir: &Fd, path: &str, flags: u64, mode: u32, resolve: u64) -> Result<Fd> {
     let path = c_string(path)?;
-    let how = OpenHow { flags: flags | libc::O_CLOEXEC as u64, mode: mode.into(), resolve };
-    let size = size_of::<OpenHow>();
-    loop {
-        let arguments = [dir, path.as_ptr() as usize, &raw const how as usize, size];
-        // SAFETY: the path is NUL-terminated and `how` is a live open_how of the size given.
-        match unsafe { call_again(libc::SYS_openat2, arguments) } {
-            // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere; it asks to be tried again.
+    // struct open_how of openat2(2): flags, mode, resolve.
+    let how = [flags | libc::O_CLOEXEC as u64, mode.into(), resolve];
+    // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere, and asks to be tried again: so often that
+    // chance will do, but not for ever, since somebody may be renaming on purpose.
+    for _ in 0..1000 {
+        match sys!(SYS_openat2, dir, &path, how.as_ptr(), size_of_val(&how)) {
             Err(Errno::EAGAIN) => {}
             other => return other.map(Fd::returned),
         }
     }
+    Err(Errno::EAGAIN)
 }
 
 /// How a path below a directory is resolved.
@@ -58,17 +54,22 @@ pub fn open_at(dir: &Fd, path: &str, flags: u64, mode: u32, resolve: Resolve) ->
             Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
             Resolve::Beneath => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS,
         };
-    open_how(dir.arg(), if path.is_empty() { "." } else { path }, flags, mode, resolve)
+    open_how(dir, if path.is_empty() { "." } else { path }, flags, mode, resolve)
 }
 
 /// Opens an absolute host path, without magic links.
 pub fn open_host(path: &str, flags: u64) -> Result<Fd> {
-    open_how(libc::AT_FDCWD as usize, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
+    open_how(&HERE, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
 }
 
 /// Opens a namespace file: /proc/PID/ns/* are magic links, so these are followed; the caller verifies the kind.
 pub fn open_namespace(path: &str) -> Result<Fd> {
-    open_how(libc::AT_FDCWD as usize, path, O_RDONLY | libc::O_NONBLOCK as u64, 0, 0)
+    open_how(&HERE, path, O_RDONLY | O_NONBLOCK, 0, 0)
+}
+
+/// Holds what [`open_namespace`] would open, without opening it for use.
+pub fn open_namespace_path(path: &str) -> Result<Fd> {
+    open_how(&HERE, path, O_PATH, 0, 0)
 }
 
 /// What fstat(2) says of a descriptor.
@@ -80,7 +81,6 @@ pub struct Status {
     pub major: u32,
     pub minor: u32,
     pub inode: u64,
-    pub size: u64,
 }
 
 impl Status {
@@ -97,14 +97,11 @@ impl Status {
     }
 }
 
-fn statx(dir: usize, path: &str, flags: i32) -> Result<Status> {
-    let path = c_string(path)?;
-    // SAFETY: an all-zero statx is a valid value: it has integers only.
-    let mut found: libc::statx = unsafe { core::mem::zeroed() };
-    let mask = libc::STATX_BASIC_STATS as usize;
-    let arguments = [dir, path.as_ptr() as usize, flags as usize, mask, &raw mut found as usize];
-    // SAFETY: the path is NUL-terminated and the buffer is a live statx.
-    unsafe { call(libc::SYS_statx, arguments) }?;
+fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
+    let mut found = core::mem::MaybeUninit::<libc::statx>::zeroed();
+    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS, found.as_mut_ptr())?;
+    // SAFETY: a statx has integers only, so it is valid whatever the kernel left zero.
+    let found = unsafe { found.assume_init() };
     Ok(Status {
         mode: found.stx_mode.into(),
         uid: found.stx_uid,
@@ -112,79 +109,62 @@ fn statx(dir: usize, path: &str, flags: i32) -> Result<Status> {
         major: found.stx_rdev_major,
         minor: found.stx_rdev_minor,
         inode: found.stx_ino,
-        size: found.stx_size,
     })
 }
 
 pub fn status(file: &Fd) -> Result<Status> {
-    statx(file.arg(), "", libc::AT_EMPTY_PATH)
+    statx(file, "", libc::AT_EMPTY_PATH)
 }
 
 /// The status of one entry of a directory, links not followed.
 pub fn status_at(dir: &Fd, name: &str) -> Result<Status> {
-    statx(dir.arg(), name, libc::AT_SYMLINK_NOFOLLOW)
+    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
 /// The magic number of the filesystem that a descriptor is on (statfs(2)).
 pub fn filesystem_magic(file: &Fd) -> Result<i64> {
-    // SAFETY: an all-zero statfs is a valid value: it has integers only.
-    let mut found: libc::statfs = unsafe { core::mem::zeroed() };
-    // SAFETY: the buffer is a live statfs.
-    unsafe { call(libc::SYS_fstatfs, [file.arg(), &raw mut found as usize]) }?;
-    Ok(found.f_type as i64)
-}
-
-fn at(number: libc::c_long, dir: &Fd, name: &str, rest: [usize; 2]) -> Result<()> {
-    let name = c_string(name)?;
-    // SAFETY: the name is NUL-terminated; the other arguments are integers.
-    unsafe { call(number, [dir.arg(), name.as_ptr() as usize, rest[0], rest[1]]) }.map(drop)
+    let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
+    sys!(SYS_fstatfs, file, found.as_mut_ptr())?;
+    // SAFETY: a statfs has integers only, so it is valid whatever the kernel left zero.
+    Ok(unsafe { found.assume_init() }.f_type as i64)
 }
 
 /// Makes one directory in a held one. `name` is a single component.
 pub fn make_directory(dir: &Fd, name: &str, mode: u32) -> Result<()> {
-    at(libc::SYS_mkdirat, dir, name, [mode as usize, 0])
+    sys!(SYS_mkdirat, dir, &c_string(name)?, mode).map(drop)
 }
 
 /// Makes one node in a held directory; `mode` has the type bits.
 pub fn make_node(dir: &Fd, name: &str, mode: u32, major: u32, minor: u32) -> Result<()> {
-    let (major, minor) = (u64::from(major), u64::from(minor));
     // new_encode_dev() of linux/kdev_t.h: what the kernel decodes from 32 bits.
     let device = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
-    at(libc::SYS_mknodat, dir, name, [mode as usize, device as usize])
+    sys!(SYS_mknodat, dir, &c_string(name)?, mode, device).map(drop)
 }
 
 pub fn make_symlink(target: &str, dir: &Fd, name: &str) -> Result<()> {
-    let (target, name) = (c_string(target)?, c_string(name)?);
-    // SAFETY: both strings are NUL-terminated.
-    unsafe { call(libc::SYS_symlinkat, [target.as_ptr() as usize, dir.arg(), name.as_ptr() as usize]) }.map(drop)
+    sys!(SYS_symlinkat, &c_string(target)?, dir, &c_string(name)?).map(drop)
 }
 
 /// The target of a symlink held by an O_PATH descriptor.
 pub fn read_link(link: &Fd) -> Result<String> {
-    let mut buffer = [0u8; crate_path_max()];
-    let empty = c"";
-    let arguments = [link.arg(), empty.as_ptr() as usize, buffer.as_mut_ptr() as usize, buffer.len()];
-    // SAFETY: the path is NUL-terminated, the buffer a live slice of the length given.
-    let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
+    read_link_at(link, "")
+}
+
+fn read_link_at(dir: &Fd, path: &str) -> Result<String> {
+    let mut buffer = [0u8; PATH_MAX];
+    let length = sys!(SYS_readlinkat, dir, &c_string(path)?, buffer.as_mut_ptr(), buffer.len())?;
     core::str::from_utf8(&buffer[..length]).map(String::from).map_err(|_| Errno::EINVAL)
 }
 
-const fn crate_path_max() -> usize {
-    libc::PATH_MAX as usize
-}
+const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 pub fn change_owner(file: &Fd, uid: u32, gid: u32) -> Result<()> {
-    let flags = libc::AT_EMPTY_PATH as usize;
-    let empty = c"";
-    // SAFETY: the path is NUL-terminated.
-    unsafe { call(libc::SYS_fchownat, [file.arg(), empty.as_ptr() as usize, uid as usize, gid as usize, flags]) }
-        .map(drop)
+    sys!(SYS_fchownat, file, c"", uid, gid, libc::AT_EMPTY_PATH).map(drop)
 }
 
 /// Changes the mode of an open file (not an O_PATH one).
 pub fn change_mode(file: &Fd, mode: u32) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_fchmod, [file.arg(), mode as usize]) }.map(drop)
+    sys!(SYS_fchmod, file, mode).map(drop)
 }
 
 /// Names of a directory's entries but `.` and `..`; names that are not UTF-8 are an error.
@@ -192,9 +172,7 @@ pub fn entries(dir: &Fd) -> Result<Vec<String>> {
     let mut names = Vec::new();
     let mut buffer = [0u8; 8192];
     loop {
-        let arguments = [dir.arg(), buffer.as_mut_ptr() as usize, buffer.len()];
-        // SAFETY: the buffer is a live slice of the length given.
-        let filled = unsafe { call(libc::SYS_getdents64, arguments) }?;
+        let filled = sys!(SYS_getdents64, dir, buffer.as_mut_ptr(), buffer.len())?;
         if filled == 0 {
             return Ok(names);
         }
@@ -223,81 +201,66 @@ pub fn proc_path(file: &Fd) -> String {
 pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
     const MFD_EXEC: u32 = 0x10;
     let name = c_string(name)?;
-    let make = |flags: u32| {
-        // SAFETY: the name is NUL-terminated.
-        unsafe { call(libc::SYS_memfd_create, [name.as_ptr() as usize, flags as usize]) }.map(Fd::returned)
-    };
+    let make = |flags: u32| sys!(SYS_memfd_create, &name, flags).map(Fd::returned);
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC; later ones may be set up to refuse a memfd without it.
     let copy = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
     while copy.copy_from(source, 1 << 20)? > 0 {}
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_fcntl, [copy.arg(), libc::F_ADD_SEALS as usize, seals as usize]) }?;
+    sys!(SYS_fcntl, &copy, libc::F_ADD_SEALS, seals)?;
     Ok(copy)
 }
 
 pub fn change_directory(dir: &Fd) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_fchdir, [dir.arg()]) }.map(drop)
+    sys!(SYS_fchdir, dir).map(drop)
 }
 
 /// chdir(2) by name: for the payload's working directory, after the root has changed.
 pub fn change_directory_to(path: &str) -> Result<()> {
-    let path = c_string(path)?;
-    // SAFETY: the path is NUL-terminated.
-    unsafe { call(libc::SYS_chdir, [path.as_ptr() as usize]) }.map(drop)
+    sys!(SYS_chdir, &c_string(path)?).map(drop)
 }
 
 /// Whether the working directory lies below the process's root. getcwd(2) begins with "(unreachable)" where not.
 pub fn working_directory_is_reachable() -> Result<bool> {
-    let mut buffer = [0u8; crate_path_max()];
-    // SAFETY: the buffer is a live slice of the length given.
-    unsafe { call(libc::SYS_getcwd, [buffer.as_mut_ptr() as usize, buffer.len()]) }?;
+    let mut buffer = [0u8; PATH_MAX];
+    sys!(SYS_getcwd, buffer.as_mut_ptr(), buffer.len())?;
     Ok(buffer[0] == b'/')
 }
 
 /// Whether this process, with its effective ids, may execute a path.
 pub fn may_execute(path: &str) -> Result<Status> {
-    let flags = libc::AT_EACCESS as usize;
-    let c_path = c_string(path)?;
-    let arguments = [libc::AT_FDCWD as usize, c_path.as_ptr() as usize, libc::X_OK as usize, flags];
-    let found = statx(libc::AT_FDCWD as usize, path, 0)?;
-    // SAFETY: the path is NUL-terminated.
-    unsafe { call(libc::SYS_faccessat2, arguments) }.map(|_| found)
+    let found = statx(&HERE, path, 0)?;
+    sys!(SYS_faccessat2, &HERE, &c_string(path)?, libc::X_OK, libc::AT_EACCESS).map(|_| found)
 }
 
 pub fn set_umask(mask: u32) {
-    // SAFETY: no pointers; umask cannot fail.
-    let _ = unsafe { call(libc::SYS_umask, [mask as usize]) };
+    // umask cannot fail.
+    let _ = sys!(SYS_umask, mask);
 }
 
 /// Opens a file that the invoker named, relative to the working directory, for reading.
 pub fn open_relative(path: &str) -> Result<Fd> {
-    open_how(libc::AT_FDCWD as usize, path, O_RDONLY, 0, 0)
+    open_how(&HERE, path, O_RDONLY, 0, 0)
 }
 
 /// Opens a file for reading by openat(2), which every seccomp filter of a payload lets pass, and without waiting for
 /// anyone at its other end.
 pub fn open_plainly(path: &str) -> Result<Fd> {
-    let path = c_string(path)?;
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
-    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0];
-    // SAFETY: the path is NUL-terminated.
-    unsafe { call_again(libc::SYS_openat, arguments) }.map(Fd::returned)
+    sys!(SYS_openat, &HERE, &c_string(path)?, flags, 0).map(Fd::returned)
 }
 
 /// Opens a file below the host's /proc for writing. `/proc/self` is a link of procfs itself, so links are followed.
 pub fn open_proc(path: &str) -> Result<Fd> {
-    open_how(libc::AT_FDCWD as usize, path, O_WRONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
+    open_how(&HERE, path, O_WRONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
 }
 
 /// Path of the running program.
 pub fn read_self_path() -> Result<String> {
-    let mut buffer = [0u8; crate_path_max()];
-    let path = c"/proc/self/exe".as_ptr() as usize;
-    let arguments = [libc::AT_FDCWD as usize, path, buffer.as_mut_ptr() as usize, buffer.len()];
-    // SAFETY: the path is NUL-terminated, the buffer a live slice of the length given.
-    let length = unsafe { call(libc::SYS_readlinkat, arguments) }?;
-    core::str::from_utf8(&buffer[..length]).map(String::from).map_err(|_| Errno::EINVAL)
+    read_link_at(&HERE, "/proc/self/exe")
+}
+
+/// Path of the place that a descriptor refers to, links resolved.
+pub fn place(file: &Fd) -> Result<String> {
+    read_link_at(&HERE, &proc_path(file))
 }

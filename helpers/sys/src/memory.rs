@@ -2,7 +2,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::fd::Fd;
-use crate::raw::{Result, call};
+use crate::raw::{Result, sys};
 
 /// A word in a file that several stages map: the step that is being carried out. Whoever outlives the others reads
 /// from it how far they came, even after a SIGKILL.
@@ -12,10 +12,8 @@ pub struct SharedWord(&'static AtomicU32);
 impl SharedWord {
     /// Maps the first word of a file of at least four bytes.
     pub fn map(file: &Fd) -> Result<Self> {
-        let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-        let arguments = [0, 4096, protection, libc::MAP_SHARED as usize, file.arg(), 0];
-        // SAFETY: the kernel chooses the address, so no existing mapping changes.
-        let address = unsafe { call(libc::SYS_mmap, arguments) }?;
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let address = sys!(SYS_mmap, 0, 4096, protection, libc::MAP_SHARED, file, 0)?;
         // SAFETY: the mapping is page-aligned, is never unmapped, and is used atomically only.
         Ok(Self(unsafe { &*(address as *const AtomicU32) }))
     }
@@ -31,11 +29,7 @@ impl SharedWord {
 
 /// Fresh zeroed pages from the kernel; null where there are none.
 pub fn pages(bytes: usize) -> *mut u8 {
-    let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
-    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as usize;
-    // SAFETY: the kernel chooses the address, so no existing mapping changes.
-    match unsafe { call(libc::SYS_mmap, [0, bytes, protection, flags, usize::MAX, 0]) } {
-        Ok(address) => address as *mut u8,
-        Err(_) => core::ptr::null_mut(),
-    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let mapped = sys!(SYS_mmap, 0, bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
+    mapped.map_or(core::ptr::null_mut(), |address| address as *mut u8)
 }

@@ -1,76 +1,51 @@
 //! The descriptor-based mount interface of Linux 5.2 to 5.12: fsopen, open_tree, mount_setattr, move_mount.
 use alloc::string::String;
 
-use rspawn_proto::plan::{Propagation, attr};
+use rspawn_proto::plan::{MountAttrs, Propagation, attr};
 
 use crate::fd::Fd;
-use crate::raw::{Result, c_string, call};
+use crate::raw::{Result, c_string, sys};
 
-const OPEN_TREE_CLONE: usize = 1;
-const MOVE_MOUNT_F_EMPTY_PATH: usize = 0x4;
-const MOVE_MOUNT_T_EMPTY_PATH: usize = 0x40;
-const FSOPEN_CLOEXEC: usize = 1;
-const FSMOUNT_CLOEXEC: usize = 1;
-const EMPTY_PATH: usize = libc::AT_EMPTY_PATH as usize;
-const RECURSIVE: usize = libc::AT_RECURSIVE as usize;
+const OPEN_TREE_CLONE: i32 = 1;
+const MOVE_MOUNT_BOTH_EMPTY_PATHS: u32 = 0x4 | 0x40;
+const FSOPEN_CLOEXEC: u32 = 1;
+const FSMOUNT_CLOEXEC: u32 = 1;
 
 /// enum fsconfig_command, `linux/mount.h`.
-const SET_FLAG: usize = 0;
-const SET_STRING: usize = 1;
-const CMD_CREATE: usize = 6;
+const SET_FLAG: u32 = 0;
+const SET_STRING: u32 = 1;
+const CMD_CREATE: u32 = 6;
 
-/// struct mount_attr, `linux/mount.h`.
-#[repr(C)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    userns_fd: u64,
+/// AT_EMPTY_PATH, with AT_RECURSIVE if asked.
+fn at_flags(recursive: bool) -> i32 {
+    libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 }
 }
 
 /// A detached copy of the mount at a descriptor.
 pub fn clone_tree(at: &Fd, recursive: bool) -> Result<Fd> {
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as usize | EMPTY_PATH | if recursive { RECURSIVE } else { 0 };
-    // SAFETY: the path is a NUL-terminated empty string.
-    unsafe { call(libc::SYS_open_tree, [at.arg(), c"".as_ptr() as usize, flags]) }.map(Fd::returned)
+    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | at_flags(recursive);
+    sys!(SYS_open_tree, at, c"", flags).map(Fd::returned)
 }
 
 /// Attaches a detached mount on a descriptor's place.
 pub fn attach(mount: &Fd, on: &Fd) -> Result<()> {
-    let empty = c"".as_ptr() as usize;
-    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: both paths are NUL-terminated empty strings.
-    unsafe { call(libc::SYS_move_mount, [mount.arg(), empty, on.arg(), empty, flags]) }.map(drop)
+    sys!(SYS_move_mount, mount, c"", on, c"", MOVE_MOUNT_BOTH_EMPTY_PATHS).map(drop)
 }
 
-/// One mount_setattr(2) on the mount that a descriptor is the root of.
-pub fn set_attributes(
-    mount: &Fd,
-    set: u64,
-    clear: u64,
-    propagation: Option<Propagation>,
-    recursive: bool,
-    idmap: Option<&Fd>,
-) -> Result<()> {
-    let propagation = match propagation {
+/// One mount_setattr(2) on the mount that a descriptor is the root of; `idmap` is the user namespace to map ids by.
+pub fn set_attributes(on: &Fd, attrs: &MountAttrs, idmap: Option<&Fd>) -> Result<()> {
+    let propagation = match attrs.propagation {
         None => 0,
         Some(Propagation::Private) => libc::MS_PRIVATE,
         Some(Propagation::Shared) => libc::MS_SHARED,
         Some(Propagation::Slave) => libc::MS_SLAVE,
         Some(Propagation::Unbindable) => libc::MS_UNBINDABLE,
     };
-    let idmap_bit = if idmap.is_some() { attr::IDMAP } else { 0 };
-    let attributes = Attributes {
-        set: set | idmap_bit,
-        clear,
-        propagation,
-        userns_fd: idmap.map_or(0, |userns| userns.raw() as u64),
-    };
-    let flags = EMPTY_PATH | if recursive { RECURSIVE } else { 0 };
-    let size = size_of::<Attributes>();
-    let arguments = [mount.arg(), c"".as_ptr() as usize, flags, &raw const attributes as usize, size];
-    // SAFETY: the path is a NUL-terminated empty string, `attributes` a live mount_attr of the size given.
-    unsafe { call(libc::SYS_mount_setattr, arguments) }.map(drop)
+    let (bit, userns) = idmap.map_or((0, 0), |userns| (attr::IDMAP, userns.raw() as u64));
+    // struct mount_attr, `linux/mount.h`: set, clear, propagation, user namespace.
+    let attributes = [attrs.set | bit, attrs.clear, propagation, userns];
+    let flags = at_flags(attrs.recursive);
+    sys!(SYS_mount_setattr, on, c"", flags, attributes.as_ptr(), size_of_val(&attributes)).map(drop)
 }
 
 /// A filesystem that is being set up: fsopen(2) to fsmount(2).
@@ -78,31 +53,21 @@ pub struct NewFilesystem(Fd);
 
 impl NewFilesystem {
     pub fn open(name: &str) -> Result<Self> {
-        let name = c_string(name)?;
-        // SAFETY: the name is NUL-terminated.
-        unsafe { call(libc::SYS_fsopen, [name.as_ptr() as usize, FSOPEN_CLOEXEC]) }.map(|fd| Self(Fd::returned(fd)))
-    }
-
-    fn configure(&self, command: usize, key: usize, value: usize) -> Result<()> {
-        // SAFETY: the callers below pass null or pointers to NUL-terminated strings that outlive the call.
-        unsafe { call(libc::SYS_fsconfig, [self.0.arg(), command, key, value, 0]) }.map(drop)
+        sys!(SYS_fsopen, &c_string(name)?, FSOPEN_CLOEXEC).map(|number| Self(Fd::returned(number)))
     }
 
     pub fn set_flag(&self, key: &str) -> Result<()> {
-        let key = c_string(key)?;
-        self.configure(SET_FLAG, key.as_ptr() as usize, 0)
+        sys!(SYS_fsconfig, &self.0, SET_FLAG, &c_string(key)?, 0, 0).map(drop)
     }
 
     pub fn set_text(&self, key: &str, value: &str) -> Result<()> {
-        let (key, value) = (c_string(key)?, c_string(value)?);
-        self.configure(SET_STRING, key.as_ptr() as usize, value.as_ptr() as usize)
+        sys!(SYS_fsconfig, &self.0, SET_STRING, &c_string(key)?, &c_string(value)?, 0).map(drop)
     }
 
     /// Makes the superblock, and a detached mount of it with the MOUNT_ATTR_* given.
     pub fn create(&self, attributes: u64) -> Result<Fd> {
-        self.configure(CMD_CREATE, 0, 0)?;
-        // SAFETY: no pointers.
-        unsafe { call(libc::SYS_fsmount, [self.0.arg(), FSMOUNT_CLOEXEC, attributes as usize]) }.map(Fd::returned)
+        sys!(SYS_fsconfig, &self.0, CMD_CREATE, 0, 0, 0)?;
+        sys!(SYS_fsmount, &self.0, FSMOUNT_CLOEXEC, attributes).map(Fd::returned)
     }
 
     /// What the filesystem said about its last refusal; empty if nothing.
@@ -116,9 +81,6 @@ impl NewFilesystem {
 /// Makes the working directory the root of the mount namespace and drops the old one, without a name for either.
 /// pivot_root(2), NOTES: `pivot_root(".", ".")` stacks the old root on the new one, where it can be unmounted.
 pub fn pivot_to_working_directory() -> Result<()> {
-    let here = c".".as_ptr() as usize;
-    // SAFETY: both paths are NUL-terminated.
-    unsafe { call(libc::SYS_pivot_root, [here, here]) }?;
-    // SAFETY: the path is NUL-terminated.
-    unsafe { call(libc::SYS_umount2, [here, libc::MNT_DETACH as usize]) }.map(drop)
+    sys!(SYS_pivot_root, c".", c".")?;
+    sys!(SYS_umount2, c".", libc::MNT_DETACH).map(drop)
 }

@@ -8,9 +8,8 @@ use alloc::vec::Vec;
 use crate::fd::Fd;
 use crate::file;
 use crate::process;
-use crate::raw::{Errno, Result, call, call_again};
+use crate::raw::{Errno, Result, sys};
 
-const NETLINK_ROUTE: usize = 0;
 const CLONE_NEWNET: u64 = 0x4000_0000;
 
 /// Message types and flags, `linux/rtnetlink.h` and `linux/netlink.h`.
@@ -63,10 +62,8 @@ struct Netlink(Fd);
 
 impl Netlink {
     fn open() -> Result<Self> {
-        let kind = (libc::SOCK_RAW | libc::SOCK_CLOEXEC) as usize;
-        // SAFETY: no pointers.
-        unsafe { call(libc::SYS_socket, [libc::AF_NETLINK as usize, kind, NETLINK_ROUTE]) }
-            .map(|number| Self(Fd::returned(number)))
+        let socket = sys!(SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE);
+        socket.map(|number| Self(Fd::returned(number)))
     }
 
     /// Sends a request and gives the messages that answer it, each as (type, payload).
@@ -82,9 +79,7 @@ impl Netlink {
         let mut answers = Vec::new();
         let mut buffer = vec![0u8; 32 << 10];
         loop {
-            let arguments = [self.0.arg(), buffer.as_mut_ptr() as usize, buffer.len(), 0, 0, 0];
-            // SAFETY: the buffer is live and of the length given; no address is asked for.
-            let length = unsafe { call_again(libc::SYS_recvfrom, arguments) }?;
+            let length = self.0.read(&mut buffer)?;
             let mut rest = &buffer[..length];
             while rest.len() >= 16 {
                 let size = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;

@@ -3,7 +3,7 @@ use alloc::ffi::CString;
 use alloc::vec::Vec;
 
 use crate::fd::Fd;
-use crate::raw::{Errno, Result, call, call_again};
+use crate::raw::{Errno, Result, sys};
 
 /// Which side of a fork this is.
 pub enum Side {
@@ -13,20 +13,6 @@ pub enum Side {
         pid: i32,
         child: Fd,
     },
-}
-
-/// struct clone_args of clone3(2), first version.
-#[repr(C, align(8))]
-#[derive(Default)]
-struct CloneArgs {
-    flags: u64,
-    pidfd: u64,
-    child_tid: u64,
-    parent_tid: u64,
-    exit_signal: u64,
-    stack: u64,
-    stack_size: u64,
-    tls: u64,
 }
 
 /// Forks, the child in the new namespaces given (CLONE_NEW* flags, 0 for none). The child has a copy of all memory:
@@ -43,14 +29,10 @@ pub fn fork_sibling(namespaces: u64) -> Result<Side> {
 
 fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
     let mut pidfd: i32 = -1;
-    let arguments = CloneArgs {
-        flags: flags | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal,
-        ..CloneArgs::default()
-    };
-    // SAFETY: without CLONE_VM the child runs on its own copy of this stack; `pidfd` is live in the parent.
-    match unsafe { call(libc::SYS_clone3, [&raw const arguments as usize, size_of::<CloneArgs>()]) }? {
+    // struct clone_args of clone3(2), first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    // stack_size, tls. Without CLONE_VM the child runs on its own copy of this stack.
+    let arguments = [flags | libc::CLONE_PIDFD as u64, &raw mut pidfd as u64, 0, 0, exit_signal, 0, 0, 0];
+    match sys!(SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent { pid: pid as i32, child: Fd::from_raw(pidfd) }),
     }
@@ -58,66 +40,44 @@ fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
 
 /// A descriptor of a process by its number: for children that are not reaped yet.
 pub fn open_pidfd(pid: i32) -> Result<Fd> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_pidfd_open, [pid as usize, 0]) }.map(Fd::returned)
+    sys!(SYS_pidfd_open, pid, 0).map(Fd::returned)
 }
 
 /// Leaves namespaces for new ones (CLONE_NEW* flags).
 pub fn unshare(namespaces: u64) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_unshare, [namespaces as usize]) }.map(drop)
+    sys!(SYS_unshare, namespaces).map(drop)
 }
 
 /// Joins the namespace that a file stands for, or several of a process that a pidfd stands for.
 pub fn join(namespace: &Fd, flags: u64) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_setns, [namespace.arg(), flags as usize]) }.map(drop)
+    sys!(SYS_setns, namespace, flags).map(drop)
 }
 
 /// The CLONE_NEW* flag of a namespace file: ioctl_ns(2), NS_GET_NSTYPE.
 pub fn namespace_kind(namespace: &Fd) -> Result<u64> {
-    const NS_GET_NSTYPE: usize = 0xb703;
-    // SAFETY: the request takes no argument.
-    unsafe { call(libc::SYS_ioctl, [namespace.arg(), NS_GET_NSTYPE]) }.map(|kind| kind as u64)
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    sys!(SYS_ioctl, namespace, NS_GET_NSTYPE).map(|kind| kind as u64)
 }
 
 /// Ends this process. Nothing is unwound or flushed: there is nothing to.
 pub fn exit(status: i32) -> ! {
     loop {
-        // SAFETY: no pointers; the call does not return.
-        let _ = unsafe { call(libc::SYS_exit_group, [status as usize]) };
+        let _ = sys!(SYS_exit_group, status);
     }
 }
 
 pub fn pid() -> i32 {
-    // SAFETY: no pointers; getpid cannot fail.
-    unsafe { call(libc::SYS_getpid, []) }.unwrap_or(0) as i32
+    // getpid cannot fail.
+    sys!(SYS_getpid).unwrap_or(0) as i32
 }
 
-pub fn parent_pid() -> i32 {
-    // SAFETY: no pointers; getppid cannot fail.
-    unsafe { call(libc::SYS_getppid, []) }.unwrap_or(0) as i32
-}
-
-/// Waits for a child to end and gives its wait status; `None` if `block` is false and it has not ended.
+/// Waits for a child (-1: any) to end and gives its pid and wait status; `None` if `block` is false and none has.
 /// Stopped and continued children are not reported.
 pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, i32)>> {
-    wait_with(pid, if block { 0 } else { libc::WNOHANG })
-}
-
-/// As [`wait`] without blocking, and children that were stopped or continued are reported too.
-pub fn wait_stops(pid: i32) -> Result<Option<(i32, i32)>> {
-    wait_with(pid, libc::WNOHANG | libc::WUNTRACED | libc::WCONTINUED)
-}
-
-fn wait_with(pid: i32, options: i32) -> Result<Option<(i32, i32)>> {
     let mut status: i32 = 0;
-    let arguments = [pid as isize as usize, &raw mut status as usize, options as usize, 0];
-    // SAFETY: `status` is live.
-    match unsafe { call_again(libc::SYS_wait4, arguments) }? {
-        0 => Ok(None),
-        pid => Ok(Some((pid as i32, status))),
-    }
+    let options = if block { 0 } else { libc::WNOHANG };
+    let pid = sys!(SYS_wait4, pid, &raw mut status, options, 0)? as i32;
+    Ok((pid != 0).then_some((pid, status)))
 }
 
 /// The status that a shell would give for a wait status: the exit status, or 128 + the signal.
@@ -130,14 +90,12 @@ pub fn exit_status(wait_status: i32) -> i32 {
 
 /// Sends a signal to the process of a pidfd: never to another that took over its number.
 pub fn signal(process: &Fd, signal: i32) -> Result<()> {
-    // SAFETY: the siginfo pointer is null.
-    unsafe { call(libc::SYS_pidfd_send_signal, [process.arg(), signal as usize, 0, 0]) }.map(drop)
+    sys!(SYS_pidfd_send_signal, process, signal, 0, 0).map(drop)
 }
 
 /// kill(2), for children that are known not to be reaped.
 pub fn kill(pid: i32, signal: i32) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_kill, [pid as isize as usize, signal as usize]) }.map(drop)
+    sys!(SYS_kill, pid, signal).map(drop)
 }
 
 /// NUL-terminated strings and the null-terminated array of pointers to them that execve(2) takes.
@@ -148,10 +106,8 @@ pub struct StringArray {
 
 impl StringArray {
     pub fn new<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let strings: Vec<CString> = strings
-            .map(CString::new)
-            .collect::<core::result::Result<_, _>>()
-            .map_err(|_| Errno::EINVAL)?;
+        let strings: Vec<CString> =
+            strings.map(CString::new).collect::<core::result::Result<_, _>>().map_err(|_| Errno::EINVAL)?;
         let pointers = strings.iter().map(|s| s.as_ptr() as usize).chain([0]).collect();
         Ok(Self { strings, pointers })
     }
@@ -170,52 +126,32 @@ impl StringArray {
         self.strings.push(string);
         Ok(())
     }
-
-    pub fn len(&self) -> usize {
-        self.pointers.len() - 1
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0 && self.strings.is_empty()
-    }
 }
 
 /// Executes an open file. Returns only on failure.
 pub fn execute_file(file: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
-    let (argv, env) = (argv.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize);
-    let arguments = [file.arg(), c"".as_ptr() as usize, argv, env, libc::AT_EMPTY_PATH as usize];
-    // SAFETY: both arrays are null-terminated and hold pointers to NUL-terminated strings that they own.
-    match unsafe { call(libc::SYS_execveat, arguments) } {
-        Err(errno) => errno,
-        Ok(_) => Errno::EIO,
-    }
+    // Both arrays end with null and hold addresses of strings that they own, or that live as long as the process.
+    let (argv, env) = (argv.pointers.as_ptr(), env.pointers.as_ptr());
+    sys!(SYS_execveat, file, c"", argv, env, libc::AT_EMPTY_PATH).err().unwrap_or(Errno::EIO)
 }
 
 /// Executes a path. Returns only on failure.
 pub fn execute(path: &str, argv: &StringArray, env: &StringArray) -> Errno {
     let Ok(path) = CString::new(path) else { return Errno::EINVAL };
-    let arguments = [path.as_ptr() as usize, argv.pointers.as_ptr() as usize, env.pointers.as_ptr() as usize];
-    // SAFETY: as in `execute_file`.
-    match unsafe { call(libc::SYS_execve, arguments) } {
-        Err(errno) => errno,
-        Ok(_) => Errno::EIO,
-    }
-}
-
-/// Sets the name that ps(1) shows, of at most 15 bytes.
-pub fn set_name(name: &core::ffi::CStr) -> Result<()> {
-    // SAFETY: the name is NUL-terminated.
-    unsafe { call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, name.as_ptr() as usize, 0, 0, 0]) }.map(drop)
+    sys!(SYS_execve, &path, argv.pointers.as_ptr(), env.pointers.as_ptr()).err().unwrap_or(Errno::EIO)
 }
 
 /// Starts a session; this process leads it.
 pub fn new_session() -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_setsid, []) }.map(drop)
+    sys!(SYS_setsid).map(drop)
 }
 
 /// Makes a process (0: this one) the leader of a process group of its own.
 pub fn new_process_group(pid: i32) -> Result<()> {
-    // SAFETY: no pointers.
-    unsafe { call(libc::SYS_setpgid, [pid as usize, 0]) }.map(drop)
+    sys!(SYS_setpgid, pid, 0).map(drop)
+}
+
+/// Sets the name that ps(1) shows, of at most 15 bytes.
+pub fn set_name(name: &core::ffi::CStr) -> Result<()> {
+    sys!(SYS_prctl, libc::PR_SET_NAME, name, 0, 0, 0).map(drop)
 }

@@ -1,39 +1,34 @@
 //! Pseudoterminals, by descriptor only.
 use crate::fd::Fd;
 use crate::file;
-use crate::raw::{Result, call};
-
-fn ioctl(file: &Fd, request: u64, argument: usize) -> Result<usize> {
-    // SAFETY: each caller below passes what its request takes.
-    unsafe { call(libc::SYS_ioctl, [file.arg(), request as usize, argument]) }
-}
+use crate::raw::{Result, sys};
 
 /// The slave of a master, opened through the master: a name such as /dev/pts/0 could be anything (CVE-2025-52565).
 pub fn open_slave(master: &Fd) -> Result<Fd> {
     let unlock = 0i32;
-    ioctl(master, libc::TIOCSPTLCK, &raw const unlock as usize)?;
+    sys!(SYS_ioctl, master, libc::TIOCSPTLCK, &raw const unlock)?;
     let flags = file::O_RDWR | file::O_NOCTTY | libc::O_CLOEXEC as u64;
-    ioctl(master, libc::TIOCGPTPEER, flags as usize).map(Fd::returned)
+    sys!(SYS_ioctl, master, libc::TIOCGPTPEER, flags).map(Fd::returned)
 }
 
 pub fn set_size(terminal: &Fd, rows: u16, columns: u16) -> Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    ioctl(terminal, libc::TIOCSWINSZ, &raw const size as usize).map(drop)
+    sys!(SYS_ioctl, terminal, libc::TIOCSWINSZ, &raw const size).map(drop)
 }
 
 /// Makes a terminal the controlling one of this session.
 pub fn take_as_controlling(terminal: &Fd) -> Result<()> {
-    ioctl(terminal, libc::TIOCSCTTY, 0).map(drop)
+    sys!(SYS_ioctl, terminal, libc::TIOCSCTTY, 0).map(drop)
 }
 
 /// Makes a process group the terminal's foreground group.
 pub fn set_foreground(terminal: &Fd, group: i32) -> Result<()> {
-    ioctl(terminal, libc::TIOCSPGRP, &raw const group as usize).map(drop)
+    sys!(SYS_ioctl, terminal, libc::TIOCSPGRP, &raw const group).map(drop)
 }
 
 /// Rows and columns of a terminal.
 pub fn size(terminal: &Fd) -> Result<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    ioctl(terminal, libc::TIOCGWINSZ, &raw mut size as usize)?;
+    sys!(SYS_ioctl, terminal, libc::TIOCGWINSZ, &raw mut size)?;
     Ok((size.ws_row, size.ws_col))
 }

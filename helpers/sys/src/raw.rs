@@ -1,5 +1,8 @@
 //! The bare system call instruction, and errno.
 use alloc::ffi::CString;
+use core::ffi::CStr;
+
+use crate::fd::Fd;
 
 /// A positive errno value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +15,6 @@ impl Errno {
     pub const EIO: Errno = Errno(libc::EIO);
     pub const EAGAIN: Errno = Errno(libc::EAGAIN);
     pub const EACCES: Errno = Errno(libc::EACCES);
-    pub const EBUSY: Errno = Errno(libc::EBUSY);
     pub const EEXIST: Errno = Errno(libc::EEXIST);
     pub const ENODEV: Errno = Errno(libc::ENODEV);
     pub const ENOTDIR: Errno = Errno(libc::ENOTDIR);
@@ -21,7 +23,6 @@ impl Errno {
     pub const ELOOP: Errno = Errno(libc::ELOOP);
     pub const ENOSYS: Errno = Errno(libc::ENOSYS);
     pub const EMSGSIZE: Errno = Errno(libc::EMSGSIZE);
-    pub const ECHILD: Errno = Errno(libc::ECHILD);
     pub const EISDIR: Errno = Errno(libc::EISDIR);
 }
 
@@ -31,6 +32,64 @@ pub type Result<T> = core::result::Result<T, Errno>;
 pub(crate) fn c_string(text: &str) -> Result<CString> {
     CString::new(text).map_err(|_| Errno::EINVAL)
 }
+
+/// What a system call can be given: an integer, a descriptor, or an address.
+pub(crate) trait Argument {
+    fn word(self) -> usize;
+}
+
+macro_rules! integer_arguments {
+    ($($type:ty),*) => {$(
+        impl Argument for $type {
+            fn word(self) -> usize {
+                self as usize
+            }
+        }
+    )*};
+}
+integer_arguments!(i32, u32, i64, u64, usize, bool);
+
+impl Argument for &Fd {
+    fn word(self) -> usize {
+        self.raw() as usize
+    }
+}
+
+impl Argument for &CStr {
+    fn word(self) -> usize {
+        self.as_ptr() as usize
+    }
+}
+
+impl Argument for &CString {
+    fn word(self) -> usize {
+        self.as_ptr() as usize
+    }
+}
+
+impl<T> Argument for *const T {
+    fn word(self) -> usize {
+        self as usize
+    }
+}
+
+impl<T> Argument for *mut T {
+    fn word(self) -> usize {
+        self as usize
+    }
+}
+
+/// Makes a system call. Every address among the arguments must be null or that of a value which lives until the call
+/// returns, as long as the call is told, and of the type that it reads or writes.
+macro_rules! sys {
+    ($call:ident $(, $argument:expr)* $(,)?) => {{
+        #[allow(clippy::macro_metavars_in_unsafe)]
+        // SAFETY: this is the contract of the macro, kept within the function that uses it: each of them makes one
+        // call with what it borrows or owns itself.
+        unsafe { $crate::raw::call(libc::$call, &[$($crate::raw::Argument::word($argument)),*]) }
+    }};
+}
+pub(crate) use sys;
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
@@ -57,30 +116,22 @@ unsafe fn instruction(number: libc::c_long, a: [usize; 6]) -> isize {
     result
 }
 
-/// Makes a system call with any number of arguments up to six.
+/// Makes a system call, again while a signal interrupts it.
 ///
 /// # Safety
-/// Each pointer among the arguments must be valid for what the call does with it.
+/// That of [`sys!`].
 #[inline(always)]
-pub(crate) unsafe fn call<const N: usize>(number: libc::c_long, arguments: [usize; N]) -> Result<usize> {
+pub(crate) unsafe fn call(number: libc::c_long, arguments: &[usize]) -> Result<usize> {
     let mut a = [0; 6];
-    a[..N].copy_from_slice(&arguments);
-    // SAFETY: passed on from the caller.
-    let result = unsafe { instruction(number, a) };
-    // The last page of addresses is reserved for error numbers.
-    if (-4095..0).contains(&result) { Err(Errno(-result as i32)) } else { Ok(result as usize) }
-}
-
-/// [`call`], again while a signal interrupts it.
-///
-/// # Safety
-/// As [`call`].
-pub(crate) unsafe fn call_again<const N: usize>(number: libc::c_long, arguments: [usize; N]) -> Result<usize> {
+    a[..arguments.len()].copy_from_slice(arguments);
     loop {
         // SAFETY: passed on from the caller.
-        match unsafe { call(number, arguments) } {
-            Err(Errno::EINTR) => {}
-            other => return other,
+        let result = unsafe { instruction(number, a) };
+        // The last page of addresses is reserved for error numbers.
+        match result {
+            -4095..0 if result == -libc::EINTR as isize => {}
+            -4095..0 => return Err(Errno(-result as i32)),
+            _ => return Ok(result as usize),
         }
     }
 }

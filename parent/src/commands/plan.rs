@@ -26,10 +26,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
     let sources: Vec<Source> = if arguments.host {
         vec![Source::Host { args: arguments.command, terminal: false, term: None }]
     } else {
-        bundles
-            .iter()
-            .map(|path| Bundle::open(path).map(Source::Bundle))
-            .collect::<Result<_, _>>()?
+        bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
     };
     let facts = Facts::gather();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;

@@ -9,8 +9,6 @@ use crate::policy_file;
 pub fn policy(arguments: PolicyCommand) -> Result<i32, String> {
     let policy = policy_file::load(Some(&arguments.file))?;
     let bytes = codec::encode(&policy).ok_or("the policy cannot be encoded")?;
-    std::io::stdout()
-        .write_all(&bytes)
-        .map_err(|error| format!("cannot write the policy: {error}"))?;
+    std::io::stdout().write_all(&bytes).map_err(|error| format!("cannot write the policy: {error}"))?;
     Ok(0)
 }

@@ -48,9 +48,8 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let mut audit = Audit::new(audit_file.transpose()?);
     let signals = Signals::take().map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
 
-    let setup = audit
-        .step("start rspawn-setup", || launch::start(arguments.preserve_fds))
-        .map_err(|e| e.to_string())?;
+    let setup =
+        audit.step("start rspawn-setup", || launch::start(arguments.preserve_fds)).map_err(|e| e.to_string())?;
     // They are the payload's: who waits for their end must not wait for this process.
     drop(preserved);
     let trusted = Trusted {
@@ -82,10 +81,7 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let mode = asked.unwrap_or_else(|| default_mode(terminal, stdin_tty));
     fit_console(&mut spec, mode, caller_size());
-    let planned = session
-        .audit
-        .step("plan", || plan::plan(&spec, &facts, &options))
-        .map_err(|p| explain(&p))?;
+    let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
         eprintln!("rspawn: warning: {note}");
     }

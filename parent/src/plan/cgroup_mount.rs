@@ -8,29 +8,32 @@ use rspawn_proto::plan::*;
 
 use super::Planner;
 use super::mount_options::MountOptions;
-use super::mounts::key;
+use super::mounts::{self, key};
+use crate::oci::Mount;
 
-pub fn plan(planner: &mut Planner, origin: &str, at: RelPath, options: &MountOptions) {
+pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
     let set = options.set | options.set_recursive;
-    let wanted = planner.spec.mounts.get(index_of(origin)).and_then(|mount| mount.kind.as_deref());
+    let source = mounts::source_name(planner, origin, mount);
     if !planner.owns(Namespace::Cgroup) && set & attr::RDONLY == 0 {
         // Without it the mount shows the host's whole hierarchy (CVE-2023-25809).
         let message = "a writable cgroup mount needs a cgroup namespace in /linux/namespaces";
         planner.problem(format!("{origin}/options"), message);
         return;
     }
-    if planner.facts.cgroup.unified || wanted == Some("cgroup2") {
-        attach_new(planner, origin, VirtualFs::Cgroup2, Vec::new(), set, at);
+    if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
+        let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
+        attach_new(planner, origin, VirtualFs::Cgroup2, params, set, at);
         return;
     }
     let directory = FsParam { key: key("mode"), value: FsValue::Text(key("755")) };
     // The tmpfs is read-only as asked, but only once the hierarchies have their places in it.
     let read_only = set & attr::RDONLY != 0;
-    let base = attach_new(planner, origin, VirtualFs::Tmpfs, vec![directory], set & !attr::RDONLY, at.clone());
+    let params = [directory].into_iter().chain(source.clone()).collect();
+    let base = attach_new(planner, origin, VirtualFs::Tmpfs, params, set & !attr::RDONLY, at.clone());
     for hierarchy in planner.facts.cgroup.v1.clone() {
         let name = hierarchy.strip_prefix("name=").unwrap_or(&hierarchy).to_string();
         let Some(below) = planner.inside(origin, &format!("{at}/{name}")) else { continue };
-        let params = parameters(&hierarchy);
+        let params = parameters(&hierarchy).into_iter().chain(source.clone()).collect();
         attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
         for controller in name.split(',').filter(|controller| *controller != name) {
             let (Some(link), Some(target)) =
@@ -45,10 +48,6 @@ pub fn plan(planner: &mut Planner, origin: &str, at: RelPath, options: &MountOpt
         let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount: base, attrs }));
     }
-}
-
-fn index_of(origin: &str) -> usize {
-    origin.rsplit('/').next().and_then(|index| index.parse().ok()).unwrap_or(usize::MAX)
 }
 
 /// The options that name a v1 hierarchy: `name=systemd`, or a flag for each controller.

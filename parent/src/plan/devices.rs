@@ -26,7 +26,8 @@ const MAX_MINOR: i64 = 0xf_ffff;
 
 pub fn plan(planner: &mut Planner) {
     let listed = planner.linux().map_or(&[][..], |linux| &linux.devices);
-    if !dev_is_bound(planner) {
+    let bound = dev_is_bound(planner);
+    if !bound {
         for (name, major, minor) in DEFAULTS {
             let at = format!("dev/{name}");
             if listed.iter().any(|device| super::normalized(&device.path) == at) {
@@ -43,22 +44,21 @@ pub fn plan(planner: &mut Planner) {
         }
     }
     for (index, device) in listed.iter().enumerate() {
-        listed_device(planner, &format!("/linux/devices/{index}"), device);
+        let origin = format!("/linux/devices/{index}");
+        if bound && super::normalized(&device.path).starts_with("dev/") {
+            planner.note(origin, "left out: the /dev that is bound from the host has the devices that it has");
+            continue;
+        }
+        listed_device(planner, &origin, device);
     }
 }
 
 /// A /dev of the host's is left as it is: nodes made there would be the host's.
 fn dev_is_bound(planner: &Planner) -> bool {
-    planner
-        .spec
-        .mounts
-        .iter()
-        .rev()
-        .find(|mount| super::normalized(&mount.destination) == "dev")
-        .is_some_and(|mount| {
-            mount.kind.as_deref() == Some("bind")
-                || mount.options.iter().any(|option| option == "bind" || option == "rbind")
-        })
+    planner.spec.mounts.iter().rev().find(|mount| super::normalized(&mount.destination) == "dev").is_some_and(|mount| {
+        mount.kind.as_deref() == Some("bind")
+            || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+    })
 }
 
 struct Node {

@@ -17,18 +17,8 @@ const ANNOTATION: &str = "org.rspawn.init";
 
 /// Programs that are an init themselves, by base name.
 const INITS: [&str; 12] = [
-    "init",
-    "systemd",
-    "s6-svscan",
-    "tini",
-    "tini-static",
-    "dumb-init",
-    "catatonit",
-    "docker-init",
-    "runit",
-    "runit-init",
-    "rspawn-init",
-    "podman-init",
+    "init", "systemd", "s6-svscan", "tini", "tini-static", "dumb-init", "catatonit", "docker-init", "runit",
+    "runit-init", "rspawn-init", "podman-init",
 ];
 
 /// The mode, and the reason in words.

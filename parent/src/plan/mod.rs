@@ -26,7 +26,7 @@ use rspawn_proto::plan::*;
 
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
-pub use process::RLIMITS;
+pub use process::{RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
@@ -90,6 +90,8 @@ struct Planner<'a> {
     devpts: Option<Slot>,
     /// Attributes that are set only once everything below the mount exists.
     late: Vec<Step<RootfsOp>>,
+    /// What is mounted where, in order.
+    mounted: Vec<(RelPath, Slot)>,
     /// Id maps that have a slot already.
     id_maps: Vec<(Vec<IdMap>, Vec<IdMap>, Slot)>,
 }
@@ -118,6 +120,7 @@ impl<'a> Planner<'a> {
             root: Slot(0),
             devpts: None,
             late: Vec::new(),
+            mounted: Vec::new(),
             id_maps: Vec::new(),
         }
     }
@@ -199,13 +202,7 @@ impl<'a> Planner<'a> {
         if linux.cgroups_path.is_some() {
             self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
         }
-        for name in linux
-            .resources
-            .iter()
-            .flatten()
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, _)| name)
-        {
+        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
             let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
             self.note(pointer, "not applied: rspawn does not make cgroups yet");
         }

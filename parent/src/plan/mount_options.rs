@@ -23,6 +23,8 @@ pub struct MountOptions {
     pub superblock: Vec<String>,
     /// What is the filesystem's own business: keys, with or without a value.
     pub data: Vec<(String, Option<String>)>,
+    /// The attributes of an earlier mount are changed; there is no new one.
+    pub remount: bool,
     /// Options of mount(8) that mean nothing here.
     pub ignored: Vec<String>,
     /// Options that cannot be honoured, each with the reason.
@@ -61,20 +63,10 @@ const ATTRIBUTES: [(&str, Effect); 18] = [
 
 const ACCESS_TIME: [&str; 6] = ["noatime", "atime", "relatime", "norelatime", "strictatime", "nostrictatime"];
 const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
-const IGNORED: [&str; 12] = [
-    "defaults",
-    "async",
-    "nolazytime",
-    "nomand",
-    "loud",
-    "silent",
-    "auto",
-    "noauto",
-    "nofail",
-    "_netdev",
-    "iversion",
-    "noiversion",
-];
+/// Options that take back one of [`SUPERBLOCK`].
+const NOT_SUPERBLOCK: [(&str, &str); 3] = [("async", "sync"), ("nolazytime", "lazytime"), ("nomand", "mand")];
+const IGNORED: [&str; 9] =
+    ["defaults", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion", "noiversion"];
 
 /// Sorts the options of one mount. Later options override earlier ones, as with mount(8).
 pub fn sort(options: &[String]) -> MountOptions {
@@ -101,6 +93,8 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
         sorted.propagation.push(propagation);
     } else if SUPERBLOCK.contains(&option) {
         sorted.superblock.push(option.to_string());
+    } else if let Some((_, positive)) = NOT_SUPERBLOCK.iter().find(|(negative, _)| *negative == option) {
+        sorted.superblock.retain(|flag| flag != positive);
     } else if IGNORED.contains(&option) || option.starts_with("x-") || option.starts_with("X-") {
         sorted.ignored.push(option.to_string());
     } else {
@@ -110,13 +104,9 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
             "idmap" => sorted.idmap = sorted.idmap.or(Some(false)),
             "ridmap" => sorted.idmap = Some(true),
             "tmpcopyup" => sorted.copy_up = true,
-            "remount" => sorted
-                .refused
-                .push((option.to_string(), "there is nothing to remount in a new container")),
+            "remount" => sorted.remount = true,
             "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
-                sorted
-                    .refused
-                    .push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
+                sorted.refused.push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
             }
             _ => {
                 let (key, value) = match option.split_once('=') {

@@ -3,10 +3,20 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{Planner, cgroup_mount, namespaces, overlay};
+use super::{Planner, cgroup_mount, namespaces, overlay, root};
 use crate::oci::Mount;
 
+/// Most mounts of one container: each may hold a descriptor and a dozen steps.
+const MAX_MOUNTS: usize = 1024;
+/// Longest value that fsconfig(2) takes.
+const MAX_VALUE: usize = 255;
+
 pub fn plan(planner: &mut Planner) {
+    let count = planner.spec.mounts.len();
+    if count > MAX_MOUNTS {
+        planner.problem("/mounts", format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}"));
+        return;
+    }
     for (index, mount) in planner.spec.mounts.iter().enumerate() {
         let origin = format!("/mounts/{index}");
         plan_one(planner, &origin, mount);
@@ -21,12 +31,13 @@ fn plan_one(planner: &mut Planner, origin: &str, mount: &Mount) {
     }
     let kind = mount.kind.as_deref().unwrap_or_default();
     match kind {
+        _ if options.remount => remount(planner, origin, &at, &options),
         _ if options.bind.is_some() || kind == "bind" => bind(planner, origin, mount, at, options),
         "" | "none" => {
             let message = "the mount has no type, and no `bind` or `rbind` among its options";
             planner.problem(format!("{origin}/type"), message);
         }
-        "cgroup" | "cgroup2" => cgroup_mount::plan(planner, origin, at, &options),
+        "cgroup" | "cgroup2" => cgroup_mount::plan(planner, origin, mount, at, &options),
         _ => filesystem(planner, origin, mount, kind, at, options),
     }
 }
@@ -47,7 +58,29 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
 
 /// Emits the step that puts a finished mount in its place.
 fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+    planner.mounted.push((at.clone(), mount));
     planner.rootfs(origin, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks });
+}
+
+/// Changes what an earlier entry mounted, once everything below it exists.
+fn remount(planner: &mut Planner, origin: &str, at: &RelPath, options: &MountOptions) {
+    let Some(mount) = planner.mounted.iter().rev().find(|(place, _)| place == at).map(|(_, mount)| *mount) else {
+        let message = format!("option \"remount\": no earlier entry mounts anything at {}", at.absolute());
+        planner.problem(format!("{origin}/options"), message);
+        return;
+    };
+    let attributes = [
+        MountAttrs { set: options.set, clear: options.clear, ..MountAttrs::default() },
+        MountAttrs {
+            set: options.set_recursive,
+            clear: options.clear_recursive,
+            recursive: true,
+            ..MountAttrs::default()
+        },
+    ];
+    for attrs in attributes.into_iter().filter(|attrs| attrs.set | attrs.clear != 0) {
+        planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount, attrs }));
+    }
 }
 
 fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: MountOptions) {
@@ -68,7 +101,7 @@ fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options
     }
     let idmap = id_map(planner, origin, mount, &options);
     let ridmap = idmap.is_some() && options.idmap == Some(true);
-    let mut passes = attribute_passes(&options, recursive);
+    let mut passes = attribute_passes(&options, recursive, root::is_shared(planner));
     // Id maps are set once, on a mount that nothing shares yet, so in the first pass.
     match passes.first_mut() {
         Some(first) if first.recursive == ridmap || idmap.is_none() => first.idmap = idmap,
@@ -85,9 +118,12 @@ fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options
 }
 
 /// The calls of mount_setattr(2) that a bind mount needs: one, where the options allow it. A clone of a shared mount
-/// is its peer, so it is made a slave first, whatever else is asked: the container must not mount on the host.
-fn attribute_passes(options: &MountOptions, recursive_bind: bool) -> Vec<MountAttrs> {
-    let base = MountAttrs { propagation: Some(Propagation::Slave), recursive: recursive_bind, ..MountAttrs::default() };
+/// is its peer, so it is made a slave first: the container must not mount on the host. Unless that is just what was
+/// asked for, as with runc: by `shared` on the bind and on the container's root both.
+fn attribute_passes(options: &MountOptions, recursive_bind: bool, shared_root: bool) -> Vec<MountAttrs> {
+    let is_peer = shared_root && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
+    let propagation = Some(if is_peer { Propagation::Shared } else { Propagation::Slave });
+    let base = MountAttrs { propagation, recursive: recursive_bind, ..MountAttrs::default() };
     let mut passes = vec![base];
     let mut add = |set: u64, clear: u64, recursive: bool| {
         if set | clear == 0 {
@@ -99,19 +135,21 @@ fn attribute_passes(options: &MountOptions, recursive_bind: bool) -> Vec<MountAt
             None => passes.push(MountAttrs { set, clear, recursive, ..MountAttrs::default() }),
         }
     };
-    add(options.set, options.clear, false);
-    add(options.set_recursive, options.clear_recursive, true);
-    for (propagation, recursive) in &options.propagation {
+    if recursive_bind {
+        add(options.set, options.clear, false);
+        add(options.set_recursive, options.clear_recursive, true);
+    } else {
+        // There is nothing below a single mount, so the recursive forms say no more than the plain ones.
+        add(options.set | options.set_recursive, options.clear | options.clear_recursive, false);
+    }
+    for (propagation, recursive) in options.propagation.iter().filter(|_| !is_peer) {
+        let (propagation, recursive) = (Some(*propagation), *recursive && recursive_bind);
         match passes.first_mut() {
             // Private at once; a slave of the host is what it is already.
-            Some(first) if *propagation != Propagation::Shared && first.recursive == *recursive => {
-                first.propagation = Some(*propagation);
+            Some(first) if propagation != Some(Propagation::Shared) && first.recursive == recursive => {
+                first.propagation = propagation;
             }
-            _ => passes.push(MountAttrs {
-                propagation: Some(*propagation),
-                recursive: *recursive,
-                ..MountAttrs::default()
-            }),
+            _ => passes.push(MountAttrs { propagation, recursive, ..MountAttrs::default() }),
         }
     }
     passes
@@ -163,7 +201,9 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
     let set = options.set | options.set_recursive;
     match VirtualFs::from_name(kind) {
         Some(fs) => {
-            let Some(params) = parameters(planner, origin, &options, &[]) else { return };
+            let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
+            params.extend(label(planner, fs));
+            params.extend(source_name(planner, origin, mount));
             virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
         }
         None => {
@@ -188,12 +228,17 @@ fn virtual_filesystem(
     copy_up: bool,
 ) {
     let out = planner.slot();
+    let has_mode = params.iter().any(|param| param.key.as_str() == "mode");
     // Mount points, nodes and copied files have yet to be made in it.
     let read_only_later = fs == VirtualFs::Tmpfs && set & attr::RDONLY != 0;
     let attrs = if read_only_later { set & !attr::RDONLY } else { set };
     planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
     if copy_up {
         planner.rootfs(origin, RootfsOp::CopyUp { mount: out, from: at.clone() });
+    }
+    if fs == VirtualFs::Tmpfs && !has_mode {
+        // As runc and crun: who mounts one on /root does not want it open to all.
+        planner.rootfs(origin, RootfsOp::CopyMode { mount: out, from: at.clone() });
     }
     if read_only_later {
         let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
@@ -218,7 +263,7 @@ fn host_filesystem(
     let mut params = if kind == "overlay" {
         let layers = overlay::layers(planner, origin, options)?;
         let rest = parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
-        layers.into_iter().chain(rest).collect()
+        layers.into_iter().chain(rest).chain(source_name(planner, origin, mount)).collect()
     } else {
         let mut params = parameters(planner, origin, options, &[])?;
         if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {
@@ -244,14 +289,30 @@ fn host_filesystem(
     Some(out)
 }
 
+/// What mountinfo shows as the source of a filesystem that has none.
+pub fn source_name(planner: &mut Planner, origin: &str, mount: &Mount) -> Option<FsParam> {
+    let source = mount.source.as_deref().filter(|source| !source.is_empty())?;
+    let pointer = format!("{origin}/source");
+    if source.len() > MAX_VALUE {
+        planner.note(pointer, "ignored: the name is longer than the kernel's 255 bytes");
+        return None;
+    }
+    planner.text(&pointer, source).map(|name| FsParam { key: key("source"), value: FsValue::Text(name) })
+}
+
 /// Parameters for fsconfig(2): the data options but those in `except`, and the superblock flags.
-fn parameters(planner: &mut Planner, origin: &str, options: &MountOptions, except: &[&str]) -> Option<Vec<FsParam>> {
+pub fn parameters(
+    planner: &mut Planner,
+    origin: &str,
+    options: &MountOptions,
+    except: &[&str],
+) -> Option<Vec<FsParam>> {
     let pointer = format!("{origin}/options");
     let flags = options.superblock.iter().map(|flag| (flag.as_str(), None));
     let data = options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
     let mut params = Vec::new();
     for (name, value) in flags.chain(data).filter(|(name, _)| !except.contains(name)) {
-        if value.is_some_and(|value| value.len() > 255) {
+        if value.is_some_and(|value| value.len() > MAX_VALUE) {
             planner.problem(
                 pointer.clone(),
                 format!("the value of option {name:?} is longer than the kernel's 255 bytes"),
@@ -266,6 +327,20 @@ fn parameters(planner: &mut Planner, origin: &str, options: &MountOptions, excep
         params.push(FsParam { key, value });
     }
     Some(params)
+}
+
+/// `linux.mountLabel`, for the filesystems whose files take the label of their mount.
+fn label(planner: &mut Planner, fs: VirtualFs) -> Option<FsParam> {
+    let label = planner.linux()?.mount_label.as_deref().filter(|label| !label.is_empty())?;
+    if !planner.facts.selinux {
+        if planner.notes.iter().all(|note| note.pointer != "/linux/mountLabel") {
+            planner.note("/linux/mountLabel", "ignored: this kernel does not have SELinux enabled");
+        }
+        return None;
+    }
+    let value = FsValue::Text(planner.text("/linux/mountLabel", label)?);
+    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Mqueue | VirtualFs::Devpts)
+        .then(|| FsParam { key: key("context"), value })
 }
 
 /// A parameter's name that is ours, so known to be fine.

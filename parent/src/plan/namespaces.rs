@@ -65,6 +65,10 @@ fn id_mappings(planner: &mut Planner) {
 /// Checks a list of mappings (user_namespaces(7)) and gives it as the kernel takes it.
 pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping]) -> Vec<IdMap> {
     let mut maps: Vec<IdMap> = Vec::new();
+    if mappings.len() > 340 {
+        planner.problem(pointer, format!("there are {} ranges; the kernel takes at most 340", mappings.len()));
+        return maps;
+    }
     for (index, mapping) in mappings.iter().enumerate() {
         let map = IdMap { inside: mapping.container_id, outside: mapping.host_id, count: mapping.size };
         let pointer = format!("{pointer}/{index}");
@@ -77,9 +81,6 @@ pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping]) -> 
         } else {
             maps.push(map);
         }
-    }
-    if mappings.len() > 340 {
-        planner.problem(pointer, "the kernel takes at most 340 ranges");
     }
     maps
 }
@@ -115,10 +116,7 @@ fn time_offsets(planner: &mut Planner) {
         if offset.nanosecs >= 1_000_000_000 {
             planner.problem(format!("{pointer}/nanosecs"), "nanosecs must be below 1000000000");
         }
-        planner
-            .spawn
-            .time_offsets
-            .push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
+        planner.spawn.time_offsets.push(TimeOffset { clock, seconds: offset.secs, nanoseconds: offset.nanosecs });
     }
 }
 
@@ -128,7 +126,7 @@ fn net_devices(planner: &mut Planner) {
         planner.problem("/linux/netDevices", "network devices need a network namespace in /linux/namespaces");
         return;
     }
-    let mut taken = Vec::new();
+    let mut taken = std::collections::BTreeSet::new();
     for (name, device) in &linux.net_devices {
         let origin = format!("/linux/netDevices/{}", escape(name));
         let new_name = device.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
@@ -139,10 +137,9 @@ fn net_devices(planner: &mut Planner) {
                 planner.problem(origin.clone(), message);
             }
         }
-        if taken.contains(&new_name) {
+        if !taken.insert(new_name) {
             planner.problem(origin.clone(), format!("two network devices would be called {new_name:?}"));
         }
-        taken.push(new_name);
         let (Some(name), Some(new_name)) = (planner.text(&origin, name), planner.text(&origin, new_name)) else {
             continue;
         };

@@ -18,14 +18,8 @@ const LAYERS_ONE_BY_ONE: (u32, u32) = (6, 7);
 /// The parameters for the layers; `None` if something is wrong, which is then reported.
 pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Option<Vec<FsParam>> {
     let pointer = format!("{origin}/options");
-    let value = |name: &str| {
-        options
-            .data
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .and_then(|(_, value)| value.clone())
-    };
+    let value =
+        |name: &str| options.data.iter().rev().find(|(key, _)| key == name).and_then(|(_, value)| value.clone());
     let Some(lower) = value("lowerdir").filter(|lower| !lower.is_empty()) else {
         planner.problem(pointer, "an overlay needs a lowerdir option");
         return None;
@@ -47,6 +41,10 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
         return None;
     }
     let (upper, work) = (value("upperdir"), value("workdir"));
+    if paths.len() == 1 && upper.is_none() {
+        planner.problem(pointer, "an overlay without an upperdir needs two layers in its lowerdir");
+        return None;
+    }
     if upper.is_some() != work.is_some() {
         planner.problem(pointer, "an overlay's upperdir and workdir go together");
         return None;

@@ -25,7 +25,8 @@ fn masks(planner: &mut Planner, paths: &[String]) {
     let path = HostPath::new("/dev/null").expect("a literal path");
     let attrs = MountAttrs { propagation: Some(Propagation::Private), ..MountAttrs::default() };
     planner.host(rule, HostOp::CloneTree { out: null, path, expect: Expect::NullDevice, recursive: false, attrs });
-    let params = [("size", "0"), ("nr_inodes", "1"), ("mode", "0")]
+    // Readable, since it is empty: what finds an error instead of no files may fail for it.
+    let params = [("size", "0"), ("nr_inodes", "1"), ("mode", "555")]
         .map(|(name, value)| FsParam { key: key(name), value: FsValue::Text(key(value)) });
     let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     planner.rootfs(rule, RootfsOp::NewFilesystem { out: empty, fs: VirtualFs::Tmpfs, params: params.into(), attrs });

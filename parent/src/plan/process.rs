@@ -9,22 +9,9 @@ use crate::problem::did_you_mean;
 
 /// RLIMIT_* by number (`asm-generic/resource.h`).
 pub const RLIMITS: [&str; 16] = [
-    "RLIMIT_CPU",
-    "RLIMIT_FSIZE",
-    "RLIMIT_DATA",
-    "RLIMIT_STACK",
-    "RLIMIT_CORE",
-    "RLIMIT_RSS",
-    "RLIMIT_NPROC",
-    "RLIMIT_NOFILE",
-    "RLIMIT_MEMLOCK",
-    "RLIMIT_AS",
-    "RLIMIT_LOCKS",
-    "RLIMIT_SIGPENDING",
-    "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE",
-    "RLIMIT_RTPRIO",
-    "RLIMIT_RTTIME",
+    "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
+    "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
 ];
 
 /// SCHED_* by number (sched(7)).
@@ -64,6 +51,16 @@ const MEMORY_MODES: [(&str, u32); 7] = [
 const MEMORY_FLAGS: [(&str, u32); 3] =
     [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
 
+/// The name of a resource limit.
+pub fn rlimit_name(resource: u8) -> &'static str {
+    RLIMITS.get(resource as usize).copied().unwrap_or("an unknown limit")
+}
+
+/// The name of a scheduling policy.
+pub fn policy_name(policy: u32) -> &'static str {
+    POLICIES.iter().find(|(_, number)| *number == policy).map_or("an unknown policy", |(name, _)| name)
+}
+
 /// The value of a name in a table; an unknown name is a problem.
 fn named<T: Copy>(planner: &mut Planner, pointer: &str, name: &str, table: &[(&str, T)]) -> Option<T> {
     let found = table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
@@ -101,10 +98,7 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
     let io_priority = io_priority(planner);
     let memory_policy = memory_policy(planner);
     let personality = personality(planner);
-    let keyring = planner
-        .options
-        .new_keyring
-        .then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
+    let keyring = planner.options.new_keyring.then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
     let label = label(planner);
     let user = &process.user;
     if user.umask.is_some_and(|umask| umask > 0o777) {
@@ -142,10 +136,7 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
 }
 
 fn texts(planner: &mut Planner, pointer: &str, list: &[String]) -> Vec<Text> {
-    list.iter()
-        .enumerate()
-        .filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text))
-        .collect()
+    list.iter().enumerate().filter_map(|(index, text)| planner.text(&format!("{pointer}/{index}"), text)).collect()
 }
 
 fn environment(planner: &mut Planner) -> Vec<Text> {
@@ -162,10 +153,7 @@ fn environment(planner: &mut Planner) -> Vec<Text> {
     let mut seen = HashSet::new();
     let mut kept: Vec<(usize, &String)> = entries.iter().enumerate().rev().collect();
     kept.retain(|(_, entry)| seen.insert(entry.split('=').next()));
-    kept.into_iter()
-        .rev()
-        .filter_map(|(index, entry)| planner.text(&format!("/process/env/{index}"), entry))
-        .collect()
+    kept.into_iter().rev().filter_map(|(index, entry)| planner.text(&format!("/process/env/{index}"), entry)).collect()
 }
 
 fn working_directory_path(planner: &mut Planner) -> Option<GuestPath> {
@@ -315,10 +303,7 @@ fn groups(planner: &mut Planner) -> Vec<Id> {
         return Vec::new();
     }
     let pointer = "/process/user/additionalGids";
-    gids.iter()
-        .enumerate()
-        .filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid))
-        .collect()
+    gids.iter().enumerate().filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid)).collect()
 }
 
 fn filter(planner: &mut Planner) -> Option<Seccomp> {

@@ -1,5 +1,4 @@
 //! `root` and `linux.rootfsPropagation`: the container's root, first and last.
-use rspawn_proto::ids::HostPath;
 use rspawn_proto::plan::*;
 
 use super::Planner;
@@ -25,7 +24,7 @@ pub fn begin(planner: &mut Planner) {
         return;
     }
     let Some(path) = planner.outside("/root/path", &root.path) else { return };
-    if root_escapes(planner, &root.path, &path) {
+    if root_escapes(planner, &root.path) {
         return;
     }
     // What is mounted below it later is the container's own, and stays as it is asked for.
@@ -39,7 +38,7 @@ pub fn begin(planner: &mut Planner) {
 
 /// A relative root belongs to the bundle. One that climbs out of it is more likely a trick than a wish, and an
 /// absolute path says the same plainly.
-fn root_escapes(planner: &mut Planner, written: &str, _path: &HostPath) -> bool {
+fn root_escapes(planner: &mut Planner, written: &str) -> bool {
     let mut depth = 0i32;
     let climbs = !written.starts_with('/')
         && written.split('/').any(|part| {
@@ -67,10 +66,7 @@ pub fn finish(planner: &mut Planner) {
         planner.rootfs("/root/readonly", RootfsOp::SetAttrs { mount, attrs });
     }
     planner.rootfs("rule: pivot", RootfsOp::Pivot);
-    let Some(name) = planner
-        .linux()
-        .and_then(|linux| linux.rootfs_propagation.as_deref())
-        .filter(|n| !n.is_empty())
+    let Some(name) = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref()).filter(|n| !n.is_empty())
     else {
         return;
     };
@@ -90,10 +86,14 @@ pub fn finish(planner: &mut Planner) {
     }
 }
 
+/// Whether the container's root is to be shared.
+pub fn is_shared(planner: &Planner) -> bool {
+    let name = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref());
+    matches!(name.and_then(propagation), Some((Propagation::Shared, _)))
+}
+
 /// A propagation by its name, and whether it is recursive.
 pub fn propagation(name: &str) -> Option<(Propagation, bool)> {
     let find = |name: &str| PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    find(name)
-        .map(|kind| (kind, false))
-        .or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
+    find(name).map(|kind| (kind, false)).or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
 }

@@ -16,9 +16,7 @@ pub fn json(planned: &Planned) -> Value {
         })
     };
     let maps = |map: &[rspawn_proto::plan::IdMap]| -> Vec<Value> {
-        map.iter()
-            .map(|r| json!({"containerID": r.inside, "hostID": r.outside, "size": r.count}))
-            .collect()
+        map.iter().map(|r| json!({"containerID": r.inside, "hostID": r.outside, "size": r.count})).collect()
     };
     let finish = &plan.finish;
     let caps = &finish.capabilities;

@@ -6,10 +6,10 @@ use rspawn_proto::report::FinishStep;
 
 use super::{Line, lines};
 use crate::describe;
-use crate::plan::Planned;
+use crate::plan::{Planned, policy_name, rlimit_name};
 
-/// Width of the column with what is done; the origin follows it.
-const WIDTH: usize = 72;
+/// Width of the column with the origin. It stands first, since what follows it may be long.
+const WIDTH: usize = 34;
 
 pub fn text(planned: &Planned) -> String {
     let plan = &planned.plan;
@@ -46,7 +46,7 @@ fn heading(out: &mut String, name: &str, who: &str) {
 }
 
 fn line(out: &mut String, action: &str, origin: &str) {
-    let _ = writeln!(out, "  {action:<WIDTH$}  {origin}");
+    let _ = writeln!(out, "  {origin:<WIDTH$}  {action}");
 }
 
 fn steps(out: &mut String, steps: &[&Line]) {
@@ -98,13 +98,13 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
     for limit in &finish.rlimits {
         add(
             FinishStep::Rlimits,
-            format!("resource limit {}: soft {}, hard {}", limit.resource, limit.soft, limit.hard),
+            format!("{}: soft {}, hard {}", rlimit_name(limit.resource), amount(limit.soft), amount(limit.hard)),
         );
     }
     if let Some(scheduler) = &finish.scheduler {
         add(
             FinishStep::Scheduler,
-            format!("scheduler policy {}, nice {}, priority {}", scheduler.policy, scheduler.nice, scheduler.priority),
+            format!("{}, nice {}, priority {}", policy_name(scheduler.policy), scheduler.nice, scheduler.priority),
         );
     }
     if let Some(priority) = finish.io_priority {
@@ -155,6 +155,10 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
     let argv: Vec<&str> = finish.argv.iter().map(|word| word.as_str()).collect();
     add(FinishStep::Exec, format!("execute {argv:?} with {} environment entries", finish.env.len()));
     lines
+}
+
+fn amount(limit: u64) -> String {
+    if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
 }
 
 fn add_filter(add: &mut impl FnMut(FinishStep, String), finish: &Finish) {

@@ -49,9 +49,7 @@ fn orphans(count: i32) {
 fn zombies() -> usize {
     let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
     let stats = processes.filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
-    stats
-        .filter(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
-        .count()
+    stats.filter(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z"))).count()
 }
 
 /// Names every signal that arrives, until SIGTERM; then how many there were of each.
@@ -60,7 +58,7 @@ fn signals() {
     println!("ready");
     let mut seen = [0u32; 65];
     while seen[15] == 0 {
-        if let Ok(Some(number)) = signal::wait(u64::MAX) {
+        if let Ok(number) = signal::wait(u64::MAX) {
             seen[number as usize] += 1;
             if seen[number as usize] == 1 {
                 println!("{number}");

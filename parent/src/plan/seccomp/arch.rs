@@ -23,46 +23,18 @@ pub enum Arch {
 /// OCI names without a table here: no machine this program runs on can make
 /// calls through them, so a rule for them can never match.
 const FOREIGN_ARCHES: &[&str] = &[
-    "SCMP_ARCH_LOONGARCH64",
-    "SCMP_ARCH_M68K",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_SH",
+    "SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS64N32",
+    "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL64N32", "SCMP_ARCH_PARISC", "SCMP_ARCH_PARISC64",
+    "SCMP_ARCH_PPC", "SCMP_ARCH_PPC64", "SCMP_ARCH_PPC64LE", "SCMP_ARCH_S390", "SCMP_ARCH_S390X", "SCMP_ARCH_SH",
     "SCMP_ARCH_SHEB",
 ];
 
 /// Calls that exist only on architectures without a table here. Naming them is
 /// not a mistake, so they deserve no warning.
 const FOREIGN_CALLS: &[&str] = &[
-    "cachectl",
-    "multiplexer",
-    "rtas",
-    "s390_guarded_storage",
-    "s390_pci_mmio_read",
-    "s390_pci_mmio_write",
-    "s390_runtime_instr",
-    "s390_sthyi",
-    "spu_create",
-    "spu_run",
-    "subpage_prot",
-    "swapcontext",
-    "switch_endian",
-    "sync_file_range2",
-    "sys_debug_setcontext",
-    "syscall",
-    "sysmips",
-    "timerfd",
+    "cachectl", "multiplexer", "rtas", "s390_guarded_storage", "s390_pci_mmio_read", "s390_pci_mmio_write",
+    "s390_runtime_instr", "s390_sthyi", "spu_create", "spu_run", "subpage_prot", "swapcontext", "switch_endian",
+    "sync_file_range2", "sys_debug_setcontext", "syscall", "sysmips", "timerfd",
 ];
 
 /// What i386 calls through `socketcall(2)` (number 102), by its first argument

@@ -39,12 +39,18 @@ const OFFSET_ARGS: u32 = 16;
 /// Farthest a conditional jump reaches.
 const REACH: usize = 255;
 
+/// How much nearer to the root of the search a frequent call is put: as if it
+/// were this many ranges.
+const FREQUENT_WEIGHT: usize = 8;
+
 /// What one `AUDIT_ARCH_*` value gets: verdicts for ranges of numbers. The
 /// first range starts at 0, each ends where the next one starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     pub audit: u32,
     pub ranges: Vec<(u32, Verdict)>,
+    /// Numbers to be decided quickly.
+    pub frequent: Vec<u32>,
 }
 
 /// The program would exceed `BPF_MAXINSNS`.
@@ -63,9 +69,9 @@ pub fn assemble(sections: &[Section], default: u32, bad_arch: u32) -> Result<Vec
         for (audit, at) in pending.drain(..) {
             entry = asm.branch(JMP_JEQ_K, audit, at, entry)?;
         }
-        let tree = Tree { default };
+        let tree = Tree { default, frequent: &section.frequent };
         let mut chains = BTreeMap::new();
-        let root = tree.emit(&mut asm, &section.ranges, &mut chains)?;
+        let root = tree.emit(&mut asm, &section.ranges, u32::MAX, &mut chains)?;
         asm.settle(root)?;
         pending.push((section.audit, asm.load(OFFSET_NR)?.at));
     }
@@ -76,17 +82,41 @@ pub fn assemble(sections: &[Section], default: u32, bad_arch: u32) -> Result<Vec
     Ok(asm.finish())
 }
 
-/// A place to jump to, with what it loads first: code that already holds that
-/// word in the accumulator enters one instruction later.
+/// A place to jump to.
 #[derive(Debug, Clone, Copy)]
 struct Label {
+    at: usize,
+    /// What it loads first: code that already holds that word in the
+    /// accumulator enters one instruction later.
+    loads: Option<u32>,
+    /// What it compares first: code that knows the outcome enters at the
+    /// comparison of the low word.
+    equal: Option<HighWord>,
+}
+
+/// "Where the word at offset `word` equals `value`, go on at `at`", which loads
+/// the word just before it.
+#[derive(Debug, Clone, Copy)]
+struct HighWord {
+    word: u32,
+    value: u32,
     at: usize,
     loads: Option<u32>,
 }
 
 impl Label {
     fn plain(at: usize) -> Self {
-        Self { at, loads: None }
+        Self { at, loads: None, equal: None }
+    }
+
+    /// The same place for code that knows a high word to be `value`.
+    fn knowing(self, word: u32, value: u32) -> Self {
+        match self.equal {
+            Some(equal) if equal.word == word && equal.value == value => {
+                Self { at: equal.at, loads: equal.loads, equal: None }
+            }
+            _ => self,
+        }
     }
 
     fn holding(self, word: u32) -> usize {
@@ -117,7 +147,7 @@ impl Assembler {
 
     fn load(&mut self, word: u32) -> Result<Label, TooLong> {
         let at = self.push(LD_W_ABS, 0, 0, word)?;
-        Ok(Label { at, loads: Some(word) })
+        Ok(Label { at, loads: Some(word), equal: None })
     }
 
     /// A `RET` of `value`, a new one unless the last is still well in reach.
@@ -193,15 +223,36 @@ impl Targets {
 }
 
 /// Binary search over the ranges of one section; the number is in A.
-struct Tree {
+struct Tree<'s> {
     default: u32,
+    frequent: &'s [u32],
 }
 
-impl Tree {
+impl Tree<'_> {
+    /// Where to split, so that frequent numbers end up near the root. `end` is
+    /// where the last range ends.
+    fn middle(&self, ranges: &[(u32, Verdict)], end: u32) -> usize {
+        let ends = ranges.iter().skip(1).map(|(next, _)| *next).chain([end]);
+        let weights = ranges.iter().zip(ends).map(|((start, _), end)| {
+            let hits = self.frequent.iter().filter(|nr| (*start..end).contains(*nr));
+            1 + FREQUENT_WEIGHT * hits.count()
+        });
+        let weights: Vec<usize> = weights.collect();
+        let total: usize = weights.iter().sum();
+        let mut before = 0;
+        let mut best = (usize::MAX, 1);
+        for (i, weight) in weights.iter().enumerate().take(ranges.len().saturating_sub(1)) {
+            before += weight;
+            best = best.min((total.abs_diff(2 * before), i + 1));
+        }
+        best.1
+    }
+
     fn emit<'a>(
         &self,
         asm: &mut Assembler,
         ranges: &'a [(u32, Verdict)],
+        end: u32,
         chains: &mut BTreeMap<&'a Verdict, Label>,
     ) -> Result<usize, TooLong> {
         match ranges {
@@ -214,10 +265,10 @@ impl Tree {
                 asm.branch(JMP_JEQ_K, *nr, yes, no)
             }
             _ => {
-                let (low, high) = ranges.split_at(ranges.len() / 2);
-                let yes = self.emit(asm, high, chains)?;
-                let no = self.emit(asm, low, chains)?;
-                let start = high.first().map_or(u32::MAX, |(start, _)| *start);
+                let (low, high) = ranges.split_at(self.middle(ranges, end));
+                let start = high.first().map_or(end, |(start, _)| *start);
+                let yes = self.emit(asm, high, end, chains)?;
+                let no = self.emit(asm, low, start, chains)?;
                 asm.branch(JMP_JGE_K, start, yes, no)
             }
         }
@@ -267,11 +318,14 @@ fn condition(asm: &mut Assembler, cond: &Cond, wide: bool, to: Targets) -> Resul
         Op::Lt => condition(asm, &cond.with(Op::Ge), wide, to.swapped()),
         Op::Le => condition(asm, &cond.with(Op::Gt), wide, to.swapped()),
         Op::Eq => {
-            let yes = asm.test(low, JMP_JEQ_K, value.low, to)?;
             if !wide {
-                return Ok(yes);
+                return asm.test(low, JMP_JEQ_K, value.low, to);
             }
-            asm.test(high, JMP_JEQ_K, value.high, Targets { yes, no: to.no })
+            let no = to.no.knowing(high, value.high);
+            let yes = asm.test(low, JMP_JEQ_K, value.low, Targets { yes: to.yes, no })?;
+            let whole = asm.test(high, JMP_JEQ_K, value.high, Targets { yes, no: to.no })?;
+            let equal = HighWord { word: high, value: value.high, at: yes.at, loads: yes.loads };
+            Ok(Label { equal: Some(equal), ..whole })
         }
         Op::Gt | Op::Ge => {
             let code = if cond.op == Op::Gt { JMP_JGT_K } else { JMP_JGE_K };

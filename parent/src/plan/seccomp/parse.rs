@@ -24,15 +24,8 @@ pub const FLAGS: &[(&str, u32)] = &[
 ];
 
 pub const ACTIONS: &[&str] = &[
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
+    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
 ];
 
 pub const OPERATORS: &[&str] =
@@ -126,7 +119,7 @@ fn action(given: &Named<'_>, found: &mut Findings) -> Option<u32> {
         other => {
             let hint = did_you_mean(other, ACTIONS);
             let list = ACTIONS.join(", ");
-            found.problem(&given.pointer, format!("{other:?} is not a seccomp action.{hint} Known: {list}."));
+            found.problem(&given.pointer, format!("{other:?} is not a seccomp action{hint}; known: {list}."));
             return None;
         }
     };
@@ -173,8 +166,8 @@ fn arches(s: &Seccomp, native: Arch, found: &mut Findings) -> Vec<Arch> {
                 found.warn(pointer, format!("{name} is ignored: this machine cannot run its programs."))
             }
             None => {
-                let hint = did_you_mean(name, &arch::oci_names());
-                found.problem(pointer, format!("{name:?} is not an architecture.{hint}"));
+                let hint = did_you_mean(name, arch::oci_names());
+                found.problem(pointer, format!("{name:?} is not an architecture{hint}"));
             }
         }
     }
@@ -249,7 +242,7 @@ fn condition(arg: &ArgRule, base: &str, found: &mut Findings) -> Option<Cond> {
         other => {
             let hint = did_you_mean(other, OPERATORS);
             let list = OPERATORS.join(", ");
-            found.problem(format!("{base}/op"), format!("{other:?} is not an operator.{hint} Known: {list}."));
+            found.problem(format!("{base}/op"), format!("{other:?} is not an operator{hint}; known: {list}."));
             return None;
         }
     };
@@ -297,7 +290,7 @@ fn flags(s: &Seccomp, notify: bool, options: &Options, found: &mut Findings) -> 
             None => {
                 let known: Vec<&str> = FLAGS.iter().map(|(known, _)| *known).collect();
                 let hint = did_you_mean(name, &known);
-                found.problem(pointer, format!("{name:?} is not a seccomp flag.{hint}"));
+                found.problem(pointer, format!("{name:?} is not a seccomp flag{hint}"));
             }
         }
     }

@@ -6,6 +6,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use super::arch::Arch;
+use super::eval::MAX_INSNS;
 use crate::problem::Problem;
 
 /// `SCMP_CMP_*`.
@@ -98,27 +99,25 @@ pub struct Rule<'a> {
     pub alternatives: Vec<Vec<Cond>>,
 }
 
+/// Rules per architecture, counted per name and alternative. A real profile has
+/// some hundred; a hostile one must not cost its square.
+const MAX_ADDITIONS: usize = 4 * MAX_INSNS;
+
 /// The verdicts of all numbers that the rules name on `arch`.
 pub fn lower(arch: Arch, rules: &[Rule<'_>]) -> Result<BTreeMap<u32, Verdict>, Problem> {
     let mut verdicts = BTreeMap::new();
+    let mut additions = 0;
     for rule in rules {
         for (name, pointer) in &rule.names {
             for conds in &rule.alternatives {
-                let targets = targets(arch, name, conds);
-                for (nr, conds) in targets.into_iter().flatten() {
-                    let entry = verdicts
-                        .entry(nr)
-                        .or_insert_with(|| Verdict::Chain { wide: arch.wide(), rows: Vec::new() });
-                    add(entry, arch, conds, rule.ret).map_err(|Conflict| {
-                        Problem::new(
-                            pointer.clone(),
-                            format!(
-                                "this rule covers an earlier rule for {name} that has another \
-                                 action; libseccomp refuses that too. Put the general rule \
-                                 first, or drop one of them."
-                            ),
-                        )
-                    })?;
+                for (nr, conds) in targets(arch, name, conds).into_iter().flatten() {
+                    additions += 1;
+                    if additions > MAX_ADDITIONS {
+                        return Err(super::too_long());
+                    }
+                    let fresh = || Verdict::Chain { wide: arch.wide(), rows: Vec::new() };
+                    add(verdicts.entry(nr).or_insert_with(fresh), conds, rule.ret)
+                        .map_err(|Conflict| conflict(name, pointer))?;
                 }
             }
         }
@@ -149,12 +148,21 @@ fn targets(arch: Arch, name: &str, conds: &[Cond]) -> [Target; 2] {
 
 struct Conflict;
 
-fn add(verdict: &mut Verdict, arch: Arch, conds: Vec<Cond>, ret: u32) -> Result<(), Conflict> {
+fn conflict(name: &str, pointer: &str) -> Problem {
+    Problem::new(
+        pointer,
+        format!(
+            "this rule covers an earlier rule for {name} that has another action; libseccomp \
+             refuses that too. Put the general rule first, or drop one of them."
+        ),
+    )
+}
+
+fn add(verdict: &mut Verdict, conds: Vec<Cond>, ret: u32) -> Result<(), Conflict> {
     // An unconditional rule has already decided.
     let Verdict::Chain { wide, rows } = verdict else {
         return Ok(());
     };
-    debug_assert_eq!(*wide, arch.wide());
     let narrowed = conds.into_iter().filter_map(|cond| cond.narrowed(*wide));
     let mut conds: Vec<Cond> = narrowed.collect();
     conds.sort_by_key(|cond| cond.arg);

@@ -12,6 +12,13 @@ use crate::problem::Problem;
 /// First number of the half no kernel uses.
 const BIT_31: u32 = 0x8000_0000;
 
+/// What programs call most, so that kernels before 5.11, which run the filter
+/// on every call, do so briefly.
+const FREQUENT: &[&str] = &[
+    "clock_gettime", "close", "epoll_pwait", "epoll_wait", "futex", "mmap", "openat", "poll", "read", "recvfrom",
+    "sendto", "write",
+];
+
 /// One section per `AUDIT_ARCH_*`, in the order of `parsed.arches`.
 pub fn build(parsed: &Parsed<'_>, enosys_stub: bool) -> Result<Vec<Section>, Problem> {
     let stub = enosys_stub && !is_permissive(parsed.default);
@@ -27,7 +34,11 @@ pub fn build(parsed: &Parsed<'_>, enosys_stub: bool) -> Result<Vec<Section>, Pro
         for abi in parsed.arches.iter().filter(|abi| abi.audit() == arch.audit()) {
             points.extend(rules::lower(*abi, &effective)?);
         }
-        sections.push(Section { audit: arch.audit(), ranges: overlay(&background(*arch, parsed, stub), points) });
+        sections.push(Section {
+            audit: arch.audit(),
+            ranges: overlay(&background(*arch, parsed, stub), points),
+            frequent: FREQUENT.iter().filter_map(|name| arch.number(name)).collect(),
+        });
     }
     Ok(sections)
 }

@@ -1,0 +1,498 @@
+//! Plans that decode, and that no planner of ours would make.
+use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::plan::*;
+use rspawn_proto::{MAX_GROUPS, MAX_OPS, WIRE_VERSION};
+
+pub struct Case {
+    pub name: String,
+    pub plan: Plan,
+    /// Part of the reason that the refusal gives.
+    pub reason: &'static str,
+}
+
+struct Cases<'a> {
+    good: &'a Plan,
+    list: Vec<Case>,
+}
+
+impl Cases<'_> {
+    fn add(&mut self, name: impl Into<String>, reason: &'static str, change: impl FnOnce(&mut Plan)) {
+        let mut plan = self.good.clone();
+        change(&mut plan);
+        self.list.push(Case { name: name.into(), plan, reason });
+    }
+}
+
+const UNDEFINED: &str = "used before it is defined";
+const WRONG: &str = "used as something it is not";
+
+fn text(value: &str) -> Text {
+    Text::new(value).unwrap()
+}
+
+fn rel(path: &str) -> RelPath {
+    RelPath::new(path).unwrap()
+}
+
+fn step<T>(op: T) -> Step<T> {
+    Step::new("/evil", op)
+}
+
+/// At least 300 plans made from a good one, each with one thing wrong. `secret` is a file of the host's.
+pub fn structural_cases(good: &Plan, secret: &str) -> Vec<Case> {
+    let mut cases = Cases { good, list: Vec::new() };
+    header(&mut cases);
+    slots(&mut cases);
+    order(&mut cases);
+    host(&mut cases, secret);
+    rootfs(&mut cases);
+    spawn(&mut cases);
+    last_mile(&mut cases);
+    cases.list
+}
+
+fn header(cases: &mut Cases) {
+    for version in [0, 1, WIRE_VERSION - 1, WIRE_VERSION + 1, u32::MAX] {
+        cases.add(format!("version {version:#x}"), "another build", |p| p.header.version = version);
+    }
+    for id in ["other", "a", "host"] {
+        let id = ContainerId::new(id).unwrap();
+        cases.add(format!("for {id}"), "not for what the invoker asked", |p| p.header.id = id);
+    }
+    for count in [1, 3, 512, u32::MAX] {
+        cases.add(format!("preserves {count}"), "not for what the invoker asked", |p| p.finish.preserve_fds = count);
+    }
+    cases.add("too many host operations", "too many operations", |p| {
+        let attrs = MountAttrs::default();
+        p.host.resize(MAX_OPS + 1, step(HostOp::SetAttrs { mount: Slot(0), attrs }));
+    });
+    cases.add("too many rootfs operations", "too many operations", |p| {
+        p.rootfs.resize(MAX_OPS + 1, step(RootfsOp::LoopbackUp));
+    });
+    cases.add("no host operations", UNDEFINED, |p| p.host.clear());
+    cases.add("no rootfs operations", "never enters", |p| p.rootfs.clear());
+    cases.add("empty but for the pivot", "before it is attached", |p| p.rootfs = vec![step(RootfsOp::Pivot)]);
+}
+
+/// Every use of a slot: undefined, above the limit, or something else.
+fn slots(cases: &mut Cases) {
+    let good = cases.good;
+    let path = Slot(1000);
+    let id_map = Slot(1001);
+    let other_kinds = move |p: &mut Plan| {
+        let opened = HostOp::OpenPath { out: path, path: HostPath::new("/").unwrap(), expect: Expect::Any };
+        let map = vec![IdMap { inside: 0, outside: 0, count: 1 }];
+        p.host.insert(0, step(opened));
+        p.host.insert(1, step(HostOp::MakeIdMap { out: id_map, uid_map: map.clone(), gid_map: map }));
+    };
+    let wrong = [(Slot(3999), UNDEFINED), (Slot(u16::MAX), UNDEFINED), (path, WRONG), (id_map, WRONG)];
+    for (index, one) in good.rootfs.iter().enumerate() {
+        if used_slot(&mut one.op.clone()).is_none() {
+            continue;
+        }
+        for (slot, reason) in wrong {
+            cases.add(format!("rootfs {index} uses {slot}"), reason, |p| {
+                other_kinds(p);
+                *used_slot(&mut p.rootfs[index].op).unwrap() = slot;
+            });
+        }
+    }
+    for (index, one) in good.rootfs.iter().enumerate() {
+        if let RootfsOp::NewFilesystem { out, .. } = one.op {
+            cases.add(format!("rootfs {index} defines {out} twice"), "defined twice", |p| {
+                p.rootfs.insert(index, one.clone());
+            });
+            for (slot, reason) in [(4096, "above the limit"), (u16::MAX, "above the limit"), (0, "defined twice")] {
+                cases.add(format!("rootfs {index} defines #{slot}"), reason, |p| {
+                    if let RootfsOp::NewFilesystem { out, .. } = &mut p.rootfs[index].op {
+                        *out = Slot(slot);
+                    }
+                });
+            }
+        }
+    }
+    for (index, one) in good.host.iter().enumerate() {
+        cases.add(format!("host {index} twice"), "defined twice", |p| p.host.insert(index, one.clone()));
+        if let HostOp::CloneTree { .. } = one.op {
+            for (slot, reason) in [(path, WRONG), (Slot(9), UNDEFINED), (Slot(u16::MAX), UNDEFINED)] {
+                cases.add(format!("host {index} is mapped by {slot}"), reason, |p| {
+                    other_kinds(p);
+                    if let HostOp::CloneTree { attrs, .. } = &mut p.host[index + 2].op {
+                        attrs.idmap = Some(slot);
+                    }
+                });
+            }
+        }
+    }
+}
+
+fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
+    match op {
+        RootfsOp::AttachRoot { mount }
+        | RootfsOp::CopyUp { mount, .. }
+        | RootfsOp::Attach { mount, .. }
+        | RootfsOp::SetAttrs { mount, .. } => Some(mount),
+        RootfsOp::Console { devpts, .. } => Some(devpts),
+        RootfsOp::Mask { null, .. } => Some(null),
+        _ => None,
+    }
+}
+
+fn needs_root(op: &RootfsOp) -> bool {
+    matches!(
+        op,
+        RootfsOp::Attach { .. }
+            | RootfsOp::Mask { .. }
+            | RootfsOp::ReadOnly { .. }
+            | RootfsOp::MakeNode { .. }
+            | RootfsOp::MakeSymlink { .. }
+            | RootfsOp::MakeDirectory { .. }
+            | RootfsOp::Pivot
+    )
+}
+
+fn order(cases: &mut Cases) {
+    let good = cases.good;
+    let attached = good.rootfs.iter().position(|step| matches!(step.op, RootfsOp::AttachRoot { .. })).expect("a root");
+    for (index, one) in good.rootfs.iter().enumerate() {
+        let late = !matches!(one.op, RootfsOp::SetAttrs { .. });
+        if late {
+            cases.add(format!("rootfs {index} again after the pivot"), "follows the pivot", |p| {
+                p.rootfs.push(one.clone());
+            });
+        }
+        if needs_root(&one.op) && index > attached {
+            let uses_slot = used_slot(&mut one.op.clone()).is_some();
+            cases.add(
+                format!("rootfs {index} before the root"),
+                if uses_slot { "used before it is" } else { "before it is attached" },
+                |p| {
+                    let moved = p.rootfs.remove(index);
+                    p.rootfs.insert(attached, moved);
+                },
+            );
+        }
+    }
+    cases.add("no pivot", "never enters", |p| p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Pivot)));
+    cases.add("two roots", "attached twice", |p| p.rootfs.insert(attached, p.rootfs[attached].clone()));
+    cases.add("the host's mounts stay shared", "cut off", |p| {
+        p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Propagate { .. }));
+    });
+    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, attached - 1));
+    for propagation in [Propagation::Shared, Propagation::Unbindable] {
+        cases.add(format!("made {propagation:?}"), "not cut off", |p| {
+            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: true };
+        });
+        cases.add(format!("made {propagation:?} as well"), "not cut off", |p| {
+            p.rootfs.insert(attached, step(RootfsOp::Propagate { propagation, recursive: true }));
+        });
+    }
+    for propagation in [Propagation::Slave, Propagation::Private] {
+        cases.add(format!("made {propagation:?} at / alone"), "not cut off", |p| {
+            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: false };
+        });
+        cases.add(format!("made {propagation:?} later"), "after the root is attached", |p| {
+            p.rootfs.insert(attached + 1, step(RootfsOp::Propagate { propagation, recursive: true }));
+        });
+    }
+}
+
+fn host(cases: &mut Cases, secret: &str) {
+    let new = |fs: &str, params: Vec<FsParam>| {
+        step(HostOp::NewFilesystem { out: Slot(500), fs: text(fs), params, attrs: MountAttrs::default() })
+    };
+    for fs in ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"] {
+        cases.add(format!("the host's {fs}"), "container's namespaces is made in the host's", |p| {
+            p.host.push(new(fs, vec![]));
+        });
+    }
+    let named = |key: &str, value: &str| FsParam { key: text(key), value: FsValue::Text(text(value)) };
+    for key in ["lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"] {
+        for value in ["/etc", "etc", "/etc:/root", ".", secret] {
+            cases.add(format!("overlay {key}={value}"), "host path that was not opened", |p| {
+                p.host.push(new("overlay", vec![named(key, value)]));
+            });
+        }
+    }
+    for (fs, key) in [("ext4", "source"), ("btrfs", "device"), ("xfs", "logdev"), ("ext4", "journal_path")] {
+        cases.add(format!("{fs} {key}=/dev/sda"), "host path that was not opened", |p| {
+            p.host.push(new(fs, vec![named(key, "/dev/sda")]));
+        });
+    }
+    let flag = |slot| FsParam { key: text("source"), value: FsValue::Path(slot) };
+    cases.add("ext4 on an undefined slot", UNDEFINED, |p| p.host.push(new("ext4", vec![flag(Slot(77))])));
+    cases.add("ext4 on a mount", WRONG, |p| {
+        let root = used_slot(&mut p.rootfs[1].op).copied().expect("the root");
+        p.host.push(new("ext4", vec![flag(root)]));
+    });
+    let clone = |recursive: bool, attrs: MountAttrs| {
+        let path = HostPath::new("/").unwrap();
+        step(HostOp::CloneTree { out: Slot(500), path, expect: Expect::Any, recursive, attrs })
+    };
+    let with = |propagation: Option<Propagation>, recursive: bool| MountAttrs {
+        propagation,
+        recursive,
+        ..MountAttrs::default()
+    };
+    for (name, recursive, attrs) in [
+        ("nothing", true, with(None, true)),
+        ("nothing, alone", false, with(None, false)),
+        ("shared", true, with(Some(Propagation::Shared), true)),
+        ("shared, alone", false, with(Some(Propagation::Shared), false)),
+        ("a slave at its top", true, with(Some(Propagation::Slave), false)),
+        ("private at its top", true, with(Some(Propagation::Private), false)),
+    ] {
+        cases.add(format!("a clone of / that is {name}"), "not cut off", |p| p.host.push(clone(recursive, attrs)));
+    }
+    cases.add("a clone of / made a slave at its top later", "not cut off", |p| {
+        p.host.push(clone(true, with(None, true)));
+        let attrs = with(Some(Propagation::Slave), false);
+        p.host.push(step(HostOp::SetAttrs { mount: Slot(500), attrs }));
+    });
+    cases.add("a clone of / cut off where another is", "not cut off", |p| {
+        p.host.push(clone(true, with(None, true)));
+        let root = used_slot(&mut p.rootfs[1].op).copied().expect("the root");
+        p.host.push(step(HostOp::SetAttrs { mount: root, attrs: with(Some(Propagation::Slave), true) }));
+    });
+    for bit in (0..64).filter(|bit| attr::ALL & (1 << bit) == 0).step_by(3) {
+        cases.add(format!("mount attribute {bit}"), "unknown mount attribute", |p| {
+            let attrs = MountAttrs { set: 1 << bit, ..with(Some(Propagation::Slave), true) };
+            p.host.push(clone(true, attrs));
+        });
+        cases.add(format!("mount attribute {bit} cleared"), "unknown mount attribute", |p| {
+            let attrs = MountAttrs { clear: 1 << bit, ..with(Some(Propagation::Slave), true) };
+            p.host.push(clone(true, attrs));
+        });
+    }
+    let map = |inside, outside, count| vec![IdMap { inside, outside, count }];
+    for (name, map) in [
+        ("empty", vec![]),
+        ("of an empty range", map(0, 0, 0)),
+        ("past the last id", map(0, 1, u32::MAX)),
+        ("from past the last id", map(u32::MAX, 0, 1)),
+        ("of too many ranges", (0..341).map(|i| IdMap { inside: i, outside: i, count: 1 }).collect()),
+    ] {
+        cases.add(format!("an id map {name}"), "an id ", |p| {
+            p.host.push(step(HostOp::MakeIdMap { out: Slot(500), uid_map: map.clone(), gid_map: map }));
+        });
+    }
+}
+
+fn rootfs(cases: &mut Cases) {
+    let last = cases.good.rootfs.len() - 1;
+    let mut before_pivot = |name: String, reason: &'static str, op: RootfsOp| {
+        cases.add(name, reason, |p| p.rootfs.insert(last, step(op)));
+    };
+    for key in [
+        "kernel.core_pattern", "kernel/core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.panic",
+        "kernel.sysrq", "kernel.yama.ptrace_scope", "kernel.randomize_va_space", "kernel.domainnamex", "kernel.ms",
+        "kernel.semx", "vm.overcommit_memory", "vm/drop_caches", "fs.suid_dumpable", "fs.binfmt_misc.register",
+        "fs.mqueue", "fs.mqueuex.y", "dev.cdrom.info", "user.max_user_namespaces", "debug.exception-trace", "net",
+        "netx.ipv4", "", ".", "..", "/", "/etc/passwd", "../sysrq-trigger",
+    ] {
+        let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
+        before_pivot(format!("sysctl {key:?}"), "a sysctl", op);
+    }
+    for key in [
+        "net/../kernel/core_pattern", "net/../../sysrq-trigger", "net/ipv4/../../kernel/modprobe",
+        "net//..//kernel/core_pattern", "net/./ipv4/ip_forward", "net//ipv4", "net/", "net.",
+        "net.//.kernel.core_pattern", "net./.", "fs/mqueue/../suid_dumpable", "fs.mqueue.//.suid_dumpable",
+        "fs/mqueue/",
+    ] {
+        let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
+        before_pivot(format!("sysctl {key:?}"), "odd component", op);
+    }
+    let node = |at: &str, major, minor, mode| RootfsOp::MakeNode {
+        at: rel(at),
+        kind: NodeKind::Char,
+        major,
+        minor,
+        mode,
+        uid: Id::ROOT,
+        gid: Id::ROOT,
+    };
+    for (major, minor) in [(0x1000, 0), (0, 0x10_0000), (u32::MAX, 0), (0, u32::MAX), (1 << 31, 1 << 31)] {
+        before_pivot(format!("device {major}:{minor}"), "device number", node("dev/x", major, minor, 0o600));
+    }
+    for mode in [0o10000, 0o20600, 0o60666, 0o100644, 0o170000, u32::MAX] {
+        before_pivot(format!("node of mode {mode:o}"), "file mode", node("dev/x", 1, 3, mode));
+        before_pivot(
+            format!("directory of mode {mode:o}"),
+            "file mode",
+            RootfsOp::MakeDirectory { at: rel("x"), mode },
+        );
+    }
+    before_pivot("a node for a root".into(), "root itself", node("", 1, 3, 0o600));
+    let link = RootfsOp::MakeSymlink { at: RelPath::root(), target: text("/etc") };
+    before_pivot("a link for a root".into(), "root itself", link);
+    before_pivot("a read-only root by cover".into(), "root itself", RootfsOp::ReadOnly { at: RelPath::root() });
+    for bit in [0, 19, 20, 22, 32, 63] {
+        let attrs = if bit == 0 { attr::ALL << 8 } else { 1 << bit };
+        let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
+        before_pivot(format!("tmpfs of attribute {bit}"), "unknown mount attribute", op);
+    }
+    let source = FsParam { key: text("source"), value: FsValue::Path(Slot(0)) };
+    let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![source], attrs: 0 };
+    before_pivot("tmpfs of the root's mount".into(), WRONG, op);
+    for (kind, ops) in [
+        (Namespace::Uts, vec![RootfsOp::Hostname { name: text("x") }, RootfsOp::Domainname { name: text("x") }]),
+        (Namespace::Network, vec![RootfsOp::LoopbackUp, sysctl("net.ipv4.ip_forward")]),
+        (Namespace::Ipc, vec![sysctl("kernel.msgmax"), sysctl("kernel/shmall"), sysctl("fs.mqueue.msg_max")]),
+        (Namespace::Uts, vec![sysctl("kernel.hostname"), sysctl("kernel/domainname")]),
+    ] {
+        for op in ops {
+            cases.add(format!("{op:?} without {}", kind.name()), "not the container's own", |p| {
+                p.spawn.new.remove(kind);
+                p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Hostname { .. } | RootfsOp::LoopbackUp));
+                p.rootfs.insert(1, step(op));
+            });
+        }
+    }
+    for fs in [VirtualFs::Cgroup, VirtualFs::Cgroup2] {
+        cases.add(format!("the host's {}, writable", fs.name()), "writable view of the host's cgroups", |p| {
+            p.spawn.new.remove(Namespace::Cgroup);
+            p.rootfs.insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs: 0 }));
+        });
+        for at in ["before", "after"] {
+            cases.add(format!("the host's {} made writable {at}", fs.name()), "writable view", |p| {
+                p.spawn.new.remove(Namespace::Cgroup);
+                for step in &mut p.rootfs {
+                    if let RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, attrs, .. } =
+                        &mut step.op
+                    {
+                        *attrs |= attr::RDONLY;
+                    }
+                }
+                let params = vec![];
+                let made = RootfsOp::NewFilesystem { out: Slot(600), fs, params, attrs: attr::RDONLY };
+                p.rootfs.insert(2, step(made));
+                let attrs = MountAttrs { clear: attr::RDONLY, ..MountAttrs::default() };
+                let changed = step(RootfsOp::SetAttrs { mount: Slot(600), attrs });
+                let place = if at == "before" { 3 } else { p.rootfs.len() };
+                p.rootfs.insert(place, changed);
+            });
+        }
+    }
+    for (name, op) in [
+        (
+            "attach",
+            RootfsOp::Attach { mount: Slot(0), at: RelPath::root(), missing: Missing::Create, no_symlinks: true },
+        ),
+        ("mask", RootfsOp::Mask { at: RelPath::root(), null: Slot(0), empty: Slot(0) }),
+    ] {
+        cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
+    }
+}
+
+fn sysctl(key: &str) -> RootfsOp {
+    RootfsOp::Sysctl { key: text(key), value: text("1") }
+}
+
+fn spawn(cases: &mut Cases) {
+    let map = |count| vec![IdMap { inside: 0, outside: 0, count }];
+    cases.add("no mount namespace", "no mount namespace", |p| p.spawn.new.remove(Namespace::Mount));
+    cases.add("no namespaces", "no mount namespace", |p| p.spawn.new = NamespaceSet::default());
+    for kind in Namespace::ALL {
+        let open = move |p: &mut Plan| {
+            let path = HostPath::new("/proc/self/ns/net").unwrap();
+            p.host.push(step(HostOp::OpenNamespace { out: Slot(700), path, kind }));
+            p.spawn.join.push(step(Join { kind, from: Slot(700) }));
+        };
+        cases.add(format!("{} both new and joined", kind.name()), "named twice", |p| {
+            open(p);
+            p.spawn.new.insert(kind);
+        });
+        cases.add(format!("{} joined twice", kind.name()), "named twice", |p| {
+            p.spawn.new.remove(kind);
+            open(p);
+            p.spawn.join.push(p.spawn.join[0].clone());
+        });
+        cases.add(format!("{} from nowhere", kind.name()), UNDEFINED, |p| {
+            p.spawn.join.push(step(Join { kind, from: Slot(701) }));
+        });
+        cases.add(format!("{} from a mount", kind.name()), WRONG, |p| {
+            p.spawn.join.push(step(Join { kind, from: Slot(0) }));
+        });
+        let other = if kind == Namespace::Uts { Namespace::Ipc } else { Namespace::Uts };
+        cases.add(format!("{} from another kind", kind.name()), WRONG, |p| {
+            let path = HostPath::new("/proc/self/ns/uts").unwrap();
+            p.host.push(step(HostOp::OpenNamespace { out: Slot(700), path, kind: other }));
+            p.spawn.join.push(step(Join { kind, from: Slot(700) }));
+        });
+    }
+    cases.add("a joined mount namespace", "no mount namespace", |p| {
+        let path = HostPath::new("/proc/1/ns/mnt").unwrap();
+        p.spawn.new.remove(Namespace::Mount);
+        p.host.push(step(HostOp::OpenNamespace { out: Slot(700), path, kind: Namespace::Mount }));
+        p.spawn.join.push(step(Join { kind: Namespace::Mount, from: Slot(700) }));
+    });
+    cases.add("a user namespace without maps", "id map is empty", |p| p.spawn.new.insert(Namespace::User));
+    cases.add("a user namespace without a gid map", "id map is empty", |p| {
+        p.spawn.new.insert(Namespace::User);
+        p.spawn.uid_map = map(1);
+    });
+    cases.add("maps without a user namespace", "without a new user namespace", |p| p.spawn.uid_map = map(1));
+    cases.add("a gid map without a user namespace", "without a new user namespace", |p| p.spawn.gid_map = map(1));
+    for (name, map) in [("empty", map(0)), ("long", vec![IdMap { inside: 5, outside: 5, count: u32::MAX - 4 }])] {
+        cases.add(format!("an {name} range of ids"), "empty or exceeds", |p| {
+            p.spawn.new.insert(Namespace::User);
+            p.spawn.uid_map = map.clone();
+            p.spawn.gid_map = map;
+        });
+    }
+    let offset = |nanoseconds| TimeOffset { clock: Clock::Monotonic, seconds: 1, nanoseconds };
+    cases.add("offsets without a time namespace", "without a new time", |p| p.spawn.time_offsets.push(offset(0)));
+    cases.add("an offset of too many nanoseconds", "out of range", |p| {
+        p.spawn.new.insert(Namespace::Time);
+        p.spawn.time_offsets.push(offset(1_000_000_000));
+    });
+    cases.add("three offsets", "out of range", |p| {
+        p.spawn.new.insert(Namespace::Time);
+        p.spawn.time_offsets.resize(3, offset(0));
+    });
+    for score in [-1001, 1001, i32::MIN, i32::MAX] {
+        cases.add(format!("OOM score {score}"), "OOM score", |p| p.spawn.oom_score_adj = Some(score));
+    }
+    let device = |name: &str, new: &str| step(AttachOp::MoveNetDevice { name: text(name), new_name: text(new) });
+    for (name, new) in [("", "x"), ("x", ""), ("0123456789abcdef", "x"), ("x", "0123456789abcdef"), ("", "")] {
+        cases.add(format!("network device {name:?} as {new:?}"), "1 to 15 bytes", |p| {
+            p.attach.push(device(name, new));
+        });
+    }
+    cases.add("a network device for the host", "network namespace", |p| {
+        p.spawn.new.remove(Namespace::Network);
+        p.attach.push(device("eth0", "eth0"));
+    });
+}
+
+fn last_mile(cases: &mut Cases) {
+    cases.add("no program", "no program", |p| p.finish.argv.clear());
+    cases.add("too many groups", "more supplementary groups", |p| p.finish.groups = vec![Id::ROOT; MAX_GROUPS + 1]);
+    for resource in [16, 17, 255] {
+        cases.add(format!("limit {resource}"), "unknown resource limit", |p| {
+            p.finish.rlimits.push(Rlimit { resource, soft: 0, hard: 0 });
+        });
+    }
+    for mask in [0o1000, 0o7777, u32::MAX] {
+        cases.add(format!("umask {mask:o}"), "umask", |p| p.finish.umask = Some(mask));
+    }
+    cases.add("too many memory nodes", "memory nodes", |p| {
+        p.finish.memory_policy = Some(MemoryPolicy { mode: 2, nodes: vec![1; 65] });
+    });
+    for bit in [0, 21, 40, 41, 63] {
+        let bit = 1u64 << bit;
+        cases.add(format!("ambient {bit:#x}"), "ambient capabilities", |p| {
+            p.finish.capabilities = Capabilities { ambient: bit, permitted: bit, ..Capabilities::default() };
+        });
+        cases.add(format!("effective {bit:#x}"), "effective capabilities", |p| {
+            p.finish.capabilities = Capabilities { effective: bit, ..Capabilities::default() };
+        });
+    }
+    let instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
+    for length in [0, 4097] {
+        cases.add(format!("a filter of {length} instructions"), "1 to 4096 instructions", |p| {
+            p.finish.seccomp = Some(Seccomp { program: vec![instruction; length], flags: 0 });
+        });
+    }
+}

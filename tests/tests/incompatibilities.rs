@@ -1,0 +1,215 @@
+//! Every point of INCOMPATIBILITIES.md, by its name.
+use std::fs;
+
+use rspawn_tests::{Bundle, cannot_make_containers};
+use serde_json::json;
+
+#[test]
+fn hooks_are_refused() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true").with(|config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]}));
+    assert!(bundle.run().refused().contains("/hooks/poststop: rspawn does not run hooks yet"));
+}
+
+#[test]
+fn limits_are_warned_about() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    let bundle = bundle.with(|config| config["linux"]["resources"] = json!({"memory": {"limit": 1 << 20}}));
+    let output = bundle.run();
+    assert_eq!(output.status, 0);
+    assert!(output.stderr.contains("warning: config.json /linux/resources/memory: not applied"), "{}", output.stderr);
+}
+
+#[test]
+fn memory_only_notify_is_refused() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true").with(|config| {
+        let rule = json!({"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"});
+        config["linux"]["seccomp"] =
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/x", "syscalls": [rule]});
+    });
+    assert!(bundle.run().refused().contains("SCMP_ACT_NOTIFY"));
+}
+
+#[test]
+fn unknown_values_are_errors_and_unknown_properties_are_ignored() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true").with(|config| {
+        config["notAProperty"] = json!({"a": 1});
+        config["linux"]["neitherIsThis"] = json!([]);
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_OF_THE_FUTURE"]);
+    });
+    bundle.run().ok();
+    let bundle = Bundle::script("true");
+    let bundle = bundle.with(|config| config["linux"]["namespaces"][0]["type"] = json!("pidd"));
+    let error = bundle.run().refused();
+    assert!(error.contains("/linux/namespaces/0/type") && error.contains("did you mean pid?"), "{error}");
+}
+
+#[test]
+fn pid_1_is_rspawn_init() {
+    if cannot_make_containers() {
+        return;
+    }
+    let script = "tr '\\0' ' ' < /proc/1/cmdline; echo; echo $$";
+    let output = Bundle::script(script).run().ok();
+    let mut lines = output.lines();
+    assert!(lines.next().unwrap().starts_with("rspawn-init "));
+    assert_ne!(lines.next().unwrap(), "1");
+    let output = Bundle::script(script).run_with(&["--init=exec"], b"").ok();
+    assert!(output.starts_with("sh ") && output.ends_with("\n1\n"), "{output}");
+    let bundle = Bundle::script(script).with(|config| config["annotations"] = json!({"org.rspawn.init": "exec"}));
+    assert!(bundle.run().ok().ends_with("\n1\n"));
+}
+
+#[test]
+fn a_mount_namespace_is_required() {
+    if cannot_make_containers() {
+        return;
+    }
+    assert!(Bundle::script("true").without_namespaces(&["mount"]).run().refused().contains("no mount namespace"));
+}
+
+#[test]
+fn a_relative_root_stays_in_the_bundle() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    let bundle = bundle.with(|config| config["root"]["path"] = json!("rootfs/../../etc"));
+    assert!(bundle.run().refused().contains("/root/path"));
+    let bundle = Bundle::script("true");
+    let absolute = bundle.rootfs();
+    bundle.with(|config| config["root"]["path"] = json!(absolute)).run().ok();
+}
+
+#[test]
+fn the_umask_is_0022_where_nothing_is_said() {
+    if cannot_make_containers() {
+        return;
+    }
+    assert_eq!(Bundle::script("umask").run().ok(), "0022\n");
+    let bundle = Bundle::script("umask").with(|config| config["process"]["user"]["umask"] = json!(0o077));
+    assert_eq!(bundle.run().ok(), "0077\n");
+}
+
+#[test]
+fn a_wrong_node_in_the_image_is_an_error() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    // Without a tmpfs over it, the image's own /dev is used.
+    let bundle = bundle.with(|config| {
+        config["mounts"].as_array_mut().unwrap().retain(|m| !m["destination"].as_str().unwrap().starts_with("/dev"));
+    });
+    fs::write(bundle.rootfs().join("dev/null"), "not a device").unwrap();
+    let error = bundle.run().refused();
+    assert!(error.contains("mknod /dev/null") && error.contains("it is not the device"), "{error}");
+}
+
+#[test]
+fn a_writable_cgroup_mount_needs_a_cgroup_namespace() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true").without_namespaces(&["cgroup"]).with(|config| {
+        for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["type"] == "cgroup") {
+            mount["options"] = json!(["nosuid"]);
+        }
+    });
+    assert!(bundle.run().refused().contains("needs a cgroup namespace"));
+}
+
+#[test]
+fn links_do_not_decide_where_proc_goes() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    fs::remove_dir(bundle.rootfs().join("proc")).unwrap();
+    std::os::unix::fs::symlink("tmp", bundle.rootfs().join("proc")).unwrap();
+    let error = bundle.run().refused();
+    assert!(error.contains("/mounts/0") && error.contains("ELOOP"), "{error}");
+}
+
+#[test]
+fn a_terminal_without_a_terminal_is_read_only() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("tty; cat < /dev/null").with(|config| config["process"]["terminal"] = json!(true));
+    let output = bundle.run_with(&[], b"ignored");
+    assert_eq!((output.status, output.stdout.trim()), (0, "/dev/pts/0"));
+}
+
+#[test]
+fn attributes_of_the_source_stay() {
+    if cannot_make_containers() {
+        return;
+    }
+    let script = "grep ' /data ' /proc/self/mountinfo";
+    // The null device's file system is mounted on every machine; /proc is nosuid or not, so a mount of our own is
+    // cloned: the bundle's first tmpfs cannot be, hence a bind of a bind.
+    let bundle = Bundle::script(script).with_mount("/data", "bind", "/dev/pts", &["bind", "nosuid"]);
+    assert!(bundle.run().ok().contains("nosuid"));
+}
+
+#[test]
+fn every_1_x_version_is_accepted() {
+    if cannot_make_containers() {
+        return;
+    }
+    for version in ["1.0.0", "1.0.2-dev", "1.1.0+dev", "1.3.0"] {
+        Bundle::script("true").with(|config| config["ociVersion"] = json!(version)).run().ok();
+    }
+    for version in ["", "1", "2.0.0", "0.9.0", "1.x.0"] {
+        let bundle = Bundle::script("true").with(|config| config["ociVersion"] = json!(version));
+        assert!(bundle.run().refused().contains("/ociVersion"), "{version}");
+    }
+}
+
+#[test]
+fn sysctls_are_applied() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("cat /proc/sys/kernel/msgmax");
+    let bundle = bundle.with(|config| config["linux"]["sysctl"] = json!({"kernel.msgmax": "12345"}));
+    assert_eq!(bundle.run().ok(), "12345\n");
+    assert_ne!(fs::read_to_string("/proc/sys/kernel/msgmax").unwrap(), "12345\n");
+}
+
+#[test]
+fn many_id_ranges_are_mapped() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("wc -l < /proc/self/uid_map; id -u").with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let ranges: Vec<_> =
+            (0..100).map(|i| json!({"containerID": 10 * i, "hostID": 100_000 + 20 * i, "size": 10})).collect();
+        config["linux"]["uidMappings"] = json!(ranges);
+        config["linux"]["gidMappings"] = json!(ranges);
+    });
+    assert_eq!(bundle.run().ok(), "100\n0\n");
+}
+
+#[test]
+fn mounts_of_the_bundle_win() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("ls /proc; ls /dev; ls /sys").with(|config| config["mounts"] = json!([]));
+    let output = bundle.run().ok();
+    assert!(output.contains("null") && !output.contains("self") && !output.contains("kernel"), "{output}");
+}
