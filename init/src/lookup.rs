@@ -20,15 +20,16 @@ impl Program<'_> {
         let name = self.argv.first().and_then(|word| word.to_str().ok()).unwrap_or_default();
         let failed = |errno: Errno, detail: String| Err(Failure { call: "exec", errno: errno.0, detail });
         if name.contains('/') {
-            return match usable(name) {
-                Ok(()) => Ok(name.to_string()),
-                Err(Errno::ENOENT) => {
-                    failed(Errno(0), format!("exec: {name:?}: stat {name}: no such file or directory"))
-                }
-                Err(Errno::EISDIR) => failed(Errno(0), format!("exec: {name:?}: is a directory: permission denied")),
-                Err(Errno::EACCES) => failed(Errno(0), format!("exec: {name:?}: permission denied")),
-                Err(errno) => failed(errno, format!("exec: {name:?}")),
+            let reason = match usable(name) {
+                Ok(()) => return Ok(name.to_string()),
+                Err(Errno::ENOENT) => format!("stat {name}: no such file or directory"),
+                Err(Errno::ENOTDIR) => format!("stat {name}: not a directory"),
+                Err(Errno::ELOOP) => format!("stat {name}: too many levels of symbolic links"),
+                Err(Errno::EISDIR) => "is a directory: permission denied".to_string(),
+                Err(Errno::EACCES) => "permission denied".to_string(),
+                Err(errno) => return failed(errno, format!("exec: {name:?}")),
             };
+            return failed(Errno(0), format!("exec: {name:?}: {reason}"));
         }
         let path = self.env.iter().filter_map(|entry| entry.to_str().ok()?.strip_prefix("PATH=")).next();
         let mut denied = false;

@@ -1,15 +1,13 @@
 //! Carrying a plan through: send it, relay the helper's reports, the console and signals, until the payload ends.
-use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
 
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use rspawn_proto::msg::{FromSetup, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::channel::{self, Interest};
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Fd, signal};
 
 use crate::audit::Audit;
 use crate::describe;
@@ -23,13 +21,11 @@ const SIGINFO: usize = 128;
 pub struct Signals(Fd);
 
 impl Signals {
-    /// Blocks every signal: from here on they are messages.
-    pub fn take() -> nix::Result<Self> {
-        let all = SigSet::all();
-        all.thread_block()?;
-        let descriptor = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC)?;
-        let owned: std::os::fd::OwnedFd = descriptor.into();
-        Ok(Self(Fd::from_raw(owned.into_raw_fd())))
+    /// Blocks every signal: from here on they are messages. Not by the C library, which spares the two real-time ones
+    /// that it uses among threads; there is one thread here, and a payload may know them by other names.
+    pub fn take() -> Result<Self, Errno> {
+        signal::set_blocked(u64::MAX)?;
+        signal::descriptor(u64::MAX).map(Self)
     }
 
     fn next(&self) -> Option<u8> {

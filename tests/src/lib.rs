@@ -337,7 +337,7 @@ pub fn make_busybox_root(root: &Path) {
 
 /// Waits until a condition holds; panics with `what` if it never does.
 #[track_caller]
-pub fn wait_for(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}: never happened");

@@ -1,4 +1,5 @@
 //! Signals, as 64-bit masks: bit N-1 is signal N.
+use crate::fd::Fd;
 use crate::raw::{Result, sys};
 
 /// Size of the kernel's sigset_t.
@@ -23,4 +24,9 @@ pub fn reset_dispositions() {
 /// Waits for one of the blocked signals in `mask`.
 pub fn wait(mask: u64) -> Result<i32> {
     sys!(SYS_rt_sigtimedwait, &raw const mask, 0, 0, SET).map(|number| number as i32)
+}
+
+/// A descriptor to read the blocked signals in `mask` from, as struct signalfd_siginfo.
+pub fn descriptor(mask: u64) -> Result<Fd> {
+    sys!(SYS_signalfd4, -1, &raw const mask, SET, libc::SFD_CLOEXEC).map(Fd::returned)
 }

@@ -17,7 +17,7 @@ use crate::facts::Facts;
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::Options;
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{launch, plan, policy_file, sandbox};
+use crate::{describe, launch, plan, policy_file, sandbox};
 
 /// Most descriptors that can be kept for the payload.
 const MAX_PRESERVED: u32 = 512;
@@ -46,7 +46,7 @@ pub fn run(arguments: Run) -> Result<i32, String> {
         opened.map_err(|error| format!("cannot open the audit file {}: {error}", path.display()))
     });
     let mut audit = Audit::new(audit_file.transpose()?);
-    let signals = Signals::take().map_err(|errno| format!("cannot take signals: {errno}"))?;
+    let signals = Signals::take().map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
 
     let setup =
         audit.step("start rspawn-setup", || launch::start(arguments.preserve_fds)).map_err(|e| e.to_string())?;
