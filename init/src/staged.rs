@@ -52,7 +52,12 @@ impl Stage {
             let record = AuditRecord { place: Place::Finish(step), errno, microseconds };
             let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
         }
-        done.map_err(|failure| self.report(step, failure)).ok()
+        done.map_err(|failure| {
+            self.report(step, failure);
+            // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
+            let _ = self.wait_for_root();
+        })
+        .ok()
     }
 
     /// Waits until the container's root is complete and nothing of the host in reach. `None` if that never happens:
