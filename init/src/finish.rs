@@ -81,6 +81,7 @@ impl Last<'_> {
                 Ok(())
             })?;
         }
+        stage.wait_for_root()?;
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
         stage.step(FinishStep::Groups, || cred::set_groups(&ids).named("setgroups"))?;
         stage.step(FinishStep::Gid, || cred::set_gid(finish.gid.raw()).named("setresgid"))?;

@@ -52,7 +52,19 @@ impl Stage {
             let record = AuditRecord { place: Place::Finish(step), errno, microseconds };
             let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
         }
-        done.map_err(|failure| self.report(step, failure)).ok()
+        done.map_err(|failure| {
+            self.report(step, failure);
+            // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
+            let _ = self.wait_for_root();
+        })
+        .ok()
+    }
+
+    /// Waits until the container's root is complete and nothing of the host in reach. `None` if that never happens:
+    /// rspawn-setup then knows why.
+    pub fn wait_for_root(&self) -> Option<()> {
+        let (message, _) = channel::receive_value(&self.socket).ok()??;
+        matches!(message, ToInit::Go).then_some(())
     }
 
     pub fn report(&self, step: FinishStep, failure: Failure) {
@@ -76,10 +88,10 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, audit: false };
-    let ToInit::Finish { finish, audit, foreground } = match codec::decode_plan(&message) {
-        Ok(message) => message,
-        Err(reason) => {
-            let detail = reason.to_string();
+    let (finish, audit, foreground) = match codec::decode_plan(&message) {
+        Ok(ToInit::Finish { finish, audit, foreground }) => (finish, audit, foreground),
+        other => {
+            let detail = other.map_or_else(|reason| reason.to_string(), |_| "it is not the last mile".into());
             stage.report(FinishStep::Receive, Failure { call: "check", errno: 0, detail });
             return REPORTED;
         }

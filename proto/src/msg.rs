@@ -83,6 +83,8 @@ pub enum FromSetup {
 pub enum ToInit {
     /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave may ride on it.
     Finish { finish: Finish, audit: bool, foreground: bool },
+    /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
+    Go,
 }
 
 /// rspawn-init, or the worker, to rspawn-setup. The end of the stream means success: the descriptor closes on exec.
@@ -92,6 +94,8 @@ pub enum FromStage {
     Failed(StepError),
     /// From the worker: master and slave ride on the packet.
     Console,
+    /// From the worker: the container's root is the root of its namespaces; the host's tree is about to go.
+    Pivoted,
     /// From the worker: all steps done.
     Done,
     /// Something a person should know, in words.

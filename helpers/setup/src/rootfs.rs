@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{Id, RelPath, Slot};
+use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
@@ -29,19 +30,16 @@ pub struct Rootfs {
     placed: Vec<Slot>,
 }
 
-/// Master and slave of a console.
-pub struct ConsolePair {
-    pub master: Fd,
-    pub slave: Fd,
-}
+/// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
+pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
 
 impl Rootfs {
     fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
     }
 
-    /// Carries out one operation. The console is the only one with a result.
-    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots) -> Outcome<Option<ConsolePair>> {
+    /// Carries out one operation.
+    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots, tell: Tell) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
             RootfsOp::AttachRoot { mount } => self.attach_root(slots.get(*mount)?)?,
@@ -64,7 +62,7 @@ impl Rootfs {
                 self.make_node(at, *mode | node_type(*kind), (*major, *minor), (*uid, *gid), expect)?;
             }
             RootfsOp::Console { devpts, rows, columns, uid } => {
-                return self.console(slots.get(*devpts)?, *rows, *columns, *uid).map(Some);
+                self.console(slots.get(*devpts)?, *rows, *columns, *uid, tell)?;
             }
             RootfsOp::Mask { at, null, empty } => self.mask(at, *null, *empty, slots)?,
             RootfsOp::ReadOnly { at } => self.read_only(at)?,
@@ -72,9 +70,9 @@ impl Rootfs {
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
-            RootfsOp::Pivot => self.pivot()?,
+            RootfsOp::Pivot => self.pivot(tell)?,
         }
-        Ok(None)
+        Ok(())
     }
 
     /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already.
@@ -133,7 +131,7 @@ impl Rootfs {
         Ok(())
     }
 
-    fn console(&self, devpts: &Fd, rows: u16, columns: u16, uid: Id) -> Outcome<ConsolePair> {
+    fn console(&self, devpts: &Fd, rows: u16, columns: u16, uid: Id, tell: Tell) -> Outcome<()> {
         let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
         let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
         let found = file::status(&master).named("statx")?;
@@ -154,7 +152,7 @@ impl Rootfs {
         let target = find_or_create(self.root()?, &at, Resolve::InRoot, Leaf::File)?;
         let bind = mount::clone_tree(&slave, false).named("open_tree")?;
         mount::attach(&bind, &target).named("move_mount")?;
-        Ok(ConsolePair { master, slave })
+        tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")
     }
 
     fn mask(&mut self, at: &RelPath, null: Slot, empty: Slot, slots: &Slots) -> Outcome<()> {
@@ -183,9 +181,13 @@ impl Rootfs {
         mount::attach(&cover, &target).named("move_mount")
     }
 
-    fn pivot(&self) -> Outcome<()> {
+    /// Dropping the old tree waits for every processor to have left it: rspawn-init goes on meanwhile, but looks up
+    /// no path before this is done.
+    fn pivot(&self, tell: Tell) -> Outcome<()> {
         file::change_directory(self.root()?).named("fchdir")?;
-        mount::pivot_to_working_directory().named("pivot_root")
+        mount::pivot_to_working_directory().named("pivot_root")?;
+        tell(&FromStage::Pivoted, &[]).named("sendmsg")?;
+        mount::drop_old_root().named("umount2")
     }
 }
 

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rspawn_proto::check::{check, owned_namespaces};
 use rspawn_proto::codec;
 use rspawn_proto::msg::{FromSetup, FromStage, ToInit, ToSetup, Trusted};
-use rspawn_proto::plan::Plan;
+use rspawn_proto::plan::{Finish, Plan};
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{AuditRecord, FinishStep, Place, SpawnStep, StepError};
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION};
@@ -140,9 +140,15 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     // Not before: a sysctl of a network device needs the device.
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
-    let slave = follow_worker(parent, worker)?;
-    drop(slots);
-    finish(parent, &trusted, plan, &mut container, slave.as_ref())?;
+    let (mut done, slave) = follow_worker(parent, &worker)?;
+    // A process that rspawn-init starts before the pivot could keep the host's root; from here on none can.
+    let sent = send_finish(&trusted, plan.finish, &container, slave.as_ref());
+    while !done {
+        (done, _) = follow_worker(parent, &worker)?;
+    }
+    // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
+    drop((worker, slots));
+    follow_init(parent, &mut container, sent)?;
     // The slave stays open here: its last close would end the console for a payload that closes its streams and
     // opens /dev/tty or /dev/console later.
     supervise(parent, container)
@@ -200,12 +206,13 @@ fn short(violation: Violation) -> Violation {
     Violation { origin: cut(origin), rule, what: cut(what) }
 }
 
-/// Hears the worker out. Gives the console's slave, if there is a console.
-fn follow_worker(parent: &Parent, worker: Worker) -> Result<Option<Fd>, End> {
+/// Hears the worker until it has pivoted, or is done: whether it is, and the console's slave, if there is a console.
+fn follow_worker(parent: &Parent, worker: &Worker) -> Result<(bool, Option<Fd>), End> {
     let mut slave = None;
     loop {
         match channel::receive_value(&worker.socket) {
-            Ok(Some((FromStage::Done, _))) => return Ok(slave),
+            Ok(Some((FromStage::Done, _))) => return Ok((true, slave)),
+            Ok(Some((FromStage::Pivoted, _))) => return Ok((false, slave)),
             Ok(Some((FromStage::Audit(record), _))) => parent.tell(&FromSetup::Audit(record), &[])?,
             Ok(Some((FromStage::Failed(error), _))) => return Err(error.into()),
             Ok(Some((FromStage::Console, mut fds))) if fds.len() == 2 => {
@@ -228,22 +235,19 @@ fn last_rootfs_step(parent: &Parent) -> Place {
     }
 }
 
-/// Sends rspawn-init its last mile and waits until the payload's program has been executed.
-fn finish(
-    parent: &Parent,
-    trusted: &Trusted,
-    plan: Plan,
-    container: &mut Container,
-    slave: Option<&Fd>,
-) -> Result<(), End> {
-    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
-    let mut finish = plan.finish;
+/// Sends rspawn-init its last mile, which it begins at once.
+fn send_finish(trusted: &Trusted, mut finish: Finish, container: &Container, slave: Option<&Fd>) -> Outcome<()> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
     let message = ToInit::Finish { finish, audit: trusted.audit, foreground: trusted.foreground };
-    let fds = slave.as_slice();
-    let sent = channel::send_value(&container.stage, &message, fds).named("sendmsg");
+    channel::send_value(&container.stage, &message, slave.as_slice()).named("sendmsg")
+}
+
+/// Lets rspawn-init, which was `sent` its last mile, end it, and waits until the payload's program has been executed.
+fn follow_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) -> Result<(), End> {
+    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
+    let sent = sent.and_then(|()| channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg"));
     let mut ready = false;
     loop {
         match channel::receive_value(&container.stage) {

@@ -74,27 +74,21 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
     if let Err(failure) = enter(job, container) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
+    let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
     let mut rootfs = Rootfs::default();
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
         job.progress.store(progress_word(place));
         let began = if job.audit { tune::microseconds() } else { 0 };
-        let done = rootfs.carry_out(&step.op, slots);
+        let done = rootfs.carry_out(&step.op, slots, &tell);
         if job.audit {
             let errno = done.as_ref().err().map_or(0, Failure::errno);
             let microseconds = (tune::microseconds() - began) as u32;
             let record = FromStage::Audit(AuditRecord { place, errno, microseconds });
             let _ = channel::send_value(socket, &record, &[]);
         }
-        match done {
-            Err(failure) => return failed(failure, place),
-            Ok(None) => {}
-            Ok(Some(console)) => {
-                let fds = [&console.master, &console.slave];
-                if channel::send_value(socket, &FromStage::Console, &fds).is_err() {
-                    return 1;
-                }
-            }
+        if let Err(failure) = done {
+            return failed(failure, place);
         }
     }
     i32::from(channel::send_value(socket, &FromStage::Done, &[]).is_err())

@@ -78,9 +78,13 @@ impl NewFilesystem {
     }
 }
 
-/// Makes the working directory the root of the mount namespace and drops the old one, without a name for either.
-/// pivot_root(2), NOTES: `pivot_root(".", ".")` stacks the old root on the new one, where it can be unmounted.
+/// Makes the working directory the root of the mount namespace, without a name for either. pivot_root(2), NOTES:
+/// `pivot_root(".", ".")` stacks the old root on the new one, where [`drop_old_root`] can unmount it.
 pub fn pivot_to_working_directory() -> Result<()> {
-    sys!(SYS_pivot_root, c".", c".")?;
+    sys!(SYS_pivot_root, c".", c".").map(drop)
+}
+
+/// Unmounts the root that [`pivot_to_working_directory`] left over the working directory.
+pub fn drop_old_root() -> Result<()> {
     sys!(SYS_umount2, c".", libc::MNT_DETACH).map(drop)
 }
