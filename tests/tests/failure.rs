@@ -100,6 +100,7 @@ fn fault_of(output: &Output) -> Result<(), String> {
         return Err("a panic".into());
     }
     match status {
+        124 | 137 if stderr.is_empty() => Err("it hung, or was killed".into()),
         0 if stdout == "ran\n" => Ok(()),
         0 => Err("success without the payload".into()),
         1 if stderr.lines().filter(|line| line.starts_with("rspawn: ")).count() == 1 => Ok(()),
@@ -115,7 +116,12 @@ fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
         return;
     }
     let bundle = bundle();
-    let faults = sample(&bundle, 6);
+    // Waiting fails for nobody who has something to wait for, and ending cannot fail.
+    // Nor does the kernel deny the standard library what it starts with, or its own name.
+    let cannot_fail =
+        ["wait4", "rt_sigtimedwait", "exit_group", "rt_sigreturn", "mmap", "mprotect", "brk", "uname", "rt_sigaction"];
+    let mut faults = sample(&bundle, 6);
+    faults.retain(|(name, _)| !cannot_fail.contains(&name.as_str()));
     let mut wrong = Vec::new();
     let mut errors = 0;
     let tried = try_each(&faults, |name, number| {

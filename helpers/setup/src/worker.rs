@@ -56,13 +56,14 @@ pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Wor
         drop(mine);
         process::exit(run(job, container, slots, &theirs))
     }
+    let Side::Parent { pid, child } = forked? else { unreachable!("the child has exited above") };
+    // Owned before anything can fail: PID 1 cannot end before the worker in its namespace is reaped, and this process
+    // would wait for PID 1 first.
+    let worker = Worker { pid, process: child, socket: mine };
     if enters_pid {
         process::join(&own_pid_namespace, pid_flag).named("setns")?;
     }
-    match forked? {
-        Side::Child => unreachable!("the child has exited above"),
-        Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
-    }
+    Ok(worker)
 }
 
 /// In the worker.
