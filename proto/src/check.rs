@@ -141,8 +141,8 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
     if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }
-    let mapped = !spawn.uid_map.is_empty() && !spawn.gid_map.is_empty();
-    if spawn.new.contains(Namespace::User) != mapped {
+    let mapped = spawn.new.contains(Namespace::User);
+    if [&spawn.uid_map, &spawn.gid_map].into_iter().any(|map| map.is_empty() == mapped) {
         return Err("id maps and a new user namespace go together");
     }
     if !spawn.time_offsets.is_empty() && !spawn.new.contains(Namespace::Time) {

@@ -80,6 +80,7 @@ pub enum FromSetup {
 
 /// rspawn-setup to rspawn-init.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[allow(clippy::large_enum_variant)]
 pub enum ToInit {
     /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave may ride on it.
     Finish { finish: Finish, audit: bool, foreground: bool },

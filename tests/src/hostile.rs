@@ -74,6 +74,7 @@ impl Canaries {
 pub struct Numbers(pub u64);
 
 impl Numbers {
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
