@@ -17,7 +17,9 @@ use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, pty, tune};
 
 use crate::home;
 use crate::lookup::Program;
-use crate::staged::{Failure, Named, Outcome, Stage};
+use rspawn_sys::failure::{Failure, Named, Outcome};
+
+use crate::staged::Stage;
 
 pub struct Last<'a> {
     pub finish: &'a Finish,
@@ -54,7 +56,7 @@ impl Last<'_> {
         for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
                 // The parent, which has the plan, makes words of the index.
-                tune::set_limit(limit).map(drop).named("prlimit").map_err(|failure| with(failure, format!("{index}")))
+                tune::set_limit(limit).map(drop).named("prlimit").map_err(|failure| failure.with(format!("{index}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {
@@ -121,13 +123,13 @@ impl Last<'_> {
         let cwd = self.finish.cwd.as_str();
         match file::change_directory_to(cwd) {
             Err(Errno::EACCES | Errno::EPERM) if later => return Ok(false),
-            entered => entered.named("chdir").map_err(|failure| with(failure, cwd))?,
+            entered => entered.named("chdir").map_err(|failure| failure.with(cwd))?,
         }
         // A descriptor that leaked from the host could make it point outside (CVE-2024-21626).
         if file::working_directory_is_reachable().named("getcwd")? {
             Ok(true)
         } else {
-            Err(Failure { call: "check", errno: 0, detail: "the directory is outside the container".into() })
+            Err(Failure::check("the directory is outside the container"))
         }
     }
 }
@@ -135,11 +137,6 @@ impl Last<'_> {
 /// Keeps the parent-death signal over changes of credentials, which clear it (prctl(2)).
 pub fn die_with_parent(foreground: bool) -> Outcome<()> {
     if foreground { cred::set_parent_death_signal(9).named("prctl PR_SET_PDEATHSIG") } else { Ok(()) }
-}
-
-fn with(mut failure: Failure, detail: impl Into<String>) -> Failure {
-    failure.detail = detail.into();
-    failure
 }
 
 fn join_keyring(name: &str) -> Outcome<()> {
@@ -159,7 +156,7 @@ fn set_label(label: &Label) -> Outcome<()> {
     };
     let procfs = NewFilesystem::open("proc").and_then(|proc| proc.create(0)).named("fsmount")?;
     let attribute = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
-    attribute.write(value.as_bytes()).named("write").map_err(|failure| with(failure, value))
+    attribute.write(value.as_bytes()).named("write").map_err(|failure| failure.with(value))
 }
 
 /// Limits the bounding set, and before that makes inheritable what the limit would forbid later (capabilities(7)).

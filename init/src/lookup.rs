@@ -5,7 +5,7 @@ use core::ffi::CStr;
 
 use rspawn_sys::{Errno, file};
 
-use crate::staged::{Failure, Outcome};
+use rspawn_sys::failure::{Failure, Outcome};
 
 /// The payload as it was given: arguments and environment.
 pub struct Program<'a> {
@@ -18,7 +18,7 @@ impl Program<'_> {
     /// which podman and docker match on.
     pub fn find(&self) -> Outcome<String> {
         let name = self.argv.first().and_then(|word| word.to_str().ok()).unwrap_or_default();
-        let failed = |errno: Errno, detail: String| Err(Failure { call: "exec", errno: errno.0, detail });
+        let failed = |errno: Errno, detail: String| Err(Failure::of("exec", errno).with(detail));
         if name.contains('/') {
             let reason = match usable(name) {
                 Ok(()) => return Ok(name.to_string()),

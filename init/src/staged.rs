@@ -1,5 +1,4 @@
 //! Started by rspawn-setup, with a socket to it: receive the last mile, apply it, start the payload.
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
@@ -7,33 +6,14 @@ use rspawn_proto::MAX_PLAN;
 use rspawn_proto::codec;
 use rspawn_proto::msg::{FromStage, ToInit};
 use rspawn_proto::plan::InitMode;
-use rspawn_proto::report::{AuditRecord, FinishStep, Place, StepError};
+use rspawn_proto::report::{FinishStep, Place};
+use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, signal, tune};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, signal};
 
 use crate::finish::{Last, Ready};
 use crate::lookup::{self, Program};
 use crate::supervise;
-
-/// Why a step failed: the call, its errno (0: a check of ours), and what else is known.
-pub struct Failure {
-    pub call: &'static str,
-    pub errno: i32,
-    pub detail: String,
-}
-
-pub type Outcome<T> = Result<T, Failure>;
-
-/// Names the system call that an errno came from.
-pub trait Named<T> {
-    fn named(self, call: &'static str) -> Outcome<T>;
-}
-
-impl<T> Named<T> for Result<T, Errno> {
-    fn named(self, call: &'static str) -> Outcome<T> {
-        self.map_err(|errno| Failure { call, errno: errno.0, detail: String::new() })
-    }
-}
 
 /// The socket to rspawn-setup.
 pub struct Stage {
@@ -44,12 +24,8 @@ pub struct Stage {
 impl Stage {
     /// Takes one step, times it if asked, reports its failure. `None` if it failed.
     pub fn step<T>(&self, step: FinishStep, action: impl FnOnce() -> Outcome<T>) -> Option<T> {
-        let began = if self.audit { tune::microseconds() } else { 0 };
-        let done = action();
-        if self.audit {
-            let microseconds = (tune::microseconds() - began) as u32;
-            let errno = done.as_ref().err().map_or(0, |failure| failure.errno);
-            let record = AuditRecord { place: Place::Finish(step), errno, microseconds };
+        let (done, record) = timed(self.audit, Place::Finish(step), action);
+        if let Some(record) = record {
             let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
         }
         done.map_err(|failure| {
@@ -68,9 +44,7 @@ impl Stage {
     }
 
     pub fn report(&self, step: FinishStep, failure: Failure) {
-        let Failure { call, errno, detail } = failure;
-        let error = StepError { place: Place::Finish(step), call: call.to_string(), errno, detail };
-        let _ = channel::send_value(&self.socket, &FromStage::Failed(error), &[]);
+        let _ = channel::send_value(&self.socket, &FromStage::Failed(failure.at(Place::Finish(step))), &[]);
     }
 }
 
@@ -91,8 +65,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let (finish, audit, foreground) = match codec::decode_plan(&message) {
         Ok(ToInit::Finish { finish, audit, foreground }) => (finish, audit, foreground),
         other => {
-            let detail = other.map_or_else(|reason| reason.to_string(), |_| "it is not the last mile".into());
-            stage.report(FinishStep::Receive, Failure { call: "check", errno: 0, detail });
+            stage.report(FinishStep::Receive, Failure::check(other.err().unwrap_or("it is not the last mile")));
             return REPORTED;
         }
     };
@@ -135,6 +108,6 @@ fn become_payload(stage: &Stage, last: &Last, payload: &Program) -> i32 {
         return REPORTED;
     }
     let errno = process::execute(&path, &argv, &env);
-    stage.report(FinishStep::Exec, Failure { call: "execve", errno: errno.0, detail: lookup::explain(&path, errno) });
+    stage.report(FinishStep::Exec, Failure::of("execve", errno).with(lookup::explain(&path, errno)));
     if errno == Errno::ENOENT { crate::NOT_FOUND } else { crate::NOT_EXECUTABLE }
 }

@@ -49,15 +49,10 @@ fn after_exec(payload: &Finish) -> u64 {
 }
 
 /// Every call that [`supervise`] makes.
-const CALLS: [libc::c_long; 7] = [
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_wait4,
-    libc::SYS_kill,
-    libc::SYS_write,
-    libc::SYS_exit_group,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_restart_syscall,
-];
+const CALLS: [libc::c_long; 7] = {
+    use libc::*;
+    [SYS_rt_sigtimedwait, SYS_wait4, SYS_kill, SYS_write, SYS_exit_group, SYS_rt_sigreturn, SYS_restart_syscall]
+};
 
 /// Runs until the payload has ended, and gives the status to end with: its exit status, or 128 + the signal that
 /// killed it. From here on nothing may fail: the death of PID 1 is the death of the container.

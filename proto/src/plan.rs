@@ -194,20 +194,11 @@ pub enum VirtualFs {
 
 impl VirtualFs {
     pub fn name(self) -> &'static str {
-        match self {
-            VirtualFs::Proc => "proc",
-            VirtualFs::Sysfs => "sysfs",
-            VirtualFs::Tmpfs => "tmpfs",
-            VirtualFs::Devpts => "devpts",
-            VirtualFs::Mqueue => "mqueue",
-            VirtualFs::Cgroup => "cgroup",
-            VirtualFs::Cgroup2 => "cgroup2",
-        }
+        FILESYSTEMS[self as usize].1
     }
 
     pub fn from_name(name: &str) -> Option<Self> {
-        use VirtualFs::*;
-        [Proc, Sysfs, Tmpfs, Devpts, Mqueue, Cgroup, Cgroup2].into_iter().find(|fs| fs.name() == name)
+        FILESYSTEMS.iter().find(|(_, known)| *known == name).map(|(fs, _)| *fs)
     }
 
     /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points
@@ -216,6 +207,20 @@ impl VirtualFs {
         matches!(self, VirtualFs::Proc | VirtualFs::Sysfs)
     }
 }
+
+/// In the order of the enum.
+const FILESYSTEMS: [(VirtualFs, &str); 7] = {
+    use VirtualFs::*;
+    [
+        (Proc, "proc"),
+        (Sysfs, "sysfs"),
+        (Tmpfs, "tmpfs"),
+        (Devpts, "devpts"),
+        (Mqueue, "mqueue"),
+        (Cgroup, "cgroup"),
+        (Cgroup2, "cgroup2"),
+    ]
+};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum NodeKind {

@@ -74,10 +74,8 @@ fn exactly_the_allowed_calls_survive() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some(number) = {
-                    let next = numbers.lock().unwrap().pop();
-                    next
-                } {
+                let next = || numbers.lock().unwrap().pop();
+                while let Some(number) = next() {
                     if silent.contains(&number) || BY_ARGUMENT.contains(&number) {
                         continue;
                     }

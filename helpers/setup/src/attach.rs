@@ -2,8 +2,8 @@
 use rspawn_proto::plan::AttachOp;
 use rspawn_sys::net_device;
 
-use crate::failure::{Named, Outcome};
 use crate::spawn::Container;
+use rspawn_sys::failure::{Named, Outcome};
 
 pub fn carry_out(op: &AttachOp, container: &Container) -> Outcome<()> {
     let AttachOp::MoveNetDevice { name, new_name } = op;

@@ -3,8 +3,8 @@ use rspawn_proto::ids::RelPath;
 use rspawn_sys::Fd;
 use rspawn_sys::file::{self, Resolve, Status};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::target::find;
+use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// Directories deeper than this are an error: the copy recurses, and its stack is finite.
 const MAX_DEPTH: u32 = 64;

@@ -15,8 +15,8 @@ use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Fd, channel, mount, process};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::spawn::write_id_maps;
+use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What the slots of a plan hold.
 #[derive(Default)]

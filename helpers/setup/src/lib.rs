@@ -9,7 +9,6 @@ extern crate alloc;
 mod attach;
 mod check_command;
 mod copy_up;
-mod failure;
 mod host;
 mod rootfs;
 mod serve;

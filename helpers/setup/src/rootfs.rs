@@ -13,9 +13,9 @@ use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::host::{Slots, new_filesystem, node_type, set_attributes, verify};
 use crate::target::{Leaf, find, find_or_create, open_parent};
+use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// Filesystem magics, `linux/magic.h`.
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;

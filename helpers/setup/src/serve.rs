@@ -8,17 +8,17 @@ use rspawn_proto::codec;
 use rspawn_proto::msg::{FromSetup, FromStage, ToInit, ToSetup, Trusted};
 use rspawn_proto::plan::{Finish, Plan};
 use rspawn_proto::policy::{Approved, Violation, judge};
-use rspawn_proto::report::{AuditRecord, FinishStep, Place, SpawnStep, StepError};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION};
 use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Fd, channel, cred, file, process, tune};
+use rspawn_sys::{Fd, channel, cred, file, process};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::host::{self, Gate, Slots};
 use crate::spawn::{self, Container, InitImage};
 use crate::worker::{self, Job, Worker};
+use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 
 /// One number for a place, for the progress page that outlives this process. The parent, which has the plan, turns
 /// it back into words.
@@ -66,12 +66,9 @@ impl Parent {
     /// Carries out one step: announces it, times it if asked, and names it in its error.
     fn step<T>(&self, place: Place, action: impl FnOnce() -> Outcome<T>) -> Result<T, End> {
         self.progress.store(progress_word(place));
-        let began = if self.audit { tune::microseconds() } else { 0 };
-        let done = action();
-        if self.audit {
-            let microseconds = (tune::microseconds() - began) as u32;
-            let errno = done.as_ref().err().map_or(0, Failure::errno);
-            self.tell(&FromSetup::Audit(AuditRecord { place, errno, microseconds }), &[])?;
+        let (done, record) = timed(self.audit, place, action);
+        if let Some(record) = record {
+            self.tell(&FromSetup::Audit(record), &[])?;
         }
         done.map_err(|failure| End::Failed(failure.at(place)))
     }
@@ -89,18 +86,14 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
         }
     };
     let mut parent = Parent { control, progress, audit: false };
-    match run(&mut parent, inherited) {
-        Ok(()) => 0,
-        Err(End::Failed(error)) => {
-            let _ = parent.tell(&FromSetup::Failed(error), &[]);
-            1
-        }
-        Err(End::Refused(violations)) => {
-            let _ = parent.tell(&FromSetup::Refused(some(violations)), &[]);
-            1
-        }
-        Err(End::Orphaned) => 1,
-    }
+    // If the parent does not hear it, there is nobody to tell.
+    let _ = match run(&mut parent, inherited) {
+        Ok(()) => return 0,
+        Err(End::Failed(error)) => parent.tell(&FromSetup::Failed(error), &[]),
+        Err(End::Refused(violations)) => parent.tell(&FromSetup::Refused(some(violations)), &[]),
+        Err(End::Orphaned) => Ok(()),
+    };
+    1
 }
 
 /// First act: nothing that the caller left behind may leak into the container or be reached from it.
@@ -158,7 +151,7 @@ fn receive(parent: &Parent, most: usize) -> Result<Vec<u8>, End> {
     match channel::receive(&parent.control, most) {
         Ok(Some((message, _))) => Ok(message),
         Ok(None) => Err(End::Orphaned),
-        Err(errno) => Err(Err::<(), Errno>(errno).named("recvmsg").unwrap_err().at(Place::Receive).into()),
+        Err(errno) => Err(Failure::of("recvmsg", errno).at(Place::Receive).into()),
     }
 }
 
@@ -291,6 +284,7 @@ fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
 }
 
 fn confine_supervisor() -> Outcome<()> {
+    use libc::*;
     use rspawn_proto::plan::Capabilities;
     const CAP_KILL: u64 = 1 << 5;
     let kill = cred::permitted_capabilities().named("capget")? & CAP_KILL;
@@ -298,15 +292,8 @@ fn confine_supervisor() -> Outcome<()> {
     cred::set_capabilities(&caps).named("capset")?;
     cred::no_new_privileges().named("prctl")?;
     let calls = [
-        libc::SYS_ppoll,
-        libc::SYS_recvmsg,
-        libc::SYS_sendmsg,
-        libc::SYS_pidfd_send_signal,
-        libc::SYS_wait4,
-        libc::SYS_close,
-        libc::SYS_mmap,
-        libc::SYS_exit_group,
-        libc::SYS_restart_syscall,
+        SYS_ppoll, SYS_recvmsg, SYS_sendmsg, SYS_pidfd_send_signal, SYS_wait4, SYS_close, SYS_mmap, SYS_exit_group,
+        SYS_restart_syscall,
     ];
     allow_only(&calls.map(Allowed::Call)).named("seccomp")
 }

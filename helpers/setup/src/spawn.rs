@@ -12,10 +12,10 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Fd, channel, cred, fd, file, process, tune};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::host::Slots;
+use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
 pub struct Container {
@@ -92,7 +92,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
             Side::Parent { pid, child } => (pid, child),
         }
     } else {
-        joined_clone(plan, new, slots, &entry, mapped).map_err(at(SpawnStep::Join))?
+        joined_clone(plan, new, slots, &entry, mapped)?
     };
     let container = Container { pid, process: child, stage: mine, ended: false };
     drop(entry);
@@ -127,64 +127,46 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
 }
 
 /// A helper process joins the namespaces, creates the container's process as a sibling and ends.
-fn joined_clone(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry, mapped: bool) -> Outcome<(i32, Fd)> {
-    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
-    joins.sort_by_key(|join| join.kind);
-    let (mine, theirs) = channel::pair().named("socketpair")?;
-    match process::fork(0).named("clone3")? {
-        Side::Child => {
-            drop(mine);
-            let created = join_and_create(&joins, new, slots, entry, mapped);
-            let (kind, number) = match created {
-                Ok(pid) => (0, pid),
-                Err((kind, errno)) => (kind, errno.0),
-            };
-            let mut answer = alloc::vec![kind];
-            answer.extend(number.to_ne_bytes());
-            let _ = channel::send(&theirs, &answer, &[]);
-            process::exit(0)
-        }
-        Side::Parent { pid: helper, child: _ } => {
-            drop(theirs);
-            let answer = channel::receive(&mine, 16).named("recvmsg");
-            let _ = process::wait(helper, true);
-            let answer = answer?.map(|(bytes, _)| bytes).unwrap_or_default();
-            let [kind, number @ ..] = answer.as_slice() else { return Err(Failure::check("the joining process died")) };
-            let number = i32::from_ne_bytes(number.try_into().unwrap_or_default());
-            match *kind {
-                0 => {
-                    // The process is our child and not reaped, so its number cannot have been given to another.
-                    let child = process::open_pidfd(number).named("pidfd_open")?;
-                    Ok((number, child))
-                }
-                kind => {
-                    let name = Namespace::ALL.get(kind as usize - 1).map_or("clone3", |kind| kind.name());
-                    Err(Errno(number)).named("setns").map_err(|failure| failure.with(name))
-                }
-            }
-        }
-    }
-}
-
-/// In the helper process. The error names the namespace that could not be joined: its place in `Namespace::ALL`
-/// plus one.
-fn join_and_create(
-    joins: &[Join],
+fn joined_clone(
+    plan: &Spawn,
     new: NamespaceSet,
     slots: &Slots,
     entry: &Entry,
     mapped: bool,
-) -> Result<i32, (u8, Errno)> {
+) -> Result<(i32, Fd), StepError> {
+    let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
+    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
+    joins.sort_by_key(|join| join.kind);
+    let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
+    match process::fork(0).named("clone3").map_err(at)? {
+        Side::Child => {
+            let created = join_and_create(&joins, new, slots, entry, mapped).map_err(at);
+            process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
+        }
+        Side::Parent { pid: helper, child: _ } => {
+            drop(theirs);
+            let answer: rspawn_sys::Result<Option<(Result<i32, StepError>, _)>> = channel::receive_value(&mine);
+            let _ = process::wait(helper, true);
+            let (created, _) = answer.ok().flatten().ok_or_else(|| at(Failure::check("the joining process died")))?;
+            // The process is our child and not reaped, so its number cannot have been given to another.
+            let pid = created?;
+            Ok((pid, process::open_pidfd(pid).named("pidfd_open").map_err(at)?))
+        }
+    }
+}
+
+/// In the helper process.
+fn join_and_create(joins: &[Join], new: NamespaceSet, slots: &Slots, entry: &Entry, mapped: bool) -> Outcome<i32> {
     for join in joins {
-        let slot = slots.get(join.from).map_err(|_| (join.kind as u8 + 1, Errno::EINVAL))?;
-        process::join(slot, join.kind.clone_flag()).map_err(|errno| (join.kind as u8 + 1, errno))?;
+        let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
+        joined.map_err(|failure| failure.with(join.kind.name()))?;
     }
     if joins.iter().any(|join| join.kind == Namespace::User) {
         // Whoever is not its root loses at the next exec what joining it gave.
-        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0));
-        became_root.map_err(|errno| (Namespace::User as u8 + 1, errno))?;
+        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0)).named("setresuid");
+        became_root.map_err(|failure| failure.with(Namespace::User.name()))?;
     }
-    match process::fork_sibling(new.clone_flags()).map_err(|errno| (u8::MAX, errno))? {
+    match process::fork_sibling(new.clone_flags()).named("clone3")? {
         Side::Child => entry.enter(mapped),
         Side::Parent { pid, .. } => Ok(pid),
     }
@@ -215,10 +197,7 @@ impl<'a> Entry<'a> {
     fn enter(&self, mapped: bool) -> ! {
         let failure = match self.become_root(mapped) {
             Err(failure) => failure,
-            Ok(()) => {
-                let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
-                Err::<(), Errno>(errno).named("execveat").unwrap_err()
-            }
+            Ok(()) => Failure::of("execveat", process::execute_file(&self.image.sealed, &self.argv, &self.env)),
         };
         let report = FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Enter)));
         let _ = channel::send_value(&self.stage, &report, &[]);

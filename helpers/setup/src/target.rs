@@ -8,7 +8,7 @@ use rspawn_proto::ids::RelPath;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd};
 
-use crate::failure::{Failure, Named, Outcome};
+use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What to create at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,17 +8,17 @@ use alloc::vec::Vec;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::{Plan, RootfsOp};
-use rspawn_proto::report::{AuditRecord, Place, SpawnStep};
+use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, cred, tune};
+use rspawn_sys::{Fd, channel, cred};
 
-use crate::failure::{Failure, Named, Outcome};
 use crate::host::Slots;
 use crate::rootfs::Rootfs;
 use crate::serve::progress_word;
 use crate::spawn::Container;
+use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 
 /// A running worker, seen from rspawn-setup. Killed when dropped.
 pub struct Worker {
@@ -80,13 +80,9 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
         job.progress.store(progress_word(place));
-        let began = if job.audit { tune::microseconds() } else { 0 };
-        let done = rootfs.carry_out(&step.op, slots, &tell);
-        if job.audit {
-            let errno = done.as_ref().err().map_or(0, Failure::errno);
-            let microseconds = (tune::microseconds() - began) as u32;
-            let record = FromStage::Audit(AuditRecord { place, errno, microseconds });
-            let _ = channel::send_value(socket, &record, &[]);
+        let (done, record) = timed(job.audit, place, || rootfs.carry_out(&step.op, slots, &tell));
+        if let Some(record) = record {
+            let _ = tell(&FromStage::Audit(record), &[]);
         }
         if let Err(failure) = done {
             return failed(failure, place);
@@ -119,44 +115,25 @@ fn enter(job: &Job, container: &Container) -> Outcome<()> {
 /// ptrace, connect, keyctl, bpf.
 fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
     const EMPTY_PATH: u32 = 0x1000;
-    let mut calls: Vec<Allowed> = [
-        libc::SYS_openat2,
-        libc::SYS_close,
-        libc::SYS_statx,
-        libc::SYS_fstatfs,
-        libc::SYS_read,
-        libc::SYS_write,
-        libc::SYS_sendmsg,
-        libc::SYS_fcntl,
-        libc::SYS_fsopen,
-        libc::SYS_fsconfig,
-        libc::SYS_fsmount,
-        libc::SYS_mkdirat,
-        libc::SYS_mknodat,
-        libc::SYS_symlinkat,
-        libc::SYS_readlinkat,
-        libc::SYS_fchownat,
-        libc::SYS_fchdir,
-        libc::SYS_pivot_root,
-        libc::SYS_umount2,
-        libc::SYS_mmap,
-        libc::SYS_clock_gettime,
-        libc::SYS_exit_group,
-    ]
-    .map(Allowed::Call)
-    .into();
+    use libc::*;
+    let calls = [
+        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_fcntl, SYS_fsopen,
+        SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat, SYS_fchdir,
+        SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
+    ];
+    let mut calls: Vec<Allowed> = calls.map(Allowed::Call).into();
     // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
-    calls.push(Allowed::With(libc::SYS_open_tree, 2, EMPTY_PATH));
-    calls.push(Allowed::With(libc::SYS_mount_setattr, 2, EMPTY_PATH));
-    calls.push(Allowed::With(libc::SYS_move_mount, 4, 0x44));
+    calls.push(Allowed::With(SYS_open_tree, 2, EMPTY_PATH));
+    calls.push(Allowed::With(SYS_mount_setattr, 2, EMPTY_PATH));
+    calls.push(Allowed::With(SYS_move_mount, 4, 0x44));
     for step in &plan.rootfs {
-        let more: &[libc::c_long] = match step.op {
-            RootfsOp::LoopbackUp => &[libc::SYS_socket, libc::SYS_ioctl],
-            RootfsOp::Console { .. } => &[libc::SYS_ioctl],
-            RootfsOp::Hostname { .. } => &[libc::SYS_sethostname],
-            RootfsOp::Domainname { .. } => &[libc::SYS_setdomainname],
-            RootfsOp::CopyMode { .. } => &[libc::SYS_fchmod],
-            RootfsOp::CopyUp { .. } => &[libc::SYS_getdents64, libc::SYS_sendfile, libc::SYS_fchmod],
+        let more: &[c_long] = match step.op {
+            RootfsOp::LoopbackUp => &[SYS_socket, SYS_ioctl],
+            RootfsOp::Console { .. } => &[SYS_ioctl],
+            RootfsOp::Hostname { .. } => &[SYS_sethostname],
+            RootfsOp::Domainname { .. } => &[SYS_setdomainname],
+            RootfsOp::CopyMode { .. } => &[SYS_fchmod],
+            RootfsOp::CopyUp { .. } => &[SYS_getdents64, SYS_sendfile, SYS_fchmod],
             _ => &[],
         };
         calls.extend(more.iter().copied().map(Allowed::Call));

@@ -6,24 +6,15 @@ use alloc::vec::Vec;
 use crate::fd::Fd;
 use crate::raw::{Errno, Result, c_string, sys};
 
-pub const O_PATH: u64 = libc::O_PATH as u64;
-pub const O_RDONLY: u64 = libc::O_RDONLY as u64;
-pub const O_WRONLY: u64 = libc::O_WRONLY as u64;
-pub const O_RDWR: u64 = libc::O_RDWR as u64;
-pub const O_DIRECTORY: u64 = libc::O_DIRECTORY as u64;
-pub const O_NOFOLLOW: u64 = libc::O_NOFOLLOW as u64;
-pub const O_CREAT: u64 = libc::O_CREAT as u64;
-pub const O_EXCL: u64 = libc::O_EXCL as u64;
-pub const O_NONBLOCK: u64 = libc::O_NONBLOCK as u64;
-pub const O_NOCTTY: u64 = libc::O_NOCTTY as u64;
+pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 
 /// The working directory, where a call wants a directory's descriptor.
 const HERE: Fd = Fd::from_raw(libc::AT_FDCWD);
 
-fn open_how(dir: &Fd, path: &str, flags: u64, mode: u32, resolve: u64) -> Result<Fd> {
+fn open_how(dir: &Fd, path: &str, flags: i32, mode: u32, resolve: u64) -> Result<Fd> {
     let path = c_string(path)?;
     // struct open_how of openat2(2): flags, mode, resolve.
-    let how = [flags | libc::O_CLOEXEC as u64, mode.into(), resolve];
+    let how = [(flags | libc::O_CLOEXEC) as u64, mode.into(), resolve];
     // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere, and asks to be tried again: so often that
     // chance will do, but not for ever, since somebody may be renaming on purpose.
     for _ in 0..1000 {
@@ -47,7 +38,7 @@ pub enum Resolve {
 }
 
 /// Opens a path below a directory. Magic links are never followed (CVE-2024-21626).
-pub fn open_at(dir: &Fd, path: &str, flags: u64, mode: u32, resolve: Resolve) -> Result<Fd> {
+pub fn open_at(dir: &Fd, path: &str, flags: i32, mode: u32, resolve: Resolve) -> Result<Fd> {
     let resolve = libc::RESOLVE_NO_MAGICLINKS
         | match resolve {
             Resolve::InRoot => libc::RESOLVE_IN_ROOT,
@@ -58,7 +49,7 @@ pub fn open_at(dir: &Fd, path: &str, flags: u64, mode: u32, resolve: Resolve) ->
 }
 
 /// Opens an absolute host path, without magic links.
-pub fn open_host(path: &str, flags: u64) -> Result<Fd> {
+pub fn open_host(path: &str, flags: i32) -> Result<Fd> {
     open_how(&HERE, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
 }
 

@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod channel;
 pub mod confine;
 pub mod cred;
+pub mod failure;
 pub mod fd;
 pub mod file;
 pub mod memory;

@@ -7,7 +7,7 @@ use crate::raw::{Result, sys};
 pub fn open_slave(master: &Fd) -> Result<Fd> {
     let unlock = 0i32;
     sys!(SYS_ioctl, master, libc::TIOCSPTLCK, &raw const unlock)?;
-    let flags = file::O_RDWR | file::O_NOCTTY | libc::O_CLOEXEC as u64;
+    let flags = file::O_RDWR | file::O_NOCTTY | libc::O_CLOEXEC;
     sys!(SYS_ioctl, master, libc::TIOCGPTPEER, flags).map(Fd::returned)
 }
 

@@ -8,23 +8,14 @@ use crate::fd::Fd;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Errno(pub i32);
 
-impl Errno {
-    pub const EPERM: Errno = Errno(libc::EPERM);
-    pub const ENOENT: Errno = Errno(libc::ENOENT);
-    pub const EINTR: Errno = Errno(libc::EINTR);
-    pub const EIO: Errno = Errno(libc::EIO);
-    pub const EAGAIN: Errno = Errno(libc::EAGAIN);
-    pub const EACCES: Errno = Errno(libc::EACCES);
-    pub const EEXIST: Errno = Errno(libc::EEXIST);
-    pub const ENODEV: Errno = Errno(libc::ENODEV);
-    pub const ENOTDIR: Errno = Errno(libc::ENOTDIR);
-    pub const EINVAL: Errno = Errno(libc::EINVAL);
-    pub const ENOEXEC: Errno = Errno(libc::ENOEXEC);
-    pub const ELOOP: Errno = Errno(libc::ELOOP);
-    pub const ENOSYS: Errno = Errno(libc::ENOSYS);
-    pub const EMSGSIZE: Errno = Errno(libc::EMSGSIZE);
-    pub const EISDIR: Errno = Errno(libc::EISDIR);
+macro_rules! errnos {
+    ($($name:ident)*) => {
+        impl Errno {
+            $(pub const $name: Errno = Errno(libc::$name);)*
+        }
+    };
 }
+errnos! { EPERM ENOENT EINTR EIO EAGAIN EACCES EEXIST ENODEV ENOTDIR EINVAL ENOEXEC ELOOP ENOSYS EMSGSIZE EISDIR }
 
 pub type Result<T> = core::result::Result<T, Errno>;
 

@@ -1,15 +1,17 @@
-//! A failed call on its way to becoming a [`StepError`].
+//! A failed call on its way to becoming a [`StepError`], and the time that a step took.
 use alloc::string::{String, ToString};
 
-use rspawn_proto::report::{Place, StepError};
-use rspawn_sys::Errno;
+use rspawn_proto::report::{AuditRecord, Place, StepError};
+
+use crate::raw::Errno;
+use crate::tune::microseconds;
 
 /// Which call refused, why, and on what. The place is added by the driver, which knows it.
 #[derive(Debug)]
 pub struct Failure {
     call: &'static str,
     errno: i32,
-    detail: String,
+    pub detail: String,
 }
 
 pub type Outcome<T> = Result<T, Failure>;
@@ -20,6 +22,11 @@ impl Failure {
         Self { call: "check", errno: 0, detail: reason.to_string() }
     }
 
+    /// A system call refused.
+    pub fn of(call: &'static str, errno: Errno) -> Self {
+        Self { call, errno: errno.0, detail: String::new() }
+    }
+
     pub fn with(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
@@ -27,10 +34,6 @@ impl Failure {
 
     pub fn at(self, place: Place) -> StepError {
         StepError { place, call: self.call.to_string(), errno: self.errno, detail: self.detail }
-    }
-
-    pub fn errno(&self) -> i32 {
-        self.errno
     }
 }
 
@@ -41,6 +44,15 @@ pub trait Named<T> {
 
 impl<T> Named<T> for Result<T, Errno> {
     fn named(self, call: &'static str) -> Outcome<T> {
-        self.map_err(|errno| Failure { call, errno: errno.0, detail: String::new() })
+        self.map_err(|errno| Failure::of(call, errno))
     }
+}
+
+/// Takes a step; its record, if the invoker wants one.
+pub fn timed<T>(audit: bool, place: Place, step: impl FnOnce() -> Outcome<T>) -> (Outcome<T>, Option<AuditRecord>) {
+    let began = if audit { microseconds() } else { 0 };
+    let done = step();
+    let errno = done.as_ref().err().map_or(0, |failure| failure.errno);
+    let record = |()| AuditRecord { place, errno, microseconds: (microseconds() - began) as u32 };
+    (done, audit.then_some(()).map(record))
 }
