@@ -126,7 +126,7 @@ pub fn filesystem_magic(file: &Fd) -> Result<i64> {
     let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
     sys!(SYS_fstatfs, file, found.as_mut_ptr())?;
     // SAFETY: a statfs has integers only, so it is valid whatever the kernel left zero.
-    Ok(unsafe { found.assume_init() }.f_type as i64)
+    Ok(unsafe { found.assume_init() }.f_type)
 }
 
 /// Makes one directory in a held one. `name` is a single component.
