@@ -116,8 +116,7 @@ fn paths(words: &[&str]) -> Result<Vec<PathRule>, String> {
     let rule = |word: &&str| {
         let (path, read_only) = word.strip_suffix(":ro").map_or((*word, false), |path| (path, true));
         let (path, below) = path.strip_suffix("/**").map_or((path, false), |path| (path, true));
-        let is_all = below && path.is_empty();
-        if !path.starts_with('/') && !is_all {
+        if !(path.starts_with('/') || below && path.is_empty()) {
             return Err(format!("{word:?} is not an absolute path"));
         }
         Ok(PathRule { path: path.to_string(), below, read_only })

@@ -152,7 +152,7 @@ fn hostile_bytes_are_refused() {
         refused(&format!("the plan cut at {length}"), &|p| after(&good[..length], p), "");
     }
     for round in 0..40 {
-        let garbage: Vec<u8> = (0..numbers.below(5000)).map(|_| numbers.next() as u8).collect();
+        let garbage: Vec<u8> = (0..numbers.below(5000)).map(|_| numbers.number() as u8).collect();
         refused(&format!("garbage {round}"), &|p| after(&garbage, p), "");
         refused(&format!("garbage {round} first"), &|p| p.say_bytes(&garbage), "");
     }

@@ -170,7 +170,7 @@ fn mutate(value: &mut Value, numbers: &mut Numbers) {
                 _ => text.truncate(at),
             }
         }
-        Value::Number(_) if go_deeper => *value = json!(numbers.next() >> numbers.below(64)),
+        Value::Number(_) if go_deeper => *value = json!(numbers.number() >> numbers.below(64)),
         other => *other = hostile_value(numbers),
     }
 }
@@ -195,7 +195,7 @@ fn the_planner_plans_or_says_what_is_wrong() {
         let mut bytes = config.to_string().into_bytes();
         if numbers.below(20) == 0 && !bytes.is_empty() {
             let at = numbers.below(bytes.len());
-            bytes[at] = numbers.next() as u8;
+            bytes[at] = numbers.number() as u8;
         }
         let Ok(spec) = rspawn::oci::parse(&bytes) else { return };
         let made = match rspawn::plan::plan(&spec, &facts, &options) {
@@ -265,11 +265,11 @@ fn the_decoder_gives_a_plan_or_an_error() {
     let total = rounds(|numbers, _| {
         let mut bytes = numbers.pick(&seeds).clone();
         match numbers.below(6) {
-            0 => bytes = (0..numbers.below(4096)).map(|_| numbers.next() as u8).collect(),
+            0 => bytes = (0..numbers.below(4096)).map(|_| numbers.number() as u8).collect(),
             1 => {
                 // A length of up to 2^64 in bincode's variable encoding, somewhere.
                 let at = numbers.below(bytes.len());
-                let claim = [&[*numbers.pick(&[251u8, 252, 253])][..], &numbers.next().to_le_bytes()].concat();
+                let claim = [&[*numbers.pick(&[251u8, 252, 253])][..], &numbers.number().to_le_bytes()].concat();
                 bytes.splice(at..at, claim);
             }
             2 => {

@@ -246,7 +246,7 @@ fn strace_sees_no_stage_do_what_it_must_not() {
     for line in filtered {
         let call = name(line);
         let first = line.split('"').nth(1).unwrap_or_default();
-        let rest = line.splitn(2, '(').nth(1).unwrap_or_default();
+        let rest = line.split_once('(').map(|(_, rest)| rest).unwrap_or_default();
         match call.as_str() {
             "openat2" if rest.starts_with("AT_FDCWD") => assert!(first == "/", "{line}"),
             "openat2" => {

@@ -9,7 +9,7 @@ use rspawn_proto::MAX_PLAN;
 use rspawn_proto::check::check as check_structure;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::{Policy, violations};
+use rspawn_proto::policy::{Policy, Violation, violations};
 use rspawn_sys::{Errno, file};
 
 use crate::say;

@@ -10,14 +10,16 @@ pub struct Entry {
 }
 
 /// Every property that rspawn reads, with what it must not be.
-const BOOL: &[fn() -> Value] = &[|| json!("x"), || json!(1), || json!([])];
-const TEXT: &[fn() -> Value] = &[|| json!(1), || json!([]), || json!({})];
-const ID: &[fn() -> Value] = &[|| json!(-1), || json!(1u64 << 32), || json!("0"), || json!(1.5), || json!([])];
-const INTEGER: &[fn() -> Value] = &[|| json!(1e30), || json!("7"), || json!({}), || json!(u64::MAX)];
-const LIST: &[fn() -> Value] = &[|| json!("x"), || json!(3), || json!({"a": 1})];
-const OBJECT: &[fn() -> Value] = &[|| json!("x"), || json!(7), || json!(true)];
+type Values = &'static [fn() -> Value];
 
-const TYPES: &[(&str, &[fn() -> Value])] = &[
+const BOOL: Values = &[|| json!("x"), || json!(1), || json!([])];
+const TEXT: Values = &[|| json!(1), || json!([]), || json!({})];
+const ID: Values = &[|| json!(-1), || json!(1u64 << 32), || json!("0"), || json!(1.5), || json!([])];
+const INTEGER: Values = &[|| json!(1e30), || json!("7"), || json!({}), || json!(u64::MAX)];
+const LIST: Values = &[|| json!("x"), || json!(3), || json!({"a": 1})];
+const OBJECT: Values = &[|| json!("x"), || json!(7), || json!(true)];
+
+const TYPES: &[(&str, Values)] = &[
     ("/ociVersion", TEXT),
     ("/root", OBJECT),
     ("/root/path", TEXT),
@@ -104,6 +106,7 @@ pub fn entries() -> Vec<Entry> {
     for (at, values) in TYPES {
         values.iter().for_each(|value| add(at, value(), at));
     }
+    let empty_range = json!([{"containerID": 0, "hostID": 0, "size": 0}]);
     NUL.iter().for_each(|at| add(at, json!("/a\u{0}=b"), at));
     for (at, value, pointer) in [
         ("/ociVersion", json!(""), "/ociVersion"),
@@ -170,14 +173,10 @@ pub fn entries() -> Vec<Entry> {
             "/mounts/7/options",
         ),
         ("/mounts/7", json!({"destination": "/m", "type": "a\u{0}b"}), "/mounts/7/type"),
+        ("/mounts/7", mapped(json!([{"containerID": 0, "hostID": 0, "size": 1}]), json!([])), "/mounts/7/gidMappings"),
         (
             "/mounts/7",
-            json!({"destination": "/m", "source": "/etc", "options": ["bind"], "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
-            "/mounts/7/gidMappings",
-        ),
-        (
-            "/mounts/7",
-            json!({"destination": "/m", "source": "/etc", "options": ["bind"], "uidMappings": [{"containerID": 0, "hostID": 0, "size": 0}], "gidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]}),
+            mapped(empty_range.clone(), json!([{"containerID": 0, "hostID": 0, "size": 1}])),
             "/mounts/7/uidMappings/0/size",
         ),
         ("/linux", json!(null), "/linux"),
@@ -281,6 +280,11 @@ pub fn entries() -> Vec<Entry> {
         add(at, value, pointer);
     }
     entries
+}
+
+/// A bind mount with id maps of its own.
+fn mapped(uids: Value, gids: Value) -> Value {
+    json!({"destination": "/m", "source": "/etc", "options": ["bind"], "uidMappings": uids, "gidMappings": gids})
 }
 
 fn rule(rule: Value) -> Value {
