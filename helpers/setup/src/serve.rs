@@ -2,6 +2,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::RefCell;
 
 use rspawn_proto::check::{check, owned_namespaces};
 use rspawn_proto::codec;
@@ -51,14 +52,36 @@ impl From<StepError> for End {
     }
 }
 
+/// A message with its descriptors; `None` at the end of the stream, and for what makes no sense.
+type Heard = Option<(FromStage, Vec<Fd>)>;
+
 /// The connection to the parent.
 struct Parent {
     control: Fd,
     progress: SharedWord,
     audit: bool,
+    /// Signals that came before there was a payload to deliver them to.
+    early: RefCell<Vec<u8>>,
 }
 
 impl Parent {
+    /// What a stage says next. The parent's end meanwhile is the end of all: a stage may be stuck in its work.
+    fn hear(&self, stage: &Fd) -> Result<Heard, End> {
+        loop {
+            let readable = |fd| Interest { fd, read: true, write: false };
+            let Ok([control, said]) = channel::wait([readable(&self.control), readable(stage)]) else {
+                return Ok(None);
+            };
+            if said.read {
+                return Ok(channel::receive_value(stage).ok().flatten());
+            }
+            match channel::receive_value(&self.control) {
+                Ok(Some((ToSetup::Signal(number), _))) if control.read => self.early.borrow_mut().push(number),
+                _ => return Err(End::Orphaned),
+            }
+        }
+    }
+
     fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
         channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
     }
@@ -85,7 +108,7 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
             return 1;
         }
     };
-    let mut parent = Parent { control, progress, audit: false };
+    let mut parent = Parent { control, progress, audit: false, early: RefCell::default() };
     // If the parent does not hear it, there is nobody to tell.
     let _ = match run(&mut parent, inherited) {
         Ok(()) => return 0,
@@ -203,12 +226,12 @@ fn short(violation: Violation) -> Violation {
 fn follow_worker(parent: &Parent, worker: &Worker) -> Result<(bool, Option<Fd>), End> {
     let mut slave = None;
     loop {
-        match channel::receive_value(&worker.socket) {
-            Ok(Some((FromStage::Done, _))) => return Ok((true, slave)),
-            Ok(Some((FromStage::Pivoted, _))) => return Ok((false, slave)),
-            Ok(Some((FromStage::Audit(record), _))) => parent.tell(&FromSetup::Audit(record), &[])?,
-            Ok(Some((FromStage::Failed(error), _))) => return Err(error.into()),
-            Ok(Some((FromStage::Console, mut fds))) if fds.len() == 2 => {
+        match parent.hear(&worker.socket)? {
+            Some((FromStage::Done, _)) => return Ok((true, slave)),
+            Some((FromStage::Pivoted, _)) => return Ok((false, slave)),
+            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            Some((FromStage::Console, mut fds)) if fds.len() == 2 => {
                 slave = fds.pop();
                 parent.tell(&FromSetup::Console, &[&fds[0]])?;
             }
@@ -243,11 +266,11 @@ fn follow_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) ->
     let sent = sent.and_then(|()| channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg"));
     let mut ready = false;
     loop {
-        match channel::receive_value(&container.stage) {
-            Ok(Some((FromStage::Done, _))) => ready = true,
-            Ok(Some((FromStage::Audit(record), _))) => parent.tell(&FromSetup::Audit(record), &[])?,
-            Ok(Some((FromStage::Failed(error), _))) => return Err(error.into()),
-            Ok(None) if ready => break,
+        match parent.hear(&container.stage)? {
+            Some((FromStage::Done, _)) => ready = true,
+            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            None if ready => break,
             _ => {
                 let status = container.wait().map_or(0, process::exit_status);
                 let reason = format!("rspawn-init ended with status {status} before the payload began");
@@ -263,6 +286,9 @@ fn follow_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) ->
 fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine_supervisor().map_err(|failure| failure.at(Place::Supervise))?;
+    for number in parent.early.take() {
+        let _ = process::signal(&container.process, i32::from(number));
+    }
     let status = loop {
         let readable = |fd| Interest { fd, read: true, write: false };
         let ready = channel::wait([readable(&parent.control), readable(&container.process)]).named("ppoll");
