@@ -176,7 +176,6 @@ pub fn finish_origin(step: FinishStep) -> &'static str {
         FinishStep::Uid => "/process/user/uid",
         FinishStep::Capabilities => "/process/capabilities",
         FinishStep::NoNewPrivileges => "/process/noNewPrivileges",
-        FinishStep::CloseDescriptors => "rule: descriptors",
         FinishStep::Seccomp => "/linux/seccomp",
         FinishStep::Exec => "/process/args",
     }
@@ -203,7 +202,6 @@ fn finish(step: FinishStep) -> &'static str {
         FinishStep::Uid => "set the user id",
         FinishStep::Capabilities => "set the capabilities",
         FinishStep::NoNewPrivileges => "set no_new_privs",
-        FinishStep::CloseDescriptors => "close descriptors",
         FinishStep::Seccomp => "install the seccomp filter",
         FinishStep::Fork => "start the payload's process beside init",
         FinishStep::Exec => "execute the payload",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use nix::unistd::{Uid, getgid, getuid};
+use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::seccomp::Arch;
@@ -65,10 +65,6 @@ impl Facts {
             "riscv64" => Arch::Riscv64,
             _ => return None,
         })
-    }
-
-    pub fn is_root(&self) -> bool {
-        Uid::from_raw(self.uid).is_root()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Small checked types. A value of one of them has passed its check, whether it was built by the planner or decoded
 //! from a hostile wire: their decoders call the same constructors.
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 use bincode::de::Decoder;
@@ -120,6 +121,19 @@ fn check_id(id: &str) -> Result<(), &'static str> {
 
 fn check_text(text: &str) -> Result<(), &'static str> {
     if text.contains('\0') { Err("the text has a NUL byte") } else { Ok(()) }
+}
+
+/// A path without `.`, `..`, and doubled or leading slashes, `..` stopping at the root.
+pub fn normalized(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 impl RelPath {

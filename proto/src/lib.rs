@@ -30,7 +30,5 @@ pub const MAX_OPS: usize = 16 << 10;
 pub const MAX_SLOTS: usize = 4096;
 /// Most bytes of a path: PATH_MAX.
 pub const MAX_PATH: usize = 4096;
-/// Most instructions of a seccomp filter: the kernel's BPF_MAXINSNS.
-pub const MAX_BPF: usize = 4096;
 /// Most supplementary groups: the kernel's NGROUPS_MAX.
 pub const MAX_GROUPS: usize = 65536;

@@ -2,7 +2,6 @@
 //!
 //! The sockets are SOCK_SEQPACKET pairs. A packet's first byte says whether more of the same message follows, so that
 //! a plan may be larger than a socket buffer; the receiver stops at its limit.
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
@@ -99,8 +98,6 @@ pub enum FromStage {
     Pivoted,
     /// From the worker: all steps done.
     Done,
-    /// Something a person should know, in words.
-    Note(String),
 }
 
 #[cfg(test)]

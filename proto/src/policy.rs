@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
-use crate::ids::{HostPath, Slot};
+use crate::ids::{HostPath, Slot, normalized};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::plan::*;
 
@@ -135,7 +135,7 @@ fn reporter(found: &mut Vec<Violation>) -> impl FnMut(&str, &str, String) {
 /// The rules about one host operation; `real` replaces its path.
 fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&str>, report: Report) {
     let origin = &step.origin;
-    let lexical = |path: &HostPath| real.map_or_else(|| normalized(path.as_str()), str::to_string);
+    let lexical = |path: &HostPath| real.map_or_else(|| absolute(path.as_str()), str::to_string);
     match &step.op {
         HostOp::OpenPath { path, .. } => path_rules(policy, &lexical(path), true, origin, report),
         HostOp::CloneTree { expect: Expect::Device { kind, major, minor }, .. } if *kind != NodeKind::Fifo => {
@@ -148,7 +148,7 @@ fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&s
         HostOp::OpenNamespace { path, .. } => {
             if let Some(allowed) = &policy.join_allow
                 && real.is_none()
-                && !allowed.iter().any(|rule| rule.covers(&normalized(path.as_str())))
+                && !allowed.iter().any(|rule| rule.covers(&absolute(path.as_str())))
             {
                 report("join.allow", origin, format!("joins the namespace {path}"));
             }
@@ -160,7 +160,7 @@ fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&s
                 if let FsValue::Text(value) = &param.value
                     && value.as_str().contains('/')
                 {
-                    path_rules(policy, &normalized(value.as_str()), true, origin, report);
+                    path_rules(policy, &absolute(value.as_str()), true, origin, report);
                 }
             }
         }
@@ -198,17 +198,9 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
     writable
 }
 
-/// A path without `.`, `..` and doubled slashes.
-fn normalized(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+/// The same path as one that rules can be compared with.
+fn absolute(path: &str) -> String {
+    format!("/{}", normalized(path))
 }
 
 type Report<'a> = &'a mut dyn FnMut(&str, &str, String);

@@ -54,7 +54,6 @@ pub enum FinishStep {
     Uid,
     Capabilities,
     NoNewPrivileges,
-    CloseDescriptors,
     Seccomp,
     Fork,
     Exec,

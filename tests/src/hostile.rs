@@ -94,15 +94,7 @@ impl Numbers {
 
 /// Options of a plan for a bundle.
 pub fn options(id: &str, bundle: &Path) -> Options {
-    Options {
-        id: ContainerId::new(id).expect("an id"),
-        bundle: bundle.to_string_lossy().into_owned(),
-        init: InitChoice::Auto,
-        terminal: None,
-        console_size: None,
-        preserve_fds: 0,
-        new_keyring: true,
-    }
+    Options::for_a_look(id, bundle.to_string_lossy().into_owned(), InitChoice::Auto).expect("an id")
 }
 
 /// The plan of a configuration that must be good.

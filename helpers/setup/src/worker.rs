@@ -68,14 +68,14 @@ pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Wor
 
 /// In the worker.
 fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 {
+    let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
     let failed = |failure: Failure, place: Place| {
-        let _ = channel::send_value(socket, &FromStage::Failed(failure.at(place)), &[]);
+        let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
         1
     };
     if let Err(failure) = enter(job, container) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
-    let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
     let mut rootfs = Rootfs::default();
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
@@ -88,7 +88,7 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
             return failed(failure, place);
         }
     }
-    i32::from(channel::send_value(socket, &FromStage::Done, &[]).is_err())
+    i32::from(tell(&FromStage::Done, &[]).is_err())
 }
 
 fn enter(job: &Job, container: &Container) -> Outcome<()> {
@@ -107,7 +107,7 @@ fn enter(job: &Job, container: &Container) -> Outcome<()> {
         // Changing ids cleared it.
         cred::set_parent_death_signal(9).named("prctl")?;
     }
-    // A user namespace's root cannot install a filter without no_new_privs only if it lacks CAP_SYS_ADMIN there.
+    // Without no_new_privs this takes CAP_SYS_ADMIN, which the worker has in its user namespace.
     allow_only(&allowed_calls(job.plan)).named("seccomp")
 }
 

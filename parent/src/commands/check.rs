@@ -1,5 +1,4 @@
 //! `rspawn check`: everything wrong with a bundle in one go.
-use rspawn_proto::ids::ContainerId;
 use serde_json::json;
 
 use crate::bundle::Bundle;
@@ -13,15 +12,7 @@ use crate::{plan, sandbox};
 pub fn check(arguments: Check) -> Result<i32, String> {
     let bundle = Bundle::open(&arguments.bundle)?;
     let facts = Facts::gather();
-    let options = Options {
-        id: ContainerId::new("check").map_err(str::to_string)?,
-        bundle: bundle.path.clone(),
-        init: InitChoice::Auto,
-        terminal: None,
-        console_size: None,
-        preserve_fds: 0,
-        new_keyring: true,
-    };
+    let options = Options::for_a_look("check", bundle.path.clone(), InitChoice::Auto)?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let (errors, notes) = match crate::oci::parse(&bundle.read()?) {
         Err(problem) => (vec![problem], Vec::new()),

@@ -3,7 +3,6 @@ use std::io::Write;
 use std::path::Path;
 
 use rspawn_proto::codec;
-use rspawn_proto::ids::ContainerId;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
 use super::{Source, explain};
@@ -44,15 +43,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
 }
 
 fn make(source: Source, facts: &Facts, init: InitChoice) -> Result<Planned, String> {
-    let options = Options {
-        id: ContainerId::new("plan").map_err(str::to_string)?,
-        bundle: source.directory(),
-        init,
-        terminal: None,
-        console_size: None,
-        preserve_fds: 0,
-        new_keyring: true,
-    };
+    let options = Options::for_a_look("plan", source.directory(), init)?;
     let spec = source.parse(facts)?;
     planner::plan(&spec, facts, &options).map_err(|problems| explain(&problems))
 }

@@ -20,7 +20,7 @@ pub mod seccomp;
 mod tests;
 
 use rspawn_proto::WIRE_VERSION;
-use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
+use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text, normalized};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::Place;
@@ -46,6 +46,14 @@ pub struct Options {
     pub console_size: Option<(u16, u16)>,
     pub preserve_fds: u32,
     pub new_keyring: bool,
+}
+
+impl Options {
+    /// What a bundle is planned with when it is only looked at.
+    pub fn for_a_look(id: &str, bundle: String, init: InitChoice) -> Result<Self, &'static str> {
+        let id = ContainerId::new(id)?;
+        Ok(Self { id, bundle, init, terminal: None, console_size: None, preserve_fds: 0, new_keyring: true })
+    }
 }
 
 /// A plan, and what a person should know about it: what was ignored, and why.
@@ -249,17 +257,4 @@ fn is_supported_version(version: &str) -> bool {
     let numbers: Vec<&str> = core.split('.').collect();
     let is_number = |text: &&str| !text.is_empty() && text.len() < 10 && text.bytes().all(|b| b.is_ascii_digit());
     numbers.len() == 3 && numbers.iter().all(is_number) && numbers[0] == "1"
-}
-
-/// A path without `.`, `..`, and doubled or leading slashes, `..` stopping at the root.
-fn normalized(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    parts.join("/")
 }
