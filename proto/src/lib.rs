@@ -14,6 +14,7 @@ pub mod msg;
 pub mod namespaces;
 pub mod plan;
 pub mod policy;
+pub mod record;
 pub mod report;
 
 /// First word of every encoded plan. Changes with every change of a wire type, so that a saved plan or a helper of

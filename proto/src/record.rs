@@ -1,0 +1,74 @@
+//! What a container leaves in its state directory: written by rspawn-setup when it is created, read by every later
+//! command. Not JSON, and bounded like all else on the wire: commands that act with privilege parse nothing.
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bincode::{Decode, Encode};
+
+use crate::ids::{ContainerId, HostPath, Text};
+use crate::plan::InitMode;
+
+/// First word of every record. Changes with every change of [`Record`].
+pub const RECORD_VERSION: u32 = 0x5253_1001;
+
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Record {
+    pub version: u32,
+    pub id: ContainerId,
+    /// Absolute path of the bundle.
+    pub bundle: HostPath,
+    /// Nanoseconds since the epoch, at `create`.
+    pub created: u64,
+    /// Who created it.
+    pub owner: u32,
+    /// The container's first process, in the namespace of whoever created it.
+    pub pid: i32,
+    /// Start time of that process, field 22 of /proc/PID/stat: pids are used again.
+    pub start_time: u64,
+    /// /proc/sys/kernel/random/boot_id: start times count from the machine's start.
+    pub boot: Text,
+    /// PID 1 of the container is rspawn-init.
+    pub init: InitMode,
+    /// Every cgroup directory that is the container's own, one for each hierarchy.
+    pub cgroups: Vec<CgroupDir>,
+    pub after: After,
+}
+
+/// A cgroup of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CgroupDir {
+    /// Controllers of the v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2.
+    pub hierarchy: Text,
+    /// The directory itself, on the host.
+    pub path: HostPath,
+}
+
+/// What is left to do at later commands, as the planner found it in config.json.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+pub struct After {
+    pub poststart: Vec<Hook>,
+    pub poststop: Vec<Hook>,
+    pub state: StateTemplate,
+}
+
+/// A program of the host's that config.json names (runtime-spec, config.md, "POSIX-platform Hooks").
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Hook {
+    /// The JSON pointer of the hook.
+    pub origin: String,
+    pub path: HostPath,
+    pub argv: Vec<Text>,
+    pub env: Vec<Text>,
+    /// Seconds; 0 for no limit.
+    pub timeout: u32,
+}
+
+/// The container's state as JSON (runtime-spec, runtime.md, "State"), but for what is known later: who sends it
+/// writes status and pid between `head` and `tail`. So nobody with privileges has to write JSON.
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+pub struct StateTemplate {
+    /// From `{` up to the member `"status":`, that included.
+    pub head: String,
+    /// From the comma after the pid to the end.
+    pub tail: String,
+}
