@@ -175,13 +175,14 @@ fn place(word: u32) -> Option<Place> {
     })
 }
 
-const SPAWN_STEPS: [SpawnStep; 8] = [
+const SPAWN_STEPS: [SpawnStep; 9] = [
     SpawnStep::SealInit,
     SpawnStep::TimeOffsets,
     SpawnStep::Join,
     SpawnStep::Clone,
     SpawnStep::IdMaps,
     SpawnStep::OomScore,
+    SpawnStep::Cgroups,
     SpawnStep::Worker,
     SpawnStep::Enter,
 ];

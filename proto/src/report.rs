@@ -28,6 +28,7 @@ pub enum SpawnStep {
     Clone,
     IdMaps,
     OomScore,
+    Cgroups,
     Worker,
     Enter,
 }

@@ -7,8 +7,10 @@
 extern crate alloc;
 
 mod attach;
+mod cgroup;
 mod check_command;
 mod copy_up;
+pub mod device_program;
 mod host;
 mod rootfs;
 mod serve;

@@ -7,7 +7,8 @@ use core::cell::RefCell;
 use rspawn_proto::check::{check, owned_namespaces};
 use rspawn_proto::codec;
 use rspawn_proto::msg::{FromSetup, FromStage, ToInit, ToSetup, Trusted};
-use rspawn_proto::plan::{Finish, Plan};
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::{Finish, Plan, Spawn};
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION};
@@ -16,6 +17,7 @@ use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Fd, channel, cred, file, process};
 
+use crate::cgroup::{Cgroups, Keeper};
 use crate::host::{self, Gate, Slots};
 use crate::spawn::{self, Container, InitImage};
 use crate::worker::{self, Job, Worker};
@@ -136,10 +138,13 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     let plan = approve(parent, &trusted, plan)?.into_inner();
     let file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
 
+    // In this order, and so dropped in the other one: the container dies before its cgroups go.
+    let keeper;
+    let mut cgroups = Cgroups::default();
     let mut slots = Slots::default();
     let mut gate = Gate { policy: &trusted.policy, plan: &plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, &mut gate))?;
+        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, &mut cgroups, &mut gate))?;
     }
     for warning in gate.warnings {
         parent.tell(&FromSetup::Warning(short(warning)), &[])?;
@@ -153,7 +158,9 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
-    // Not before: a sysctl of a network device needs the device.
+    keeper = parent.step(Place::Spawn(SpawnStep::Cgroups), || cgroups.entrust())?;
+    follow_entry(parent, &plan.spawn, &container)?;
+    // Not before: a sysctl of a network device needs the device, and the worker joins every namespace.
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     let (mut done, slave) = follow_worker(parent, &worker)?;
@@ -167,7 +174,7 @@ fn run(parent: &mut Parent, inherited: alloc::vec::Vec<Fd>) -> Result<(), End> {
     follow_init(parent, &mut container, sent)?;
     // The slave stays open here: its last close would end the console for a payload that closes its streams and
     // opens /dev/tty or /dev/console later.
-    supervise(parent, container)
+    supervise(parent, keeper, container)
 }
 
 fn receive(parent: &Parent, most: usize) -> Result<Vec<u8>, End> {
@@ -220,6 +227,18 @@ fn short(violation: Violation) -> Violation {
     let cut = |text: String| if text.len() > MOST { text.chars().take(MOST / 4).collect() } else { text };
     let Violation { origin, rule, what } = violation;
     Violation { origin: cut(origin), rule, what: cut(what) }
+}
+
+/// Waits until the new process is in its cgroups and, seen from them, in a cgroup namespace.
+fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Result<(), End> {
+    if !spawn.new.contains(Namespace::Cgroup) {
+        return Ok(());
+    }
+    match parent.hear(&container.stage)? {
+        Some((FromStage::Done, _)) => Ok(()),
+        Some((FromStage::Failed(error), _)) => Err(error.into()),
+        _ => Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
+    }
 }
 
 /// Hears the worker until it has pivoted, or is done: whether it is, and the console's slave, if there is a console.
@@ -283,7 +302,8 @@ fn follow_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) ->
 }
 
 /// Delivers signals until the container ends. Nothing is left to do that needs a right but sending signals.
-fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
+/// However it ends, the container is dropped before the keeper of its cgroups.
+fn supervise(parent: &Parent, keeper: Keeper, mut container: Container) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine_supervisor().map_err(|failure| failure.at(Place::Supervise))?;
     for number in parent.early.take() {
@@ -306,6 +326,7 @@ fn supervise(parent: &Parent, mut container: Container) -> Result<(), End> {
             }
         }
     };
+    drop(keeper);
     parent.tell(&FromSetup::Exited { status }, &[])
 }
 

@@ -12,7 +12,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Fd, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Fd, cgroup, channel, cred, fd, file, process, tune};
 
 use crate::host::Slots;
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -82,28 +82,59 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
     }
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let entry = Entry::prepare(finish, theirs, image).map_err(at(SpawnStep::Enter))?;
+    let (unified, tasks) = open_cgroups(plan, slots).map_err(at(SpawnStep::Cgroups))?;
+    // From some namespaces its own cgroup cannot be seen, or be written to: it is put there from here then.
+    let is_far = |step: &Step<Join>| matches!(step.op.kind, Namespace::User | Namespace::Cgroup);
+    let put = unified.filter(|_| plan.join.iter().any(is_far));
+    let into = if put.is_some() { None } else { unified };
     let mapped = plan.new.contains(Namespace::User);
+    let waits = mapped || put.is_some();
+    let own_view = plan.new.contains(Namespace::Cgroup);
+    let entry = Entry::prepare(finish, theirs, image, Entered { tasks, waits, mapped, own_view });
+    let entry = entry.map_err(at(SpawnStep::Enter))?;
     let mut new = plan.new;
+    // The one is made by this process before, the other by the new one once it is in its cgroups.
     new.remove(Namespace::Time);
+    new.remove(Namespace::Cgroup);
     let (pid, child) = if plan.join.is_empty() {
-        match process::fork(new.clone_flags()).named("clone3").map_err(at(SpawnStep::Clone))? {
-            Side::Child => entry.enter(mapped),
+        match process::fork_into(new.clone_flags(), into).named("clone3").map_err(at(SpawnStep::Clone))? {
+            Side::Child => entry.enter(),
             Side::Parent { pid, child } => (pid, child),
         }
     } else {
-        joined_clone(plan, new, slots, &entry, mapped)?
+        joined_clone(plan, new, slots, &entry, into)?
     };
     let container = Container { pid, process: child, stage: mine, ended: false };
     drop(entry);
+    if let Some(cgroup) = put {
+        let joined = cgroup::write(cgroup, "cgroup.procs", &format!("{pid}"));
+        joined.named("write").map_err(at(SpawnStep::Cgroups))?;
+    }
     if mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
-        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::IdMaps))?;
+    }
+    if waits {
+        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::Enter))?;
     }
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
     }
     Ok(container)
+}
+
+/// The cgroup of v2, to be created in, and the file of each v1 cgroup by which a thread joins it. The kernel stops
+/// every fork and exit on the machine for a while to move a whole process, but not for a thread that moves itself.
+fn open_cgroups<'a>(plan: &Spawn, slots: &'a Slots) -> Outcome<(Option<&'a Fd>, Vec<Fd>)> {
+    let (mut unified, mut tasks) = (None, Vec::new());
+    for slot in &plan.cgroups {
+        let found = slots.get(*slot)?;
+        if cgroup::is_v2(found).named("fstatfs")? {
+            unified = Some(found);
+        } else {
+            tasks.push(cgroup::open_file(found, "tasks").named("openat2")?);
+        }
+    }
+    Ok((unified, tasks))
 }
 
 /// Offsets can be written only while the new time namespace has no process: it is made first, and the child, not
@@ -132,7 +163,7 @@ fn joined_clone(
     new: NamespaceSet,
     slots: &Slots,
     entry: &Entry,
-    mapped: bool,
+    cgroup: Option<&Fd>,
 ) -> Result<(i32, Fd), StepError> {
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
     let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
@@ -140,7 +171,7 @@ fn joined_clone(
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
     match process::fork(0).named("clone3").map_err(at)? {
         Side::Child => {
-            let created = join_and_create(&joins, new, slots, entry, mapped).map_err(at);
+            let created = join_and_create(&joins, new, slots, entry, cgroup).map_err(at);
             process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
         }
         Side::Parent { pid: helper, child: _ } => {
@@ -156,7 +187,13 @@ fn joined_clone(
 }
 
 /// In the helper process.
-fn join_and_create(joins: &[Join], new: NamespaceSet, slots: &Slots, entry: &Entry, mapped: bool) -> Outcome<i32> {
+fn join_and_create(
+    joins: &[Join],
+    new: NamespaceSet,
+    slots: &Slots,
+    entry: &Entry,
+    cgroup: Option<&Fd>,
+) -> Outcome<i32> {
     for join in joins {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
         joined.map_err(|failure| failure.with(join.kind.name()))?;
@@ -166,10 +203,22 @@ fn join_and_create(joins: &[Join], new: NamespaceSet, slots: &Slots, entry: &Ent
         let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0)).named("setresuid");
         became_root.map_err(|failure| failure.with(Namespace::User.name()))?;
     }
-    match process::fork_sibling(new.clone_flags()).named("clone3")? {
-        Side::Child => entry.enter(mapped),
+    match process::fork_sibling(new.clone_flags(), cgroup).named("clone3")? {
+        Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
+}
+
+/// What the new process does before its exec.
+struct Entered {
+    /// Files of v1 cgroups that it joins.
+    tasks: Vec<Fd>,
+    /// For an empty message, which says that the id maps are written and it is in its cgroup.
+    waits: bool,
+    mapped: bool,
+    /// It makes itself a cgroup namespace, and says so: one made by clone3(2) would have its root where this process
+    /// is.
+    own_view: bool,
 }
 
 /// Everything that the new process needs up to its exec, made ready before it exists.
@@ -178,36 +227,49 @@ struct Entry<'a> {
     argv: StringArray,
     env: StringArray,
     image: &'a InitImage,
+    first: Entered,
 }
 
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage) -> Outcome<Self> {
+    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, first: Entered) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, argv, env, image })
+        Ok(Self { stage, argv, env, image, first })
     }
 
     /// In the new process.
-    fn enter(&self, mapped: bool) -> ! {
-        let failure = match self.become_root(mapped) {
-            Err(failure) => failure,
-            Ok(()) => Failure::of("execveat", process::execute_file(&self.image.sealed, &self.argv, &self.env)),
-        };
-        let report = FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Enter)));
-        let _ = channel::send_value(&self.stage, &report, &[]);
+    fn enter(&self) -> ! {
+        let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+        let prepared = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
+        let prepared = prepared.and_then(|()| self.prepare_exec().map_err(at(SpawnStep::Enter)));
+        let error = prepared.err().unwrap_or_else(|| {
+            let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
+            Failure::of("execveat", errno).at(Place::Spawn(SpawnStep::Enter))
+        });
+        let _ = channel::send_value(&self.stage, &FromStage::Failed(error), &[]);
         process::exit(1)
     }
 
-    fn become_root(&self, mapped: bool) -> Outcome<()> {
-        if mapped {
-            // An empty message says that the id maps are written.
+    fn join_cgroups(&self) -> Outcome<()> {
+        self.first.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))?;
+        if self.first.waits {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
+        }
+        if self.first.own_view {
+            process::unshare(Namespace::Cgroup.clone_flag()).named("unshare")?;
+            channel::send_value(&self.stage, &FromStage::Done, &[]).named("sendmsg")?;
+        }
+        Ok(())
+    }
+
+    fn prepare_exec(&self) -> Outcome<()> {
+        if self.first.mapped {
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
