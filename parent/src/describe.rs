@@ -141,6 +141,7 @@ fn spawn_origin(step: SpawnStep) -> &'static str {
         SpawnStep::Join | SpawnStep::Clone => "/linux/namespaces",
         SpawnStep::IdMaps => "/linux/uidMappings",
         SpawnStep::OomScore => "/process/oomScoreAdj",
+        SpawnStep::Cgroups => "/linux/cgroupsPath",
     }
 }
 
@@ -152,6 +153,7 @@ fn spawn(step: SpawnStep) -> &'static str {
         SpawnStep::Clone => "create the container's first process in its new namespaces",
         SpawnStep::IdMaps => "write the id maps of the user namespace",
         SpawnStep::OomScore => "set the OOM score",
+        SpawnStep::Cgroups => "put the container's first process into its cgroups",
         SpawnStep::Worker => "start the worker in the container's namespaces",
         SpawnStep::Enter => "execute rspawn-init in the container's first process",
     }
@@ -223,7 +225,37 @@ pub fn host(op: &HostOp) -> String {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
         HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+        HostOp::OpenCgroup { mount, path, owner, .. } => {
+            let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
+            format!("make the cgroup {mount}/{path}{owner}")
+        }
+        HostOp::SetCgroup { choices, .. } => {
+            let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
+            format!("set {}", names.join(", or where there is no such file "))
+        }
+        HostOp::DeviceRules { rules, .. } => {
+            let rules: Vec<String> = rules.iter().map(device_access).collect();
+            format!("deny devices but {}", rules.join(", "))
+        }
     }
+}
+
+fn cgroup_setting(setting: &CgroupSetting) -> String {
+    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
+    format!("{} = {}", setting.file, values.join("; "))
+}
+
+fn device_access(rule: &DeviceAccess) -> String {
+    let verb = if rule.allow { "" } else { "not " };
+    let kind = match rule.kind {
+        Some(NodeKind::Block) => 'b',
+        Some(_) => 'c',
+        None => 'a',
+    };
+    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
+    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
+    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
 
 pub fn attach(op: &AttachOp) -> String {

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bundle;
+mod cgroup_facts;
 pub mod cli;
 pub mod commands;
 pub mod default_spec;

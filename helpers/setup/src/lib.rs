@@ -7,7 +7,7 @@
 extern crate alloc;
 
 mod attach;
-mod cgroup;
+pub mod cgroup;
 mod check_command;
 mod copy_up;
 pub mod device_program;
