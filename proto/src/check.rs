@@ -138,8 +138,13 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
         }
         HostOp::SetCgroup { cgroup, .. } => slots.uses_cgroup(*cgroup),
         HostOp::DeviceRules { rules, .. } if rules.len() > MAX_DEVICE_RULES => Err("there are too many device rules"),
+        HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("a device rule that is none"),
         HostOp::DeviceRules { cgroup, .. } => slots.uses_cgroup(*cgroup),
     }
+}
+
+fn is_device_rule(rule: &DeviceAccess) -> bool {
+    rule.kind != Some(NodeKind::Fifo) && rule.access != 0 && rule.access & !access::ALL == 0
 }
 
 /// Most device rules: what the kernel verifies of a program in little time.
@@ -149,8 +154,8 @@ const MAX_DEVICE_RULES: usize = 1024;
 /// reach other cgroups: `cgroup.procs`, `release_agent`, `cgroup.event_control`; nor the device rules, which the
 /// policy wants to see as such.
 pub fn is_cgroup_setting(file: &str) -> bool {
-    const CONTROLLERS: [&str; 11] = [
-        "cpu", "cpuset", "memory", "io", "blkio", "pids", "hugetlb", "rdma", "misc", "net_cls", "net_prio",
+    const CONTROLLERS: [&str; 12] = [
+        "cpu", "cpuset", "memory", "io", "blkio", "pids", "hugetlb", "rdma", "misc", "dmem", "net_cls", "net_prio",
     ];
     const CORE: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
@@ -363,4 +368,24 @@ fn is_odd(component: &str) -> bool {
 fn starts_with_key(key: &str, prefix: &str) -> bool {
     let same = |(a, b): (u8, u8)| a == b || (a == b'.' && b == b'/');
     key.len() >= prefix.len() && key.bytes().zip(prefix.bytes()).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_are_written() {
+        for good in ["memory.max", "hugetlb.2MB.rsvd.max", "blkio.bfq.weight_device", "cgroup.max.depth", "cpu.idle"] {
+            assert!(is_cgroup_setting(good), "{good}");
+        }
+        let bad = [
+            "", "memory", "cgroup.procs", "cgroup.kill", "cgroup.freeze", "cgroup.subtree_control",
+            "cgroup.event_control", "tasks", "release_agent", "notify_on_release", "devices.allow", "freezer.state",
+            "memory.max/../x", "memory./x", "memory.\u{0}", "x.y", ".max",
+        ];
+        for bad in bad {
+            assert!(!is_cgroup_setting(bad), "{bad}");
+        }
+    }
 }
