@@ -7,17 +7,22 @@
 
 mod audit;
 mod bundle;
+mod cgroups;
 pub mod cli;
 pub mod commands;
 pub mod default_spec;
 pub mod describe;
 mod drive;
 pub mod facts;
+mod hooks;
+mod invoker;
 mod launch;
+mod log;
 pub mod oci;
 pub mod plan;
 mod policy_file;
 pub mod problem;
 pub mod sandbox;
 pub mod show;
+pub mod state;
 mod terminal;
