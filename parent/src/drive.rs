@@ -7,7 +7,7 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::channel::{self, Interest};
-use rspawn_sys::{Errno, Fd, signal};
+use rspawn_sys::{Errno, Fd, pty, signal};
 
 use crate::audit::Audit;
 use crate::describe;
@@ -35,21 +35,48 @@ impl Signals {
     }
 }
 
-/// A container that is being made, or runs.
+/// A container that is being made, or runs. When it is dropped, rspawn-setup has ended, and has cleared away what it
+/// was to.
 pub struct Session {
     setup: Setup,
     pub audit: Audit,
     plan: Option<Plan>,
+    /// First size of a console that is opened without one (exec): rows, columns.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Where the master of the container's console goes.
+pub enum ConsoleSink {
+    /// To the caller's own terminal.
+    Shown(ConsoleMode),
+    /// To whoever listens on a socket.
+    Socket(Fd),
+}
+
+/// What became of a process.
+pub enum Reached {
+    /// It ended, with this status as a shell gives it.
+    End(i32),
+    /// It is there, and on its own.
+    Running,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The end of the stream is what tells it.
+        self.setup.control = Fd::from_raw(-1);
+        let _ = self.setup.child.wait();
+    }
 }
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, plan: None }
+        Self { setup, audit, plan: None, console_size: None }
     }
 
     /// The first message, before anything untrusted is read.
-    pub fn send_trusted(&self, trusted: Trusted) -> Result<(), String> {
-        self.send(&ToSetup::Trusted(trusted))
+    pub fn send_trusted(&self, trusted: Trusted, fds: &[&Fd]) -> Result<(), String> {
+        self.send_with(&ToSetup::Trusted(trusted), fds)
     }
 
     /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
@@ -62,7 +89,11 @@ impl Session {
     }
 
     fn send(&self, message: &ToSetup) -> Result<(), String> {
-        let sent = channel::send_value(&self.setup.control, message, &[]);
+        self.send_with(message, &[])
+    }
+
+    fn send_with(&self, message: &ToSetup, fds: &[&Fd]) -> Result<(), String> {
+        let sent = channel::send_value(&self.setup.control, message, fds);
         // If the helper has ended, its last words say why; they are read next.
         match sent {
             Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
@@ -70,16 +101,26 @@ impl Session {
         }
     }
 
-    /// Until the payload has ended: its exit status, as a shell gives it.
-    pub fn run(&mut self, signals: &Signals, mode: ConsoleMode) -> Result<i32, String> {
+    /// Until the process is on its own, or in the foreground, until it has ended. Without `signals`, this process dies
+    /// of them. A pidfd is sent to `pidfd_socket`.
+    pub fn run(
+        &mut self,
+        signals: Option<&Signals>,
+        sink: &ConsoleSink,
+        pidfd_socket: Option<&Fd>,
+    ) -> Result<Reached, String> {
         let mut console: Option<Console> = None;
         let nothing = Fd::from_raw(-1);
+        let mode = match sink {
+            ConsoleSink::Shown(mode) => *mode,
+            ConsoleSink::Socket(_) => ConsoleMode::Passive,
+        };
         loop {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
             let ready = channel::wait([
                 Interest { fd: &self.setup.control, read: true, write: false },
-                Interest { fd: &signals.0, read: true, write: false },
+                Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
                 Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
             ]);
@@ -96,18 +137,34 @@ impl Session {
                 }
             }
             if signal.read
-                && let Some(number) = signals.next()
+                && let Some(number) = signals.and_then(Signals::next)
             {
                 self.relay_signal(number, console.as_ref(), mode)?;
             }
             if control.read {
                 match self.receive()? {
-                    (FromSetup::Console, Some(master)) => console = Some(Console::new(master, mode)),
+                    (FromSetup::Console, Some(master)) => {
+                        if let Some((rows, columns)) = self.console_size {
+                            let _ = pty::set_size(&master, rows, columns);
+                        }
+                        match sink {
+                            ConsoleSink::Shown(mode) => console = Some(Console::new(master, *mode)),
+                            ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
+                        }
+                    }
                     (FromSetup::Exited { status }, _) => {
                         if let Some(mut console) = console.take() {
                             console.drain();
                         }
-                        return Ok(rspawn_sys::process::exit_status(status));
+                        return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
+                    }
+                    (FromSetup::Created { .. } | FromSetup::Started { .. }, Some(pidfd)) => {
+                        if let Some(socket) = pidfd_socket {
+                            pass(socket, "pidfd", b"init", &pidfd)?;
+                        }
+                        if signals.is_none() {
+                            return Ok(Reached::Running);
+                        }
                     }
                     (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error)),
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
@@ -115,7 +172,7 @@ impl Session {
                         eprintln!("rspawn: warning: {}", one_violation(&violation));
                     }
                     (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
-                    (FromSetup::Started { .. } | FromSetup::Console, _) => {}
+                    (FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {}
                 }
             }
         }
@@ -159,6 +216,12 @@ impl Session {
     }
 }
 
+/// Sends a descriptor to one who listens: one message, some bytes, one descriptor, as runc's clients expect it.
+fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {
+    channel::send_packet(socket, bytes, &[fd])
+        .map_err(|errno| format!("cannot send to the {what} socket: {}", describe::errno(errno.0)))
+}
+
 /// The place that a progress word stands for; see `progress_word` in rspawn-setup.
 fn place(word: u32) -> Option<Place> {
     let index = word as u16;
@@ -175,16 +238,18 @@ fn place(word: u32) -> Option<Place> {
     })
 }
 
-const SPAWN_STEPS: [SpawnStep; 9] = [
+const SPAWN_STEPS: [SpawnStep; 11] = [
     SpawnStep::SealInit,
     SpawnStep::TimeOffsets,
     SpawnStep::Join,
     SpawnStep::Clone,
     SpawnStep::IdMaps,
     SpawnStep::OomScore,
-    SpawnStep::Cgroups,
     SpawnStep::Worker,
     SpawnStep::Enter,
+    SpawnStep::Cgroups,
+    SpawnStep::Hooks,
+    SpawnStep::Record,
 ];
 
 fn refusal(violations: &[Violation]) -> String {

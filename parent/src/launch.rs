@@ -17,7 +17,7 @@ pub struct Setup {
 
 /// Starts the helper. It runs on beside this process, and waits for the first message.
 pub fn start(preserve_fds: u32) -> io::Result<Setup> {
-    let program = find()?;
+    let program = find("rspawn-setup")?;
     // Above the descriptors that the payload is to inherit, so that a hole among them is not filled by ours.
     let lowest = 3 + preserve_fds as i32;
     let (control, theirs) = channel::pair().map_err(errno)?;
@@ -40,12 +40,12 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
 }
 
 /// Beside this program, or where packages put helpers. Never from an environment variable.
-fn find() -> io::Result<PathBuf> {
+pub fn find(name: &str) -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    let candidates = [directory.join("rspawn-setup"), directory.join("../libexec/rspawn/rspawn-setup")];
+    let candidates = [directory.join(name), directory.join("../libexec/rspawn").join(name)];
     candidates.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-        let message = format!("rspawn-setup is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+        let message = format!("{name} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
         io::Error::new(io::ErrorKind::NotFound, message)
     })
 }

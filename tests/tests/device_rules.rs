@@ -108,9 +108,8 @@ impl V1 {
     fn written(rules: &[DeviceAccess]) -> Self {
         let mut state = V1 { default: false, exceptions: Vec::new() };
         for rule in rules {
-            let same = |other: &DeviceAccess| {
-                (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor)
-            };
+            let same =
+                |other: &DeviceAccess| (other.kind, other.major, other.minor) == (rule.kind, rule.major, rule.minor);
             if rule.kind.is_none() {
                 state = V1 { default: rule.allow, exceptions: Vec::new() };
             } else if rule.allow == state.default {

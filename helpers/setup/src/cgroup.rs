@@ -26,20 +26,24 @@ struct Made {
     own: bool,
 }
 
-/// The directories that one container brought about, removed when dropped: whatever fails, none is left.
+/// The directories that one container brought about.
 #[derive(Default)]
 pub struct Cgroups(Vec<Made>);
 
-impl Drop for Cgroups {
-    fn drop(&mut self) {
+impl Cgroups {
+    /// Removes them, and kills what is in them.
+    pub fn remove(&mut self) {
         while let Some(Made { above, name, own }) = self.0.pop() {
             // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
             let _ = if own { cgroup::remove(&above, &name) } else { file::remove_directory(&above, &name) };
         }
     }
-}
 
-impl Cgroups {
+    /// Leaves them to who removes them later.
+    pub fn leave(&mut self) {
+        self.0.clear();
+    }
+
     /// Makes a cgroup, or takes over an empty one, as a killed container leaves it.
     pub fn open(&mut self, op: &HostOp) -> Outcome<Fd> {
         // Another container's end may remove a directory on the way that it had made.
@@ -90,7 +94,7 @@ impl Cgroups {
 
     /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
     /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
-    pub fn entrust(mut self) -> Outcome<Keeper> {
+    pub fn entrust(&mut self) -> Outcome<Keeper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
         match process::fork(0).named("clone3")? {
             Side::Child => {
@@ -99,13 +103,12 @@ impl Cgroups {
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
                 if confined.is_ok() && matches!(channel::receive(&theirs, 0), Ok(None)) {
-                    drop(self);
+                    self.remove();
                 }
                 process::exit(0)
             }
             Side::Parent { pid, child: _ } => {
-                // The directories are the keeper's now.
-                self.0.clear();
+                self.leave();
                 Ok(Keeper { pid, line: Some(mine) })
             }
         }

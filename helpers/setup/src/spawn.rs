@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rspawn_proto::ids::Id;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
@@ -15,6 +16,7 @@ use rspawn_sys::process::{Side, StringArray};
 use rspawn_sys::{Fd, cgroup, channel, cred, fd, file, process, tune};
 
 use crate::host::Slots;
+use crate::rootfs::open_terminal;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
@@ -26,6 +28,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// Lets the process live on without this program.
+    pub fn release(mut self) {
+        self.ended = true;
+    }
+
     /// Blocks until the process has ended and gives its wait status.
     pub fn wait(&mut self) -> Outcome<i32> {
         let status = process::wait(self.pid, true).named("wait4")?;
@@ -65,13 +72,17 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
     Ok(Some(limit))
 }
 
-/// Opens rspawn-init beside this program and copies it into sealed memory.
-pub fn seal_init() -> Outcome<Fd> {
+/// Opens another of rspawn's programs, beside this one.
+pub fn open_beside(name: &str) -> Outcome<Fd> {
     let me = file::read_self_path().named("readlink")?;
     let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let path = format!("{directory}/rspawn-init");
-    let source = file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))?;
-    file::sealed_copy(&source, "rspawn-init").named("memfd_create")
+    let path = format!("{directory}/{name}");
+    file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))
+}
+
+/// Copies another of rspawn's programs into sealed memory, to be executed where the container can reach it.
+pub fn seal(name: &str) -> Outcome<Fd> {
+    file::sealed_copy(&open_beside(name)?, name).named("memfd_create")
 }
 
 /// Creates the process. On return it waits in rspawn-init for its last mile, or for its id maps.
@@ -82,59 +93,72 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
     }
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let (unified, tasks) = open_cgroups(plan, slots).map_err(at(SpawnStep::Cgroups))?;
-    // From some namespaces its own cgroup cannot be seen, or be written to: it is put there from here then.
-    let is_far = |step: &Step<Join>| matches!(step.op.kind, Namespace::User | Namespace::Cgroup);
-    let put = unified.filter(|_| plan.join.iter().any(is_far));
-    let into = if put.is_some() { None } else { unified };
-    let mapped = plan.new.contains(Namespace::User);
-    let waits = mapped || put.is_some();
-    let own_view = plan.new.contains(Namespace::Cgroup);
-    let entry = Entry::prepare(finish, theirs, image, Entered { tasks, waits, mapped, own_view });
-    let entry = entry.map_err(at(SpawnStep::Enter))?;
+    let cgroups = plan.cgroups.iter().map(|slot| slots.get(*slot)).collect::<Outcome<Vec<&Fd>>>();
+    let joined = plan.join.iter().map(|step| step.op.kind).collect();
+    let seats = cgroups.and_then(|cgroups| Seats::take(cgroups.into_iter(), joined));
+    let seats = seats.map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
+    entry.mapped = plan.new.contains(Namespace::User);
+    entry.own_view = plan.new.contains(Namespace::Cgroup);
     let mut new = plan.new;
     // The one is made by this process before, the other by the new one once it is in its cgroups.
     new.remove(Namespace::Time);
     new.remove(Namespace::Cgroup);
     let (pid, child) = if plan.join.is_empty() {
-        match process::fork_into(new.clone_flags(), into).named("clone3").map_err(at(SpawnStep::Clone))? {
+        match process::fork_into(new.clone_flags(), entry.seats.born_in)
+            .named("clone3")
+            .map_err(at(SpawnStep::Clone))?
+        {
             Side::Child => entry.enter(),
             Side::Parent { pid, child } => (pid, child),
         }
     } else {
-        joined_clone(plan, new, slots, &entry, into)?
+        joined_clone(|| join_and_create(plan, new, slots, &entry))?
     };
     let container = Container { pid, process: child, stage: mine, ended: false };
-    drop(entry);
-    if let Some(cgroup) = put {
-        let joined = cgroup::write(cgroup, "cgroup.procs", &format!("{pid}"));
-        joined.named("write").map_err(at(SpawnStep::Cgroups))?;
-    }
-    if mapped {
+    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    if entry.mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
     }
-    if waits {
-        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::Enter))?;
-    }
+    entry.let_go(&container).map_err(at(SpawnStep::IdMaps))?;
+    drop(entry);
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
     }
     Ok(container)
 }
 
-/// The cgroup of v2, to be created in, and the file of each v1 cgroup by which a thread joins it. The kernel stops
-/// every fork and exit on the machine for a while to move a whole process, but not for a thread that moves itself.
-fn open_cgroups<'a>(plan: &Spawn, slots: &'a Slots) -> Outcome<(Option<&'a Fd>, Vec<Fd>)> {
-    let (mut unified, mut tasks) = (None, Vec::new());
-    for slot in &plan.cgroups {
-        let found = slots.get(*slot)?;
-        if cgroup::is_v2(found).named("fstatfs")? {
-            unified = Some(found);
-        } else {
-            tasks.push(cgroup::open_file(found, "tasks").named("openat2")?);
+/// How a new process gets into its cgroups.
+struct Seats<'a> {
+    /// The cgroup of v2 that it is created in (CLONE_INTO_CGROUP).
+    born_in: Option<&'a Fd>,
+    /// Or is put into by this program, where it could not get there from the namespaces that it is created in.
+    put_in: Option<&'a Fd>,
+    /// Files by which it joins cgroups of v1 itself. To move a whole process the kernel stops every fork and exit of
+    /// the machine, and waits for a grace period; not so for a thread that moves itself.
+    tasks: Vec<Fd>,
+}
+
+impl<'a> Seats<'a> {
+    fn take(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
+        // As root of another user namespace it may not write there; from another cgroup namespace it may not see it.
+        let is_far = joined.contains(Namespace::User) || joined.contains(Namespace::Cgroup);
+        let mut seats = Self { born_in: None, put_in: None, tasks: Vec::new() };
+        for found in cgroups {
+            match cgroup::is_v2(found).named("fstatfs")? {
+                true if is_far => seats.put_in = Some(found),
+                true => seats.born_in = Some(found),
+                false => seats.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
+            }
         }
+        Ok(seats)
     }
-    Ok((unified, tasks))
+
+    /// Puts a process where it was not born.
+    fn put(&self, pid: i32) -> Outcome<()> {
+        let Some(found) = self.put_in else { return Ok(()) };
+        cgroup::write(found, "cgroup.procs", &format!("{pid}")).named("write")
+    }
 }
 
 /// Offsets can be written only while the new time namespace has no process: it is made first, and the child, not
@@ -157,21 +181,40 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
     write_proc("/proc/self/timens_offsets", &lines)
 }
 
-/// A helper process joins the namespaces, creates the container's process as a sibling and ends.
-fn joined_clone(
-    plan: &Spawn,
-    new: NamespaceSet,
-    slots: &Slots,
-    entry: &Entry,
-    cgroup: Option<&Fd>,
-) -> Result<(i32, Fd), StepError> {
+/// Creates a process in the namespaces of a running container. On return it waits in rspawn-init for its last mile.
+pub fn spawn_inside(
+    target: &Fd,
+    kinds: NamespaceSet,
+    cgroups: &[Fd],
+    finish: &Finish,
+    image: &InitImage,
+) -> Result<Container, StepError> {
+    let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+    let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
+    let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
+    entry.terminal = finish.terminal.then_some(finish.uid);
+    let create = || {
+        process::join(target, kinds.clone_flags()).named("setns")?;
+        if kinds.contains(Namespace::User) {
+            become_root()?;
+        }
+        create_sibling(NamespaceSet::default(), &entry)
+    };
+    let (pid, child) = joined_clone(create)?;
+    let container = Container { pid, process: child, stage: mine, ended: false };
+    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
+    Ok(container)
+}
+
+/// A helper process joins namespaces, creates the container's process as a sibling, all by `create`, and ends.
+fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), StepError> {
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
-    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
-    joins.sort_by_key(|join| join.kind);
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
     match process::fork(0).named("clone3").map_err(at)? {
         Side::Child => {
-            let created = join_and_create(&joins, new, slots, entry, cgroup).map_err(at);
+            let created = create().map_err(at);
             process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
         }
         Side::Parent { pid: helper, child: _ } => {
@@ -187,68 +230,76 @@ fn joined_clone(
 }
 
 /// In the helper process.
-fn join_and_create(
-    joins: &[Join],
-    new: NamespaceSet,
-    slots: &Slots,
-    entry: &Entry,
-    cgroup: Option<&Fd>,
-) -> Outcome<i32> {
-    for join in joins {
+fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry) -> Outcome<i32> {
+    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
+    joins.sort_by_key(|join| join.kind);
+    for join in &joins {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
         joined.map_err(|failure| failure.with(join.kind.name()))?;
     }
     if joins.iter().any(|join| join.kind == Namespace::User) {
-        // Whoever is not its root loses at the next exec what joining it gave.
-        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0)).named("setresuid");
-        became_root.map_err(|failure| failure.with(Namespace::User.name()))?;
+        become_root()?;
     }
-    match process::fork_sibling(new.clone_flags(), cgroup).named("clone3")? {
+    create_sibling(new, entry)
+}
+
+/// Whoever is not the root of a user namespace loses at the next exec what joining it gave.
+fn become_root() -> Outcome<()> {
+    let became_root = cred::set_gid(0).named("setresgid").and_then(|()| cred::set_uid(0).named("setresuid"));
+    became_root.map_err(|failure| failure.with(Namespace::User.name()))
+}
+
+fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
+    match process::fork_sibling(new.clone_flags(), entry.seats.born_in).named("clone3")? {
         Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
 }
 
-/// What the new process does before its exec.
-struct Entered {
-    /// Files of v1 cgroups that it joins.
-    tasks: Vec<Fd>,
-    /// For an empty message, which says that the id maps are written and it is in its cgroup.
-    waits: bool,
-    mapped: bool,
-    /// It makes itself a cgroup namespace, and says so: one made by clone3(2) would have its root where this process
-    /// is.
-    own_view: bool,
-}
-
 /// Everything that the new process needs up to its exec, made ready before it exists.
 struct Entry<'a> {
     stage: Fd,
+    seats: Seats<'a>,
+    /// It has id maps.
+    mapped: bool,
+    /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
+    own_view: bool,
+    /// A terminal of the container's devpts is to be opened, for this user.
+    terminal: Option<Id>,
     argv: StringArray,
     env: StringArray,
     image: &'a InitImage,
-    first: Entered,
 }
 
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, first: Entered) -> Outcome<Self> {
+    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, argv, env, image, first })
+        Ok(Self { stage, seats, mapped: false, own_view: false, terminal: None, argv, env, image })
+    }
+
+    /// The process is to wait until its id maps are written and it is where it belongs.
+    fn waits(&self) -> bool {
+        self.mapped || self.seats.put_in.is_some()
+    }
+
+    /// Says that both is so, by an empty message.
+    fn let_go(&self, container: &Container) -> Outcome<()> {
+        if self.waits() { channel::send(&container.stage, &[], &[]).named("sendmsg") } else { Ok(()) }
     }
 
     /// In the new process.
     fn enter(&self) -> ! {
         let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
-        let prepared = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
-        let prepared = prepared.and_then(|()| self.prepare_exec().map_err(at(SpawnStep::Enter)));
-        let error = prepared.err().unwrap_or_else(|| {
+        let ready = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
+        let prepare = || self.prepare_process().and_then(|()| self.open_terminal()).map_err(at(SpawnStep::Enter));
+        let error = ready.and_then(|()| prepare()).err().unwrap_or_else(|| {
             let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
             Failure::of("execveat", errno).at(Place::Spawn(SpawnStep::Enter))
         });
@@ -257,19 +308,28 @@ impl<'a> Entry<'a> {
     }
 
     fn join_cgroups(&self) -> Outcome<()> {
-        self.first.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))?;
-        if self.first.waits {
+        self.seats.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))?;
+        if self.waits() {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
         }
-        if self.first.own_view {
+        if self.own_view {
             process::unshare(Namespace::Cgroup.clone_flag()).named("unshare")?;
             channel::send_value(&self.stage, &FromStage::Done, &[]).named("sendmsg")?;
         }
         Ok(())
     }
 
-    fn prepare_exec(&self) -> Outcome<()> {
-        if self.first.mapped {
+    /// In a running container the terminal is opened here, by its root, in its namespaces.
+    fn open_terminal(&self) -> Outcome<()> {
+        let Some(uid) = self.terminal else { return Ok(()) };
+        let devpts = file::open_host("/dev/pts", file::O_PATH).named("openat2");
+        let (master, slave) = open_terminal(&devpts.map_err(|failure| failure.with("/dev/pts"))?, uid)?;
+        channel::send_value(&self.stage, &FromStage::Console, &[&master, &slave]).named("sendmsg")
+    }
+
+    /// Ids and descriptors.
+    fn prepare_process(&self) -> Outcome<()> {
+        if self.mapped {
             cred::set_gid(0).named("setresgid")?;
             cred::set_uid(0).named("setresuid")?;
         }
@@ -300,7 +360,7 @@ pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<
     write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))
 }
 
-fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
+pub fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
     write_proc(&format!("/proc/{pid}/oom_score_adj"), &format!("{score}"))
 }
 

@@ -44,7 +44,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
 
 fn make(source: Source, facts: &Facts, init: InitChoice) -> Result<Planned, String> {
     let options = Options::for_a_look("plan", source.directory(), init)?;
-    let spec = source.parse(facts)?;
+    let (spec, _) = source.parse(facts)?;
     planner::plan(&spec, facts, &options).map_err(|problems| explain(&problems))
 }
 

@@ -143,6 +143,7 @@ fn without(planner: &mut Planner, resources: &Resources) {
     if given_path(planner).is_some() {
         planner.problem(PATH, NOTHING);
     } else if planner.problems.is_empty() {
-        planner.note("", "no cgroup filesystem is mounted here: the container stays in the caller's cgroups, unlimited");
+        planner
+            .note("", "no cgroup filesystem is mounted here: the container stays in the caller's cgroups, unlimited");
     }
 }

@@ -94,7 +94,8 @@ pub fn for_v1(rules: Vec<Rule>) -> Result<Vec<DeviceAccess>, Vec<Problem>> {
                     let message = "cgroup v1 cannot take back a part of what an earlier rule says";
                     problems.push(Problem::new(pointer.clone(), message));
                 }
-            } else if let Some(same) = exceptions.iter_mut().find(|other| covers(other, &rule) && covers(&rule, other)) {
+            } else if let Some(same) = exceptions.iter_mut().find(|other| covers(other, &rule) && covers(&rule, other))
+            {
                 same.access |= rule.access;
             } else {
                 exceptions.push(rule);

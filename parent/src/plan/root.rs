@@ -1,11 +1,11 @@
 //! `root` and `linux.rootfsPropagation`: the container's root, first and last.
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::{Planner, hooks};
 use crate::problem::did_you_mean;
 
 /// Propagation names of config-linux.md, "Rootfs Mount Propagation"; with a leading r they reach submounts too.
-const PROPAGATIONS: [(&str, Propagation); 4] = [
+pub const PROPAGATIONS: [(&str, Propagation); 4] = [
     ("private", Propagation::Private),
     ("shared", Propagation::Shared),
     ("slave", Propagation::Slave),
@@ -31,9 +31,13 @@ pub fn begin(planner: &mut Planner) {
     let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
     let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
     let out = planner.root;
+    let over = hooks::look_for_the_root(planner).then(|| planner.slot());
+    if let Some(out) = over {
+        planner.host("/root/path", HostOp::OpenPath { out, path: path.clone(), expect: Expect::Directory });
+    }
     planner.host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
-    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out });
+    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over });
 }
 
 /// A relative root belongs to the bundle. One that climbs out of it is more likely a trick than a wish, and an

@@ -35,27 +35,16 @@ fn throttles(io: &BlockIo) -> [Throttle<'_>; 4] {
     let throttle = |field, v1, v2, devices| Throttle { field, v1, v2, devices };
     [
         throttle(
-            "blockIO/throttleReadBpsDevice",
-            "blkio.throttle.read_bps_device",
-            "rbps",
-            &io.throttle_read_bps_device,
+            "blockIO/throttleReadBpsDevice", "blkio.throttle.read_bps_device", "rbps", &io.throttle_read_bps_device,
         ),
         throttle(
-            "blockIO/throttleWriteBpsDevice",
-            "blkio.throttle.write_bps_device",
-            "wbps",
-            &io.throttle_write_bps_device,
+            "blockIO/throttleWriteBpsDevice", "blkio.throttle.write_bps_device", "wbps", &io.throttle_write_bps_device,
         ),
         throttle(
-            "blockIO/throttleReadIOPSDevice",
-            "blkio.throttle.read_iops_device",
-            "riops",
-            &io.throttle_read_iops_device,
+            "blockIO/throttleReadIOPSDevice", "blkio.throttle.read_iops_device", "riops", &io.throttle_read_iops_device,
         ),
         throttle(
-            "blockIO/throttleWriteIOPSDevice",
-            "blkio.throttle.write_iops_device",
-            "wiops",
+            "blockIO/throttleWriteIOPSDevice", "blkio.throttle.write_iops_device", "wiops",
             &io.throttle_write_iops_device,
         ),
     ]

@@ -91,7 +91,9 @@ fn swap_alone(memory: Option<i64>, both: Option<i64>) -> Result<Option<i64>, &'s
         (Some(-1), None) | (_, Some(-1)) => Ok(Some(-1)),
         (_, None) => Ok(None),
         (None | Some(-1), Some(_)) => Err("cgroup v2 needs a limit of memory beside that of memory and swap together"),
-        (Some(memory), Some(both)) if both < memory => Err("it is of memory and swap together, and below that of memory"),
+        (Some(memory), Some(both)) if both < memory => {
+            Err("it is of memory and swap together, and below that of memory")
+        }
         (Some(memory), Some(both)) => Ok(Some(both - memory)),
     }
 }

@@ -42,7 +42,10 @@ pub fn hugepages(settings: &mut Settings, limits: &[HugepageLimit]) {
 }
 
 pub fn network(settings: &mut Settings, network: &Network) {
-    let class = network.class_id.filter(|id| *id != 0).map(|id| ("network/classID", "net_cls", "net_cls.classid", id.to_string()));
+    let class = network
+        .class_id
+        .filter(|id| *id != 0)
+        .map(|id| ("network/classID", "net_cls", "net_cls.classid", id.to_string()));
     let priority = |(index, entry): (usize, &crate::oci::resources::InterfacePriority)| {
         let field = format!("network/priorities/{index}");
         (field, format!("{} {}", entry.name, entry.priority))

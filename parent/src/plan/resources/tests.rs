@@ -81,8 +81,10 @@ fn throttles() {
     assert_eq!(
         writes(limits, &v1()),
         [
-            "blkio.throttle.read_bps_device=8:16 1000", "blkio.throttle.write_bps_device=8:16 0",
-            "blkio.throttle.read_iops_device=8:16 7", "blkio.throttle.write_iops_device=8:16 8",
+            "blkio.throttle.read_bps_device=8:16 1000",
+            "blkio.throttle.write_bps_device=8:16 0",
+            "blkio.throttle.read_iops_device=8:16 7",
+            "blkio.throttle.write_iops_device=8:16 8",
         ]
     );
 }
@@ -104,7 +106,9 @@ fn memory_and_swap() {
     assert_eq!(writes(unlimited, &v1()), ["memory.limit_in_bytes=-1", "memory.memsw.limit_in_bytes=-1"]);
     assert_eq!(writes(memory(json!({"limit": 1000, "swap": -1})), &v2()), ["memory.swap.max=max", "memory.max=1000"]);
     // Zero is absent to runc, and an explicit null to everyone.
-    for nothing in [json!({"limit": 0, "swap": 0, "reservation": 0, "kernelTCP": 0}), json!({"limit": null}), json!(null)] {
+    for nothing in
+        [json!({"limit": 0, "swap": 0, "reservation": 0, "kernelTCP": 0}), json!({"limit": null}), json!(null)]
+    {
         for facts in [v1(), v2()] {
             assert!(writes(memory(nothing.clone()), &facts).is_empty(), "{nothing}");
         }
@@ -171,10 +175,7 @@ fn the_other_controllers() {
     }
     let huge = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": 4_194_304}]});
     assert_eq!(writes(huge.clone(), &v2()), ["hugetlb.2MB.max=4194304", "hugetlb.2MB.rsvd.max=4194304"]);
-    assert_eq!(
-        writes(huge, &v1()),
-        ["hugetlb.2MB.limit_in_bytes=4194304", "hugetlb.2MB.rsvd.limit_in_bytes=4194304"]
-    );
+    assert_eq!(writes(huge, &v1()), ["hugetlb.2MB.limit_in_bytes=4194304", "hugetlb.2MB.rsvd.limit_in_bytes=4194304"]);
     let network = json!({"network": {"classID": 1_048_577, "priorities": [{"name": "eth0", "priority": 5}]}});
     assert_eq!(writes(network.clone(), &v1()), ["net_cls.classid=1048577", "net_prio.ifpriomap=eth0 5"]);
     assert_eq!(of(network, &v2()).problems.len(), 2);

@@ -1,0 +1,66 @@
+//! Another process in a running container.
+use alloc::vec::Vec;
+
+use rspawn_proto::msg::Purpose;
+use rspawn_proto::plan::Plan;
+use rspawn_proto::policy::Approved;
+use rspawn_proto::record::CgroupDir;
+use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_sys::Fd;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{file, tune};
+
+use crate::follow::{follow_init, pass_console, send_finish};
+use crate::invoker::Invoker;
+use crate::parent::{End, Parent, progress_word};
+use crate::serve::{announce, stay};
+use crate::spawn::{self, InitImage};
+use rspawn_proto::msg::FromStage;
+
+/// Carries a plan out in the container of a process. Gives the wait status where it was waited for.
+pub fn exec(
+    parent: &Parent,
+    invoker: &Invoker,
+    target: &Fd,
+    plan: Approved<Plan>,
+    image: InitImage,
+) -> Result<Option<i32>, End> {
+    let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+    let Plan { spawn, finish, .. } = plan.into_inner();
+    let mode = invoker.trusted.mode;
+    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
+    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
+    let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &finish, &image)?;
+    drop((image, cgroups));
+    if !finish.first_affinity.is_empty() {
+        parent.step(Place::Spawn(SpawnStep::Cgroups), || {
+            tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")
+        })?;
+    }
+    if let Some(score) = spawn.oom_score_adj {
+        parent.step(Place::Spawn(SpawnStep::OomScore), || spawn::write_oom_score(process.pid, score))?;
+    }
+    let slave = if finish.terminal {
+        match parent.hear(&process.stage)? {
+            Some((FromStage::Console, fds)) => pass_console(parent, fds)?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            _ => return Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+        }
+    } else {
+        None
+    };
+    let fds: Vec<&Fd> = slave.iter().collect();
+    let sent = send_finish(invoker, finish, &process, &fds);
+    follow_init(parent, &mut process, mode, sent)?;
+    announce(parent, invoker, &process)?;
+    stay(parent, mode, process)
+}
+
+/// The limits of the container are the process's before it runs anything of the container's.
+fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Fd>> {
+    let open = |CgroupDir { path, .. }: &CgroupDir| {
+        let opened = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY).named("openat2");
+        opened.map_err(|failure| failure.with(path.as_str()))
+    };
+    cgroups.iter().map(open).collect()
+}

@@ -1,0 +1,102 @@
+//! Following the other stages: what the worker and rspawn-init say, and what they are told.
+use alloc::format;
+
+use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit};
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::{Finish, Spawn};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep};
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Fd, channel, process};
+
+use crate::invoker::Invoker;
+use crate::parent::{End, Parent, progress_word};
+use crate::spawn::Container;
+use crate::worker::Worker;
+
+/// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
+pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Result<(), End> {
+    if !spawn.new.contains(Namespace::Cgroup) {
+        return Ok(());
+    }
+    match parent.hear(&container.stage)? {
+        Some((FromStage::Done, _)) => Ok(()),
+        Some((FromStage::Failed(error), _)) => Err(error.into()),
+        _ => Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+    }
+}
+
+/// Hears the worker until it has pivoted, or is done: whether it is, and the console's slave, if there is a console.
+/// `mounted` runs at the moment of the hooks.
+pub fn follow_worker(
+    parent: &Parent,
+    worker: &Worker,
+    mounted: impl Fn() -> Result<(), End>,
+) -> Result<(bool, Option<Fd>), End> {
+    let mut slave = None;
+    loop {
+        match parent.hear(&worker.socket)? {
+            Some((FromStage::Done, _)) => return Ok((true, slave)),
+            Some((FromStage::Pivoted, _)) => return Ok((false, slave)),
+            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            Some((FromStage::Console, fds)) => slave = pass_console(parent, fds)?,
+            Some((FromStage::Mounted, _)) => {
+                mounted()?;
+                let _ = channel::send(&worker.socket, &[], &[]);
+            }
+            None => {
+                let reason = "the worker died before it was done";
+                return Err(Failure::check(reason).at(last_rootfs_step(parent)).into());
+            }
+        }
+    }
+}
+
+/// Passes the master of a console on; keeps the slave.
+pub fn pass_console(parent: &Parent, mut fds: alloc::vec::Vec<Fd>) -> Result<Option<Fd>, End> {
+    let slave = fds.pop();
+    if let [master] = &fds[..] {
+        parent.tell(&FromSetup::Console, &[master])?;
+    }
+    Ok(slave)
+}
+
+/// The step that the worker announced last.
+fn last_rootfs_step(parent: &Parent) -> Place {
+    match parent.progress.load() {
+        word if word >> 16 == 6 => Place::Rootfs(word as u16),
+        _ => Place::Spawn(SpawnStep::Worker),
+    }
+}
+
+/// Sends rspawn-init its last mile, which it begins at once.
+pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container, fds: &[&Fd]) -> Outcome<()> {
+    // rspawn-init was executed with them.
+    finish.argv.clear();
+    finish.env.clear();
+    let message = ToInit::Finish { finish, audit: invoker.trusted.audit, mode: invoker.trusted.mode };
+    channel::send_value(&container.stage, &message, fds).named("sendmsg")
+}
+
+/// Lets rspawn-init, which was `sent` its last mile, end it, and waits until the payload's program has been executed,
+/// or, where the container is only created, until nothing but its start is left to do.
+pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode, sent: Outcome<()>) -> Result<(), End> {
+    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
+    let sent = sent.and_then(|()| channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg"));
+    let mut ready = false;
+    loop {
+        match parent.hear(&container.stage)? {
+            Some((FromStage::Done, _)) if mode == Mode::Created => return Ok(()),
+            Some((FromStage::Done, _)) => ready = true,
+            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            None if ready => return Ok(()),
+            _ => {
+                let status = container.wait().map_or(0, process::exit_status);
+                let reason = format!("rspawn-init ended with status {status} before the payload began");
+                let failure = sent.err().unwrap_or_else(|| Failure::check(&reason)).with(reason.as_str());
+                return Err(failure.at(Place::Finish(FinishStep::Receive)).into());
+            }
+        }
+    }
+}
