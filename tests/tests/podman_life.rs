@@ -233,7 +233,7 @@ fn a_pod() {
     let parent = format!("/{}", podman.name);
     let share = "--share=ipc,uts,net,pid";
     podman.ok(&["pod", "create", "--name", "pod", "--network=none", "--cgroup-parent", &parent, share]);
-    podman.detached("one", &["--pod=pod"], &["sleep", "1234"]);
+    podman.detached("one", &["--pod=pod"], &["sh", "-c", "sleep 4321 & sleep 1234"]);
     let namespaces = "for kind in ipc uts net pid; do readlink /proc/self/ns/$kind; done";
     let other = podman.script(&["--pod=pod"], &format!("ps; hostname; {namespaces}")).ok();
     assert!(other.contains("catatonit"), "the pod's first process is seen: {other}");
@@ -245,11 +245,15 @@ fn a_pod() {
     podman.ok(&["pod", "pause", "pod"]);
     assert_eq!(podman.inspect("one", ".State.Status"), "paused");
     podman.ok(&["pod", "unpause", "pod"]);
-    // Without a pid namespace of its own, every process of the container must be found to be killed.
-    podman.ok(&["exec", "--detach", "one", "sleep", "4321"]);
+    // The container's pid namespace goes on without it: each of its processes must be found to be killed.
     podman.ok(&["kill", "one"]);
     podman.ok(&["wait", "one"]);
     assert_eq!(podman.inspect("one", ".State.ExitCode"), "137");
+    eventually(
+        "the end of what it left running",
+        || podman.script(&["--pod=pod"], "ps"),
+        |processes| !processes.stdout.contains("sleep 4321"),
+    );
     podman.ok(&["pod", "stop", "--time", "0", "pod"]);
     podman.ok(&["pod", "rm", "--force", "--time", "0", "pod"]);
     podman.assert_nothing_left();
