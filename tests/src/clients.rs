@@ -1,8 +1,8 @@
 //! What the lanes of real clients share: which runtime is under test, an image to run, daemons, and what is left.
 //!
 //! `RSPAWN_TEST_RUNTIME=/usr/sbin/runc cargo test --test podman_life` runs a lane with another runtime, which tells the
-//! machine's faults from rspawn's. Debian's crun refuses a hybrid cgroup layout; run its lanes below
-//! `unshare --mount sh -c 'umount /sys/fs/cgroup/unified; exec "$@"' sh`.
+//! machine's faults from rspawn's. Debian's crun refuses cgroups v1 and v2 side by side: `tests/without_cgroup2.sh`
+//! helps it.
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +22,12 @@ pub fn runtime() -> PathBuf {
 /// Name by which clients know it: the file's.
 pub fn runtime_name() -> String {
     runtime().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether the runtime says what went wrong in runc's words, which clients look for. Debian's crun has its own, which
+/// docker does not know.
+pub fn speaks_as_runc() -> bool {
+    runtime_name() != "crun"
 }
 
 /// Debian's own of a client. Another of the same name may come first in PATH, of another version.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::clients::{assert_no_traces, cannot_use, client, default_state_root, make_image_archive, runtime};
 use crate::clients::{remove_parent_cgroups, runtime_name};
-use crate::{Output, Scratch, finish};
+use crate::{Output, Scratch, finish, leftovers};
 
 /// How podman hears of the runtime's errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,6 +167,8 @@ impl Drop for Podman {
             {
                 let _ = self.command(arguments).output();
             }
+            // They cannot be removed before the last process has gone.
+            leftovers(&self.name);
             remove_parent_cgroups(&self.name, &[]);
         }
     }
