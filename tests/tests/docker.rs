@@ -24,7 +24,9 @@ impl Docker {
         let scratch = Scratch::new();
         let name = scratch.path.file_name()?.to_string_lossy().into_owned();
         let place = |name: &str| scratch.path.join(name);
-        let mut command = Command::new(client("dockerd"));
+        // The engine mounts its data directory on itself, and does not always take that back.
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private"]).arg(client("dockerd"));
         for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(option).arg(place(name));
         }
