@@ -7,6 +7,7 @@ use rspawn_proto::codec;
 use rspawn_proto::msg::{FromStage, Mode, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{FinishStep, Place};
+use rspawn_sys::channel::Interest;
 use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, Fd, channel, cred, fd, signal};
@@ -68,10 +69,29 @@ impl Stage {
     pub fn wait_for_start(&mut self) -> Option<()> {
         let Some((gate, report)) = self.gate.take() else { return Some(()) };
         channel::write_value(&self.socket, &FromStage::Done).ok()?;
+        end_if_told_to(&gate);
         gate.read(&mut [0]).ok()?;
         self.socket = report;
         self.audit = false;
         Some(())
+    }
+}
+
+/// Waits until the gate opens. Before that, a signal that asks a program to end ends this process: as PID 1 it has no
+/// default action for any, and clients stop containers that they never started.
+fn end_if_told_to(gate: &Fd) {
+    const TOLD: u64 =
+        1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1) | 1 << (libc::SIGTERM - 1);
+    let readable = |fd| Interest { fd, read: true, write: false };
+    let Ok(signals) = signal::descriptor(TOLD) else { return };
+    if let Ok([open, told]) = channel::wait([readable(gate), readable(&signals)])
+        && told.read
+        && !open.read
+    {
+        // struct signalfd_siginfo begins with the number.
+        let mut info = [0u8; 128];
+        let _ = signals.read(&mut info);
+        process::exit(128 + i32::from(info[0]));
     }
 }
 

@@ -1,8 +1,10 @@
 //! What the integration tests share: bundles to run, ways to run them, and a look at what they left behind.
 #![forbid(unsafe_code)]
 
+pub mod clients;
 pub mod hostile;
 pub mod mountinfo;
+pub mod podman;
 pub mod podman_profile;
 pub mod terminal;
 
@@ -261,6 +263,9 @@ fn leftovers_now(name: &str) -> Vec<String> {
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
+    left.extend(
+        cgroups_named(Path::new("/sys/fs/cgroup"), name).iter().map(|path| format!("cgroup {}", path.display())),
+    );
     let own = std::process::id().to_string();
     for process in fs::read_dir("/proc").expect("/proc").flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
@@ -275,6 +280,20 @@ fn leftovers_now(name: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// Directories below another whose name has a certain part.
+pub fn cgroups_named(directory: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.file_name().to_string_lossy().contains(part) {
+                found.push(entry.path());
+            }
+            found.extend(cgroups_named(&entry.path(), part));
+        }
+    }
+    found
 }
 
 /// Runs a command to its end, with input; kills it (alone) if it hangs, which fails the test.

@@ -80,7 +80,6 @@ pub fn create(
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
     let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
-    let directories = cgroup::directories(&plan);
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if mode == Mode::Foreground && !invoker.trusted.keep {
@@ -100,6 +99,10 @@ pub fn create(
     if traces.hooks.needs_runner(mode) {
         traces.runner = Some(parent.step(place, || Runner::start(None))?);
     }
+    // Made now, since a payload may have ended before its record is written.
+    let init = plan.finish.init;
+    let (place, directories) = (Place::Spawn(SpawnStep::Record), cgroup::directories(&plan));
+    let record = parent.step(place, || record(invoker, &container, init, &inside, directories, &traces.hooks))?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
@@ -126,7 +129,6 @@ pub fn create(
         .transpose()?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
     let fds: Vec<&Fd> = slave.iter().chain(gates).chain(&start_hooks).collect();
-    let init = plan.finish.init;
     let sent = send_finish(invoker, plan.finish, &container, &fds);
     while !done {
         (done, _) = follow_worker(parent, &worker, || Ok(()))?;
@@ -134,9 +136,7 @@ pub fn create(
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, slots));
     follow_init(parent, &mut container, mode, sent)?;
-    let place = Place::Spawn(SpawnStep::Record);
-    parent
-        .step(place, || traces.state.write(&record(invoker, &container, init, &inside, directories, &traces.hooks)?))?;
+    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
     traces.state.unlock();
     if mode != Mode::Created {
         traces.run(|hooks| &hooks.after.poststart, "running", container.pid)?;
