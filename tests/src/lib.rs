@@ -272,6 +272,10 @@ fn leftovers_now(name: &str) -> Vec<String> {
         if pid == own || !pid.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
+        // What is dead keeps its cgroup's name until its parent, here the machine's init, takes note.
+        if fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| stat.contains(") Z ")) {
+            continue;
+        }
         let of_process = |file: &str| fs::read(process.path().join(file)).unwrap_or_default();
         let carries = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(name);
         let root = fs::read_link(process.path().join("root")).unwrap_or_default();

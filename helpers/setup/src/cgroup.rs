@@ -176,7 +176,7 @@ pub fn set(cgroup: &Fd, choices: &[CgroupSetting]) -> Outcome<()> {
         };
         for value in values {
             let written = opened.write(value.as_str().as_bytes()).named("write");
-            written.map_err(|failure| failure.with(format!("{value:?} to {file}")))?;
+            written.map_err(|failure| failure.with(format!("{value} to {file}")))?;
         }
         return Ok(());
     }
@@ -196,7 +196,7 @@ pub fn set_device_rules(cgroup: &Fd, rules: &[DeviceAccess]) -> Outcome<()> {
         let text = device_line(rule)?;
         let (file, name) = if rule.allow { (&allow, "devices.allow") } else { (&deny, "devices.deny") };
         let written = file.write(text.as_bytes()).named("write");
-        written.map_err(|failure| failure.with(format!("{text:?} to {name}")))?;
+        written.map_err(|failure| failure.with(format!("{text} to {name}")))?;
     }
     Ok(())
 }
