@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
+pub use crate::cgroup_facts::{CgroupFacts, Hierarchy};
 use crate::plan::seccomp::Arch;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -25,15 +26,6 @@ pub struct Facts {
     pub resctrl: bool,
 }
 
-/// The cgroup hierarchies that the caller is in, as /proc/self/cgroup lists them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CgroupFacts {
-    /// The unified hierarchy is the only one, mounted at /sys/fs/cgroup.
-    pub unified: bool,
-    /// Controllers of each v1 hierarchy ("cpu,cpuacct", "name=systemd").
-    pub v1: Vec<String>,
-}
-
 /// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
 /// clone3 into a cgroup, close_range with CLOEXEC.
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
@@ -51,7 +43,7 @@ impl Facts {
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
+            cgroup: CgroupFacts::gather(),
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
         }
     }
@@ -79,24 +71,4 @@ fn kernel_and_machine() -> ((u32, u32), String) {
 fn permitted_capabilities() -> u64 {
     let permitted = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
     permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
-}
-
-impl CgroupFacts {
-    fn parse(text: &str) -> Self {
-        let controllers = text.lines().filter_map(|line| line.split(':').nth(1));
-        let v1: Vec<String> = controllers.filter(|names| !names.is_empty()).map(str::to_string).collect();
-        Self { unified: v1.is_empty() && !text.is_empty(), v1 }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cgroup_layouts_are_told_apart() {
-        let hybrid = CgroupFacts::parse("3:cpu,cpuacct:/a\n1:name=systemd:/\n0::/\n");
-        assert_eq!((hybrid.unified, hybrid.v1), (false, vec!["cpu,cpuacct".into(), "name=systemd".into()]));
-        assert!(CgroupFacts::parse("0::/user.slice\n").unified);
-    }
 }
