@@ -115,6 +115,12 @@ fn hint(error: &StepError) -> Option<&'static str> {
         (Place::Spawn(SpawnStep::Clone), _, libc::ENOSPC) => {
             Some("a limit of /proc/sys/user/max_*_namespaces is reached")
         }
+        (Place::Spawn(SpawnStep::Clone), _, libc::EBUSY | libc::EOPNOTSUPP) => {
+            Some("a cgroup with controllers for those below it, or a threaded one, takes no process of its own")
+        }
+        (Place::Spawn(SpawnStep::Clone) | Place::Finish(FinishStep::Fork), _, libc::EAGAIN) => Some(
+            "a limit of processes is reached, such as /linux/resources/pids/limit, which rspawn-init counts for too",
+        ),
         (Place::Rootfs(_), "openat2", libc::ELOOP) => {
             Some("there is a symlink where none is allowed, or a loop of them")
         }

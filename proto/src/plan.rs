@@ -179,6 +179,8 @@ pub enum HostOp {
         cgroup: Slot,
         /// The first whose file exists is written: some have another name with another I/O scheduler.
         choices: Vec<CgroupSetting>,
+        /// That none exists is an error.
+        needed: bool,
     },
     /// Which devices may be used; what no rule speaks of may not. Rules, and not the program that v2 takes: a program
     /// runs in the kernel.

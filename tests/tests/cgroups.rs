@@ -315,7 +315,11 @@ fn what_cannot_be_had_is_an_error_at_its_place() {
         (json!({"cpu": {"cpus": "4095"}}), "/cpu/cpus", "ERANGE"),
         (json!({"cpu": {"quota": 1}}), "/cpu/quota", "write: EINVAL: Invalid argument (1 to cpu.cfs_quota_us)"),
         (json!({"blockIO": {"weight": 2000}}), "/blockIO/weight", "to blkio.bfq.weight"),
-        (json!({"blockIO": {"leafWeight": 100}}), "/blockIO/leafWeight", "blkio.leaf_weight"),
+        (
+            json!({"blockIO": {"leafWeight": 100}}),
+            "/blockIO/leafWeight",
+            "blkio.leaf_weight = 100: the container's cgroup has no",
+        ),
         (json!({"unified": {"memory.max": "1"}}), "/unified/memory.max", "no controller \"memory\" in cgroup v2"),
         (json!({"unified": {"cgroup.procs": "1"}}), "/unified/cgroup.procs", "no file of a cgroup that"),
         (json!({"network": {"classID": 5}}), "/network/classID", "no cgroup controller \"net_cls\""),

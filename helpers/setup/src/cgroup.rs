@@ -163,15 +163,10 @@ fn hand_over(cgroup: &Fd, owner: Id) -> Outcome<()> {
 }
 
 /// Writes values to the first file that exists.
-pub fn set(cgroup: &Fd, choices: &[CgroupSetting]) -> Outcome<()> {
-    let mut missing = Errno::ENOENT;
+pub fn set(cgroup: &Fd, choices: &[CgroupSetting], needed: bool) -> Outcome<()> {
     for CgroupSetting { file, values } in choices {
         let opened = match cgroup::open_file(cgroup, file.as_str()) {
-            // Making a file is what no cgroup filesystem lets anybody do.
-            Err(errno @ (Errno::ENOENT | Errno::EACCES)) => {
-                missing = errno;
-                continue;
-            }
+            Err(Errno::ENOENT) => continue,
             opened => opened.named("openat2").map_err(|failure| failure.with(file.as_str()))?,
         };
         for value in values {
@@ -180,8 +175,7 @@ pub fn set(cgroup: &Fd, choices: &[CgroupSetting]) -> Outcome<()> {
         }
         return Ok(());
     }
-    let last = choices.last().map_or("", |choice| choice.file.as_str());
-    Err(missing).named("openat2").map_err(|failure| failure.with(last))
+    if needed { Err(Failure::check("the container's cgroup has no such file here")) } else { Ok(()) }
 }
 
 /// Denies every device, then lets the rules be heard.

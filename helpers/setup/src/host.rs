@@ -103,7 +103,7 @@ pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, cgroups: &mut Cgroups, 
         }
         HostOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
         HostOp::OpenCgroup { out, .. } => slots.fill(*out, cgroups.open(&step.op)?),
-        HostOp::SetCgroup { cgroup, choices } => cgroup::set(slots.get(*cgroup)?, choices)?,
+        HostOp::SetCgroup { cgroup, choices, needed } => cgroup::set(slots.get(*cgroup)?, choices, *needed)?,
         HostOp::DeviceRules { cgroup, rules } => cgroup::set_device_rules(slots.get(*cgroup)?, rules)?,
     }
     Ok(())

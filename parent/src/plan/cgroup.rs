@@ -124,14 +124,14 @@ fn device_access(planner: &mut Planner, resources: &Resources, slots: &[Option<S
 
 /// One setting as an operation.
 fn setting(planner: &mut Planner, cgroup: Slot, write: Write) -> Option<(HostOp, String)> {
-    let Write { pointer, choices, .. } = write;
+    let Write { pointer, choices, needed, .. } = write;
     let mut texts = Vec::new();
     for choice in choices {
         let file = planner.text(&pointer, &choice.file)?;
         let values: Option<Vec<Text>> = choice.values.iter().map(|value| planner.text(&pointer, value)).collect();
         texts.push(CgroupSetting { file, values: values? });
     }
-    Some((HostOp::SetCgroup { cgroup, choices: texts }, pointer))
+    Some((HostOp::SetCgroup { cgroup, choices: texts, needed }, pointer))
 }
 
 /// No hierarchy is mounted. What was asked for cannot be had; nothing was said of what nobody asked for.

@@ -293,6 +293,7 @@ fn cgroups(cases: &mut Cases) {
             CgroupSetting { file: text("pids.max"), values: vec![] },
             CgroupSetting { file: text(file), values: vec![text("1")] },
         ],
+        needed: false,
     };
     for file in [
         "cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze", "cgroup.subtree_control", "cgroup.type",
@@ -315,7 +316,7 @@ fn cgroups(cases: &mut Cases) {
     add("too many rules".into(), "too many device rules", vec![v2.clone(), rules(vec![rule; 1025])]);
     add("rules for nothing".into(), UNDEFINED, vec![rules(vec![])]);
     add("values for nothing".into(), UNDEFINED, vec![set("pids.max")]);
-    add("values for a mount".into(), WRONG, vec![HostOp::SetCgroup { cgroup: Slot(0), choices: vec![] }]);
+    add("values for a mount".into(), WRONG, vec![HostOp::SetCgroup { cgroup: Slot(0), choices: vec![], needed: true }]);
     add("rules for a mount".into(), WRONG, vec![HostOp::DeviceRules { cgroup: Slot(0), rules: vec![] }]);
     let attrs = MountAttrs::default();
     add("a cgroup for a mount".into(), WRONG, vec![v2.clone(), HostOp::SetAttrs { mount: CGROUP, attrs }]);

@@ -47,8 +47,11 @@ fn v1(settings: &mut Settings, home: Home, memory: &Memory) {
         ("memory/reservation", "memory.soft_limit_in_bytes", given(memory.reservation)),
         ("memory/kernelTCP", "memory.kmem.tcp.limit_in_bytes", given(memory.kernel_tcp)),
     ] {
-        if let Some(value) = value {
-            settings.set(home, field, file, value);
+        match value {
+            // Without accounting for swap there is no limit of it to lift.
+            Some(-1) if field == "memory/swap" => settings.set_if_there(home, field, file, -1),
+            Some(value) => settings.set(home, field, file, value),
+            None => {}
         }
     }
     if memory.disable_oom_killer {
@@ -73,7 +76,9 @@ fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
         settings.problem("memory/disableOOMKiller", "cgroup v2 cannot turn the OOM killer off");
     }
     match swap_alone(given(memory.limit), given(memory.swap)) {
-        Ok(Some(swap)) => settings.set(home, "memory/swap", "memory.swap.max", amount(swap)),
+        // Where swap is not accounted for there is none: runc takes that for either of the two as well.
+        Ok(Some(swap @ (-1 | 0))) => settings.set_if_there(home, "memory/swap", "memory.swap.max", amount(swap)),
+        Ok(Some(swap)) => settings.set(home, "memory/swap", "memory.swap.max", swap),
         Ok(None) => {}
         Err(message) => settings.problem("memory/swap", message),
     }

@@ -25,6 +25,8 @@ pub struct Write {
     pub hierarchy: usize,
     /// The first whose file exists is meant.
     pub choices: Vec<Choice>,
+    /// That there is no such file is an error.
+    pub needed: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -100,10 +102,16 @@ impl Settings<'_> {
         self.choose(home, field, [(file.to_string(), value.to_string())]);
     }
 
+    /// A value that says what holds anyway where there is no such file.
+    fn set_if_there(&mut self, home: Home, field: &str, file: &str, value: impl ToString) {
+        self.set(home, field, file, value);
+        self.writes.iter_mut().last().into_iter().for_each(|write| write.needed = false);
+    }
+
     /// One value under several names; the first file that exists takes it.
     fn choose(&mut self, home: Home, field: &str, choices: impl IntoIterator<Item = (String, String)>) {
         let choices = choices.into_iter().map(|(file, value)| Choice { file, values: vec![value] }).collect();
-        self.writes.push(Write { pointer: self.pointer(field), hierarchy: home.hierarchy(), choices });
+        self.writes.push(Write { pointer: self.pointer(field), hierarchy: home.hierarchy(), choices, needed: true });
     }
 }
 

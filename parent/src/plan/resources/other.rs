@@ -107,6 +107,7 @@ pub fn unified(settings: &mut Settings, files: &BTreeMap<String, String>) {
         };
         let values: Vec<String> = value.lines().filter(|line| !line.is_empty()).map(str::to_string).collect();
         let choices = vec![Choice { file: file.clone(), values }];
-        settings.writes.push(Write { pointer: settings.pointer(&field), hierarchy: home.hierarchy(), choices });
+        let (pointer, hierarchy) = (settings.pointer(&field), home.hierarchy());
+        settings.writes.push(Write { pointer, hierarchy, choices, needed: true });
     }
 }
