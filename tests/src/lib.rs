@@ -259,7 +259,7 @@ pub fn leftovers(name: &str) -> Vec<String> {
     }
 }
 
-fn leftovers_now(name: &str) -> Vec<String> {
+pub(crate) fn leftovers_now(name: &str) -> Vec<String> {
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));

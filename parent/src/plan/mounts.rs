@@ -263,7 +263,9 @@ fn host_filesystem(
     let mut params = if kind == "overlay" {
         let layers = overlay::layers(planner, origin, options)?;
         let rest = parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
-        layers.into_iter().chain(rest).chain(source_name(planner, origin, mount)).collect()
+        // podman names the place of the mount there; a text with a slash would count as a host path.
+        let name = source_name(planner, origin, mount).filter(|_| !mount.source.iter().any(|name| name.contains('/')));
+        layers.into_iter().chain(rest).chain(name).collect()
     } else {
         let mut params = parameters(planner, origin, options, &[])?;
         if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {
