@@ -12,6 +12,7 @@ use rspawn_sys::{Errno, Fd, pty, signal};
 use crate::audit::Audit;
 use crate::describe;
 use crate::launch::Setup;
+use crate::notify::Relay;
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -43,6 +44,8 @@ pub struct Session {
     plan: Option<Plan>,
     /// First size of a console that is opened without one (exec): rows, columns.
     pub console_size: Option<(u16, u16)>,
+    /// Where the payload may say that it is ready.
+    pub relay: Option<Relay>,
 }
 
 /// Where the master of the container's console goes.
@@ -71,7 +74,7 @@ impl Drop for Session {
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, plan: None, console_size: None }
+        Self { setup, audit, plan: None, console_size: None, relay: None }
     }
 
     /// The first message, before anything untrusted is read.
@@ -118,13 +121,16 @@ impl Session {
         loop {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
+            let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
             let ready = channel::wait([
                 Interest { fd: &self.setup.control, read: true, write: false },
                 Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
                 Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
+                // In the background, nobody listens before there is a process to wait for.
+                Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
             ]);
-            let [control, signal, stdin, master] = ready.map_err(|errno| describe::errno(errno.0))?;
+            let [control, signal, stdin, master, said] = ready.map_err(|errno| describe::errno(errno.0))?;
             if let Some(console) = &mut console {
                 if stdin.read {
                     console.read_stdin();
@@ -135,6 +141,10 @@ impl Session {
                 if master.read {
                     console.copy_output();
                 }
+            }
+            // The manager goes on watching this process, which ends when the payload does.
+            if said.read && self.relay.as_ref().is_some_and(Relay::hears_ready) {
+                self.relay.iter().for_each(Relay::pass_on);
             }
             if signal.read
                 && let Some(number) = signals.and_then(Signals::next)
@@ -158,11 +168,14 @@ impl Session {
                         }
                         return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
                     }
-                    (FromSetup::Created { .. } | FromSetup::Started { .. }, Some(pidfd)) => {
+                    (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
                         if let Some(socket) = pidfd_socket {
                             pass(socket, "pidfd", b"init", &pidfd)?;
                         }
                         if signals.is_none() {
+                            if let Some(relay) = self.relay.take() {
+                                relay.wait(&pidfd, pid as i32);
+                            }
                             return Ok(Reached::Running);
                         }
                     }

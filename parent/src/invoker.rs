@@ -42,10 +42,8 @@ impl Preserved {
 
     /// What the payload is told of them.
     pub fn environment(&self) -> Vec<String> {
-        if self.listening == 0 {
-            return Vec::new();
-        }
-        vec![format!("LISTEN_FDS={}", self.listening), "LISTEN_PID=1".into()]
+        let sockets = (self.listening > 0).then(|| format!("LISTEN_FDS={}", self.listening));
+        sockets.into_iter().collect()
     }
 }
 

@@ -19,6 +19,7 @@ mod hooks;
 mod invoker;
 mod launch;
 mod log;
+mod notify;
 pub mod oci;
 pub mod plan;
 mod policy_file;

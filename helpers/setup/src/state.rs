@@ -35,7 +35,9 @@ impl StateDir {
     /// the next container of this name, try again.
     pub fn remove(&self) {
         for entry in file::entries(&self.dir).unwrap_or_default() {
-            let _ = file::remove(&self.dir, &entry.name);
+            // `notify`, where `start` would listen, is empty before that.
+            let removed = file::remove(&self.dir, &entry.name);
+            let _ = removed.or_else(|_| file::remove_directory(&self.dir, &entry.name));
         }
         if let Ok(name) = CString::new(self.name.as_str()) {
             let _ = file::remove_directory(&self.root, &name);

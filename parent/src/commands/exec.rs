@@ -69,6 +69,8 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         terminal: None,
         console_size: None,
         preserve_fds,
+        listening: false,
+        notify: None,
         new_keyring: true,
     };
 

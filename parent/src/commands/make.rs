@@ -17,7 +17,7 @@ use crate::oci::{ConsoleSize, Spec};
 use crate::plan::Options;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox};
+use crate::{describe, launch, notify, plan, policy_file, sandbox};
 
 pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
     let request = Request { mode: Mode::Created, keep: false, id: Some(arguments.id), console: None, command: vec![] };
@@ -69,9 +69,11 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let new = NewContainer::make(&root, &id)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
+    let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
+    let (notify, relay) = notify.unzip();
 
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
-    let (environment, preserve_fds) = (preserved.environment(), preserved.count);
+    let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
     let trusted = Trusted {
         version: WIRE_VERSION,
@@ -85,6 +87,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         preserve_fds,
     };
     let mut session = Session::new(setup, audit);
+    session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
@@ -99,6 +102,8 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,
+        listening,
+        notify,
         new_keyring: !making.no_new_keyring,
     };
 
@@ -123,7 +128,15 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
             ConsoleSink::Shown(mode)
         }
     };
-    spec.process.iter_mut().for_each(|process| process.env.extend(environment.clone()));
+    for process in &mut spec.process {
+        process.env.extend(environment.clone());
+        if listening {
+            process.env.push("LISTEN_PID=1".into());
+        }
+        if options.notify.is_some() {
+            notify::tell(&mut process.env);
+        }
+    }
     let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     // One line on stderr is all that clients of `create` take for an error, and a warning is none.
     for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {

@@ -11,6 +11,7 @@ use crate::cli::{Global, Start};
 use crate::describe;
 use crate::hooks;
 use crate::invoker::fd;
+use crate::notify::{self, Relay};
 use crate::state::{Container, StateRoot, Status};
 
 pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
@@ -23,6 +24,8 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
         Status::Stopped => return Err("cannot start a container that has stopped".into()),
         Status::Paused => return Err("cannot start a container in the paused state".into()),
     }
+    let relay = notify::is_wanted().then(|| container.notify_directory()).flatten();
+    let relay = relay.map(|directory| Relay::listen(&directory)).transpose()?;
     open_gate(&container)?;
     for name in ["gate", "report"] {
         let _ = fs::remove_file(container.path.join(name));
@@ -34,6 +37,9 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     hooks::run(&after.poststart, state).inspect_err(|_| {
         let _ = container.process().map(|process| process::signal(&process, libc::SIGKILL));
     })?;
+    if let (Some(relay), Some(first)) = (relay, container.process()) {
+        relay.wait(&first, container.record.pid);
+    }
     Ok(0)
 }
 

@@ -14,6 +14,7 @@ mod kernel;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod notify;
 mod overlay;
 mod paths;
 mod process;
@@ -32,6 +33,7 @@ use rspawn_proto::report::Place;
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
+pub use notify::NotifyMount;
 pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
@@ -50,6 +52,9 @@ pub struct Options {
     /// First size of the console where config.json gives none: rows, columns.
     pub console_size: Option<(u16, u16)>,
     pub preserve_fds: u32,
+    /// Some of those are sockets for the payload, which finds them only if its pid is what LISTEN_PID says: 1.
+    pub listening: bool,
+    pub notify: Option<NotifyMount>,
     pub new_keyring: bool,
 }
 
@@ -57,7 +62,17 @@ impl Options {
     /// What a bundle is planned with when it is only looked at.
     pub fn for_a_look(id: &str, bundle: String, init: InitChoice) -> Result<Self, &'static str> {
         let id = ContainerId::new(id)?;
-        Ok(Self { id, bundle, init, terminal: None, console_size: None, preserve_fds: 0, new_keyring: true })
+        Ok(Self {
+            id,
+            bundle,
+            init,
+            terminal: None,
+            console_size: None,
+            preserve_fds: 0,
+            listening: false,
+            notify: None,
+            new_keyring: true,
+        })
     }
 }
 
@@ -77,6 +92,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
+    notify::plan(&mut planner);
     console::plan(&mut planner);
     let hooks = hooks::plan(&mut planner);
     kernel::plan(&mut planner);

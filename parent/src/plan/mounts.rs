@@ -57,7 +57,7 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
 }
 
 /// Emits the step that puts a finished mount in its place.
-fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+pub fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
     planner.mounted.push((at.clone(), mount));
     planner.rootfs(origin, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks });
 }

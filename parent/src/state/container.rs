@@ -132,6 +132,12 @@ impl Container {
         let _ = self.directory.unlock();
     }
 
+    /// The directory for its notifications, if it was made for an invoker who wants to hear them.
+    pub fn notify_directory(&self) -> Option<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.directory, "notify", flags, Mode::empty()).ok().map(File::from)
+    }
+
     /// The configuration that it was made from. What is in it is for a confined process to read.
     pub fn config(&self) -> Result<File, String> {
         open_in(&self.directory, "config.json")

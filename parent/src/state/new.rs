@@ -1,7 +1,7 @@
 //! The state directory of a container that is being made.
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -10,6 +10,8 @@ use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
 
 use super::{EXISTS, StateRoot};
+use crate::notify::{self, Relay};
+use crate::plan::NotifyMount;
 
 /// Removed when dropped, unless rspawn-setup has taken it over.
 pub struct NewContainer {
@@ -48,7 +50,7 @@ impl NewContainer {
             return Err(EXISTS.into());
         }
         for entry in fs::read_dir(&path).map_err(say)?.flatten() {
-            let _ = fs::remove_file(entry.path());
+            let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
         }
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("config.json"));
         let config = made.map_err(say)?;
@@ -63,6 +65,19 @@ impl NewContainer {
             OpenOptions::new().read(true).write(true).open(path)
         };
         Ok(Gate { gate: pipe("gate")?, report: pipe("report")? })
+    }
+
+    /// Where the container's notifications are listened to: by `run` at once, in a socket that goes with the other files;
+    /// by `start` in a directory, since it makes a new one.
+    pub fn make_notify(&self, now: bool) -> Result<(NotifyMount, Option<Relay>), String> {
+        let source = |name: &str| self.path.join(name).to_string_lossy().into_owned();
+        let Some(directory) = self.directory.as_ref().filter(|_| now) else {
+            let made = fs::DirBuilder::new().mode(0o755).create(self.path.join("notify"));
+            made.map_err(|error| format!("cannot make the directory for notifications: {error}"))?;
+            return Ok((NotifyMount { source: source("notify"), at: "/run/notify" }, None));
+        };
+        let mount = NotifyMount { source: source(notify::NAME), at: "/run/notify/notify.sock" };
+        Ok((mount, Some(Relay::listen(directory)?)))
     }
 
     /// The directory, and the file for the configuration: rspawn-setup removes them if need be, from here on.
