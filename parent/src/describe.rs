@@ -128,6 +128,15 @@ fn hint(error: &StepError) -> Option<&'static str> {
     }
 }
 
+/// An exit status as a shell gives it, in words.
+pub fn status(status: i32) -> String {
+    let name = |number| nix::sys::signal::Signal::try_from(number).map_or("", |signal| signal.as_str());
+    match status - 128 {
+        number @ 1.. => format!("signal: {number} ({})", name(number)),
+        _ => format!("exit status: {status}"),
+    }
+}
+
 /// `EPERM: Operation not permitted`.
 pub fn errno(number: i32) -> String {
     let errno = nix::errno::Errno::from_raw(number);

@@ -1,19 +1,29 @@
 //! Starting rspawn-setup, before anything untrusted is read.
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::{Fd, channel, signal};
 
 /// The running helper, from the parent's side.
 pub struct Setup {
     pub control: Fd,
     /// The step that the helper is at, in memory that outlives it.
     pub progress: std::fs::File,
-    pub child: Child,
+    pid: i32,
 }
+
+impl Setup {
+    /// Waits for its end; its exit status as a shell gives it, if that is still to be had.
+    pub fn wait(&self) -> Option<i32> {
+        let ended = process::wait(self.pid, true).ok().flatten();
+        ended.map(|(_, status)| process::exit_status(status))
+    }
+}
+
+/// Exit status of a process that could not execute rspawn-setup.
+pub const NOT_EXECUTED: i32 = 126;
 
 /// Starts the helper. It runs on beside this process, and waits for the first message.
 pub fn start(preserve_fds: u32) -> io::Result<Setup> {
@@ -27,16 +37,23 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
     progress.set_len(4096)?;
     let page =
         Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
-    theirs.keep_on_exec().map_err(errno)?;
-    page.keep_on_exec().map_err(errno)?;
-    let child = Command::new(&program)
-        .args([theirs.raw().to_string(), page.raw().to_string()])
-        .env_clear()
-        // The terminal's signals are the parent's to pass on; the helper would die of them.
-        .process_group(0)
-        .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
-    Ok(Setup { control, progress, child })
+    let path = program.to_str().ok_or_else(|| io::Error::other("the path of rspawn-setup is not UTF-8"))?;
+    let (channel, page_number) = (theirs.raw().to_string(), page.raw().to_string());
+    let argv = StringArray::new([path, &channel, &page_number].into_iter()).map_err(errno)?;
+    let env = StringArray::new(std::iter::empty()).map_err(errno)?;
+    // A plain fork, which does not wait for the exec as posix_spawn(3) does: this process goes on at once.
+    match process::fork(0).map_err(errno)? {
+        Side::Parent { pid, .. } => Ok(Setup { control, progress, pid }),
+        Side::Child => {
+            // The terminal's signals are the parent's to pass on; the helper would die of them.
+            let _ = process::new_process_group(0);
+            let _ = signal::set_blocked(0);
+            if theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
+                process::execute(path, &argv, &env);
+            }
+            process::exit(NOT_EXECUTED)
+        }
+    }
 }
 
 /// Beside this program, or where packages put helpers. Never from an environment variable.

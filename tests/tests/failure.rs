@@ -34,7 +34,7 @@ fn strace(bundle: &Bundle, options: &[String]) -> Command {
     bundle.write_config();
     let mut command = Command::new("strace");
     command.args(["-f", "-qq", "-o"]).arg(bundle.path().join("trace")).args(options).arg(program("rspawn"));
-    command.args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
+    command.arg("--root").arg(bundle.state_root()).args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
     command
 }
 

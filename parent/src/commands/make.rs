@@ -45,6 +45,10 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         return Err("--no-pivot is not supported: rspawn always leaves the host's tree by pivot_root(2)".into());
     }
     let preserved = Preserved::take(making.preserve_fds)?;
+    let mut audit = invoker::audit(making.audit.as_deref())?;
+    // First of all, since its own start takes as long as all that follows here.
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
     let id = ContainerId::new(id.unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
@@ -59,7 +63,6 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         return Err("a command can be given with --host only: a bundle brings its own".into());
     };
     let policy = policy_file::load(making.policy.as_deref())?;
-    let mut audit = invoker::audit(making.audit.as_deref())?;
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -72,7 +75,6 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
     let (notify, relay) = notify.unzip();
 
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
     let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
     let trusted = Trusted {
@@ -83,10 +85,9 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         keep,
         purpose: purpose(source.directory())?,
         pid_file: pid_file.as_ref().map(|file| file.name.clone()),
-        audit: audit.is_on(),
+        audit: session.audit.is_on(),
         preserve_fds,
     };
-    let mut session = Session::new(setup, audit);
     session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
@@ -128,8 +129,8 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
             ConsoleSink::Shown(mode)
         }
     };
-    for process in &mut spec.process {
-        process.env.extend(environment.clone());
+    if let Some(process) = &mut spec.process {
+        process.env.extend(environment);
         if listening {
             process.env.push("LISTEN_PID=1".into());
         }
