@@ -151,7 +151,9 @@ fn from_arguments(mut process: Process, arguments: &Exec) -> Result<Process, Str
     process.user.additional_gids.extend(&arguments.additional_gids);
     if !arguments.cap.is_empty() {
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+        // runc's rule: what is not inheritable cannot be ambient, and the option makes nothing inheritable.
+        let ambient = (!sets.inheritable.is_empty()).then_some(&mut sets.ambient);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted].into_iter().chain(ambient) {
             set.extend(arguments.cap.clone());
         }
     }
