@@ -66,13 +66,21 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     {
         return failed_limit(&error.detail, limit, error);
     }
+    if error.detail.starts_with("/hooks/") {
+        let why = if error.errno == 0 { String::new() } else { format!(": {}: {}", error.call, errno(error.errno)) };
+        return format!("config.json {}{why}", error.detail);
+    }
     let (origin, action) = match plan {
         // rspawn-init is executed with the payload's arguments and environment, so that they are too long shows there.
         Some(plan) if error.place == Place::Spawn(SpawnStep::Enter) && error.errno == libc::E2BIG => {
             ("/process/args".into(), action(plan, error.place))
         }
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
-        None => (String::new(), phase(error.place).into()),
+        None => match error.place {
+            Place::Spawn(step) => (spawn_origin(step).into(), spawn(step).into()),
+            Place::Finish(step) => (finish_origin(step).into(), finish(step).into()),
+            place => (String::new(), phase(place).into()),
+        },
     };
     let mut text = match origin.as_str() {
         "" => String::new(),

@@ -246,7 +246,7 @@ fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {
         .map_err(|errno| format!("cannot send to the {what} socket: {}", describe::errno(errno.0)))
 }
 
-/// The place that a progress word stands for; see `progress_word` in rspawn-setup.
+/// The place that a progress word stands for: the other direction of `progress_word`.
 fn place(word: u32) -> Option<Place> {
     let index = word as u16;
     Some(match word >> 16 {
@@ -284,4 +284,28 @@ fn refusal(violations: &[Violation]) -> String {
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, what } = violation;
     format!("{rule}: {origin}: the container {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rspawn_proto::codec;
+    use rspawn_proto::report::progress_word;
+
+    use super::*;
+
+    /// rspawn-setup writes the words, this program reads them: a step that is new on one side is new on the other.
+    #[test]
+    fn every_place_survives_its_word() {
+        let spawn_steps = (0u8..).map_while(|number| codec::decode_message::<SpawnStep>(&[number]).ok());
+        let mut places: Vec<Place> = spawn_steps.map(Place::Spawn).collect();
+        assert_eq!(places.len(), SPAWN_STEPS.len());
+        places.extend([Place::Receive, Place::Check, Place::Supervise, Place::Finish(FinishStep::Receive)]);
+        for index in [0, 1, 4095, u16::MAX] {
+            places.extend([Place::Host(index), Place::Attach(index), Place::Rootfs(index)]);
+        }
+        for known in places {
+            assert_eq!(place(progress_word(known)), Some(known));
+        }
+        assert_eq!((place(0), place(9 << 16), place(4 << 16 | 0xffff)), (None, None, None));
+    }
 }

@@ -1,7 +1,7 @@
 //! NOTIFY_SOCKET (sd_notify(3)): the payload of a service says that it is ready, and the invoker's manager hears it.
 //!
 //! The container gets a socket of its own, in a directory that it cannot write to. What it says there is not trusted:
-//! READY=1 is passed on, once; a MAINPID, a descriptor to keep, or a watchdog's time never is.
+//! READY=1 is passed on; a MAINPID, a descriptor to keep, or a watchdog's time never is.
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, PipeReader, PipeWriter};

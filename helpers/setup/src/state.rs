@@ -26,6 +26,11 @@ impl StateDir {
         replace(&self.dir, "record", &bytes, 0o600)
     }
 
+    /// Keeps other commands from the container. False if one has removed it.
+    pub fn lock(&self) -> bool {
+        file::lock(&self.dir).is_ok() && file::status(&self.dir).is_ok_and(|found| found.links > 0)
+    }
+
     /// Lets other commands at the container.
     pub fn unlock(&self) {
         let _ = file::unlock(&self.dir);

@@ -102,6 +102,18 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     }
 }
 
+/// Exit status of an exec that did not come to its command: a shell's where that cannot be executed, since kubectl
+/// shows it as the command's own; else 255, as with runc, which few commands end with.
+pub fn failure_status(message: &str) -> i32 {
+    let executing = message.starts_with("exec: ") || message.contains(": execute the payload: ");
+    let missing = ["executable file not found", "no such file or directory"].iter().any(|text| message.contains(text));
+    match (executing, missing) {
+        (true, true) => 127,
+        (true, false) => 126,
+        (false, _) => 255,
+    }
+}
+
 /// The container's configuration with the process to run in the place of its own.
 fn spec(config: &File, process: Option<&File>, arguments: &Exec, environment: Vec<String>) -> Result<Spec, String> {
     let mut spec =
@@ -153,7 +165,9 @@ fn from_arguments(mut process: Process, arguments: &Exec) -> Result<Process, Str
     process.user.additional_gids.extend(&arguments.additional_gids);
     if !arguments.cap.is_empty() {
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+        // runc's rule: what is not inheritable cannot be ambient, and the option makes nothing inheritable.
+        let ambient = (!sets.inheritable.is_empty()).then_some(&mut sets.ambient);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted].into_iter().chain(ambient) {
             set.extend(arguments.cap.clone());
         }
     }

@@ -4,20 +4,19 @@ use serde_json::Value;
 
 use crate::cli::{Global, List};
 use crate::sandbox;
-use crate::state::{StateRoot, View};
+use crate::state::{Container, StateRoot, View};
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     let root = StateRoot::open(global.root.as_deref())?;
-    let views: Vec<(View, String)> = root
-        .containers()
-        .iter()
-        .map(|container| {
-            let view = View::of(container);
-            let owner = owner(view.record.owner);
-            (view, owner)
-        })
-        .collect();
+    let (found, damaged): (Vec<_>, Vec<_>) = root.containers().into_iter().partition(Result::is_ok);
+    let with_owner = |container: Container| {
+        let view = View::of(&container);
+        let owner = owner(view.record.owner);
+        (view, owner)
+    };
+    let views: Vec<(View, String)> = found.into_iter().flatten().map(with_owner).collect();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
+    damaged.into_iter().filter_map(Result::err).for_each(|reason| eprintln!("rspawn: warning: {reason}"));
     if arguments.quiet {
         views.iter().for_each(|(view, _)| println!("{}", view.record.id));
         return Ok(0);

@@ -39,9 +39,10 @@ pub fn main() -> i32 {
             return FAILURE;
         }
     };
+    let is_exec = matches!(cli.command, Some(Command::Exec(_)));
     carry_out(cli).unwrap_or_else(|message| {
         log.error(&message);
-        FAILURE
+        if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
 }
 

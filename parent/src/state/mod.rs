@@ -13,7 +13,7 @@ mod new;
 mod root;
 mod view;
 
-pub use container::{Container, Status, boot_id};
+pub use container::{Container, Status, boot_id, lock};
 pub use new::{Gate, NewContainer};
 pub use root::{StateRoot, in_initial_user_namespace};
 pub use view::View;

@@ -46,27 +46,28 @@ impl StateRoot {
     pub fn container(&self, id: &str) -> Result<Container, String> {
         let id = ContainerId::new(id).map_err(|reason| reason.to_string())?;
         match self.open_state(id.as_str()) {
-            Ok(directory) => Container::open(id, directory, self),
+            Ok(directory) => Container::open(&id, directory, self),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DOES_NOT_EXIST.into()),
             Err(error) => Err(format!("cannot open the state of container {id}: {error}")),
         }
     }
 
     /// The state directory of an id: never through a link.
-    pub fn open_state(&self, id: &str) -> io::Result<OwnedFd> {
+    pub fn open_state(&self, id: &str) -> io::Result<fs::File> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = openat(&self.directory, id, flags, Mode::empty())?;
         check_owner(&directory).map_err(|reason| io::Error::other(format!("its directory {reason}")))?;
-        Ok(directory)
+        Ok(directory.into())
     }
 
-    /// Every container; half-made ones and files of others are passed over.
-    pub fn containers(&self) -> Vec<Container> {
+    /// Every container, and why others cannot be read; half-made ones and files of others are passed over.
+    pub fn containers(&self) -> Vec<Result<Container, String>> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
-        names.retain(|name| !name.starts_with('.'));
-        names.iter().filter_map(|name| self.container(name).ok()).collect()
+        names.retain(|name| !name.starts_with('.') && ContainerId::new(name.as_str()).is_ok());
+        let containers = names.iter().map(|name| self.container(name));
+        containers.filter(|found| !matches!(found, Err(reason) if reason == DOES_NOT_EXIST)).collect()
     }
 }
 
