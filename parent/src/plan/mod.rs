@@ -88,7 +88,6 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
-    cgroup::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
@@ -99,6 +98,8 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     paths::plan(&mut planner);
     process::working_directory(&mut planner);
     root::finish(&mut planner);
+    // Last of the host phase: what fails before leaves nothing to remove.
+    cgroup::plan(&mut planner);
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();
