@@ -1,9 +1,12 @@
 //! The command line.
+pub mod overrides;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::InitChoice;
+use overrides::OverrideOptions;
 use crate::terminal::ConsoleMode;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
@@ -49,9 +52,11 @@ pub struct Run {
     pub no_new_keyring: bool,
     /// Name of the container; made up if absent.
     pub id: Option<String>,
-    /// With --host: the command to run.
+    /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 /// Which container, for `run` and `plan` alike.
@@ -61,8 +66,14 @@ pub struct Container {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
     /// No bundle: the host's own root, read-only, in new namespaces.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "directory")]
     pub host: bool,
+    /// No bundle: the root filesystem in this directory.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
+    pub directory: Option<PathBuf>,
+    /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
     /// Whether PID 1 is rspawn-init or the payload.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
@@ -91,17 +102,24 @@ pub struct Plan {
     #[arg(value_name = "BUNDLE")]
     pub bundles: Vec<PathBuf>,
     /// Plan `run --host -- CMD` instead.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["bundles", "directory"])]
     pub host: bool,
+    /// Plan `run --directory DIR` instead.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundles")]
+    pub directory: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
-    /// Say what the second bundle may do that the first may not, and the other way round.
+    /// Say what the second bundle may do that the first may not, and the other way round; of one bundle, what the
+    /// options change.
     #[arg(long)]
     pub diff: bool,
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
+    /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -117,6 +135,11 @@ pub struct Check {
     pub bundle: PathBuf,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
+    /// Policy to judge by instead of /etc/rspawn/policy.conf.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
 
 /// Where a place of the plan comes from: a JSON pointer or the name of a rule.
@@ -56,7 +57,7 @@ pub fn stage(place: Place) -> &'static str {
 }
 
 /// The sentence for a failed step: where from, what, which call, why.
-pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
+pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> String {
     // runc's words, which clients match on; the place adds nothing to them.
     if error.place == Place::Finish(FinishStep::Exec) && error.errno == 0 {
         return error.detail.clone();
@@ -64,7 +65,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     if let (Some(plan), Place::Finish(FinishStep::Rlimits)) = (plan, error.place)
         && let Some(limit) = error.detail.parse::<usize>().ok().and_then(|index| plan.finish.rlimits.get(index))
     {
-        return failed_limit(&error.detail, limit, error);
+        return failed_limit(&error.detail, limit, error, origins);
     }
     let (origin, action) = match plan {
         // rspawn-init is executed with the payload's arguments and environment, so that they are too long shows there.
@@ -74,11 +75,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
         None => (String::new(), phase(error.place).into()),
     };
-    let mut text = match origin.as_str() {
-        "" => String::new(),
-        origin if origin.starts_with('/') => format!("config.json {origin}: "),
-        rule => format!("{rule}: "),
-    };
+    let mut text = place_name(origins.of(&origin));
     text.push_str(&action);
     if error.errno != 0 {
         text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
@@ -94,8 +91,17 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     text
 }
 
+/// The beginning of a sentence about what comes from an origin.
+fn place_name(origin: &str) -> String {
+    match origin {
+        "" => String::new(),
+        pointer if pointer.starts_with('/') => format!("config.json {pointer}: "),
+        rule => format!("{rule}: "),
+    }
+}
+
 /// The sentence for a resource limit that could not be set; rspawn-init gives its index in the list.
-fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
+fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origins) -> String {
     let name = RLIMITS.get(limit.resource as usize).copied().unwrap_or("a resource limit");
     let Rlimit { soft, hard, .. } = limit;
     let reason = errno(error.errno);
@@ -103,7 +109,8 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
         libc::EPERM => "; raising a hard limit needs CAP_SYS_RESOURCE on the host",
         _ => "",
     };
-    format!("config.json /process/rlimits/{index}: set {name} to soft {soft}, hard {hard}: {reason}{hint}")
+    let place = place_name(origins.of(&format!("/process/rlimits/{index}")));
+    format!("{place}set {name} to soft {soft}, hard {hard}: {reason}{hint}")
 }
 
 /// What an errno of a certain step usually means.

@@ -12,6 +12,7 @@ use rspawn_sys::{Errno, Fd, signal};
 use crate::audit::Audit;
 use crate::describe;
 use crate::launch::Setup;
+use crate::overrides::Origins;
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -39,12 +40,16 @@ impl Signals {
 pub struct Session {
     setup: Setup,
     pub audit: Audit,
+    /// What the container gets where this process gets SIGTERM.
+    pub kill_signal: Option<u8>,
+    /// Where parts of the configuration come from that are not the bundle's, for reports.
+    pub origins: Origins,
     plan: Option<Plan>,
 }
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, plan: None }
+        Self { setup, audit, kill_signal: None, origins: Origins::default(), plan: None }
     }
 
     /// The first message, before anything untrusted is read.
@@ -109,7 +114,7 @@ impl Session {
                         }
                         return Ok(rspawn_sys::process::exit_status(status));
                     }
-                    (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error)),
+                    (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error, &self.origins)),
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
                         eprintln!("rspawn: warning: {}", one_violation(&violation));
@@ -131,7 +136,8 @@ impl Session {
         if is(Signal::SIGCHLD) || is(Signal::SIGPIPE) {
             return Ok(());
         }
-        self.send(&ToSetup::Signal(number))
+        let asked_to_end = is(Signal::SIGTERM);
+        self.send(&ToSetup::Signal(self.kill_signal.filter(|_| asked_to_end).unwrap_or(number)))
     }
 
     fn receive(&mut self) -> Result<(FromSetup, Option<Fd>), String> {
@@ -152,7 +158,7 @@ impl Session {
             Some(place) => {
                 let error = StepError { place, call: String::new(), errno: 0, detail: reason };
                 // Not the text that clients match on: the payload was never looked up.
-                describe::failure(self.plan.as_ref(), &error)
+                describe::failure(self.plan.as_ref(), &error, &self.origins)
             }
             None => reason,
         }

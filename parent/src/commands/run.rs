@@ -8,6 +8,7 @@ use rspawn_proto::msg::Trusted;
 
 use rspawn_sys::Fd;
 
+use super::prepare::{Prepared, Purpose};
 use super::{Source, explain};
 use crate::audit::Audit;
 use crate::bundle::Bundle;
@@ -15,9 +16,9 @@ use crate::cli::Run;
 use crate::drive::{Session, Signals};
 use crate::facts::Facts;
 use crate::oci::{ConsoleSize, Spec};
-use crate::plan::Options;
+use crate::plan::{InitChoice, Options};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox};
+use crate::{describe, launch, policy_file, sandbox};
 
 /// Most descriptors that can be kept for the payload.
 const MAX_PRESERVED: u32 = 512;
@@ -32,14 +33,21 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let id = container_id(arguments.id.as_deref())?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     let asked = ConsoleMode::resolve(arguments.console, stdin_tty, stdout_tty);
-    let source = if arguments.container.host {
+    let container = &arguments.container;
+    if container.image.is_some() {
+        return Err("--image is not supported: mount the image, and name the mount point with --directory".into());
+    }
+    let on_terminal = stdin_tty && stdout_tty;
+    let source = if container.host {
         let term = std::env::var("TERM").ok();
-        Source::Host { args: arguments.command, terminal: stdin_tty && stdout_tty, term }
-    } else if arguments.command.is_empty() {
-        Source::Bundle(Bundle::open(&arguments.container.bundle)?)
+        Source::Host { args: Vec::new(), terminal: on_terminal, term }
+    } else if let Some(directory) = &container.directory {
+        Source::open_directory(directory, arguments.id.as_deref(), on_terminal)?
     } else {
-        return Err("a command can be given with --host only: a bundle brings its own".into());
+        Source::Bundle(Bundle::open(&container.bundle)?)
     };
+    let place = source.place(arguments.id.as_deref());
+    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &place, Purpose::Run)?;
     let policy = policy_file::load(arguments.policy.as_deref())?;
     let audit_file = arguments.audit.as_ref().map(|path| {
         let opened = OpenOptions::new().append(true).create(true).open(path);
@@ -63,7 +71,7 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     let mut session = Session::new(setup, audit);
     session.send_trusted(trusted)?;
     let facts = Facts::gather();
-    let options = Options {
+    let mut options = Options {
         id,
         bundle: source.directory(),
         init: arguments.container.init.into(),
@@ -78,13 +86,19 @@ pub fn run(arguments: Run) -> Result<i32, String> {
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut spec = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let applied = session.audit.step("apply overrides", || prepared.apply(&mut spec, &options.bundle))?;
+    if options.init == InitChoice::Auto {
+        options.init = applied.init.unwrap_or_default();
+    }
+    session.kill_signal = applied.kill_signal;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let mode = asked.unwrap_or_else(|| default_mode(terminal, stdin_tty));
     fit_console(&mut spec, mode, caller_size());
-    let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
         eprintln!("rspawn: warning: {note}");
     }
+    session.origins = planned.origins;
     session.send_plan(planned.plan)?;
     let ended = session.run(&signals, mode);
     match &ended {
@@ -124,5 +138,6 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
 /// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every
 /// default bundle would make a warning out of every start.
 fn is_worth_a_warning(pointer: &str) -> bool {
-    pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
+    // What does not begin with a slash are the invoker's own words, or a settings file's.
+    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
 }

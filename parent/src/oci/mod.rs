@@ -48,6 +48,20 @@ pub struct Root {
     /// Every mount below the root as well, before anything else is mounted there. Of `run --host`; no bundle has it.
     #[serde(skip)]
     pub readonly_recursive: bool,
+    /// Of `--volatile=`; no bundle has it.
+    #[serde(skip)]
+    pub volatile: Option<VolatileRoot>,
+}
+
+/// A root that keeps nothing, or not everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolatileRoot {
+    /// All but /var is read-only, and /var is a tmpfs.
+    State,
+    /// A tmpfs with the image's /usr, and the links to it that are named.
+    OnlyUsr(Vec<&'static str>),
+    /// An overlay of a directory that nobody keeps over the image.
+    Overlay { scratch: String },
 }
 
 /// Hooks are kept as they are: a later stage runs them.

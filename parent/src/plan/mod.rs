@@ -31,7 +31,12 @@ pub use process::{RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
+use crate::overrides::Origins;
 use crate::problem::Problem;
+
+/// The pointer that a volatile root's steps have until they are named after the option that asked for it: a property
+/// that no config.json has.
+const VOLATILE: &str = "/root/volatile";
 
 /// What the invoker asked for beside the bundle.
 #[derive(Debug, Clone)]
@@ -61,6 +66,8 @@ impl Options {
 pub struct Planned {
     pub plan: Plan,
     pub notes: Vec<Problem>,
+    /// Where the parts of the configuration come from that are not the bundle's.
+    pub origins: Origins,
 }
 
 /// Plans a container. The error lists everything that is wrong, not only the first.
@@ -234,7 +241,7 @@ impl<'a> Planner<'a> {
         let plan = Plan { header, host, spawn, attach, rootfs, finish };
         // The helper would refuse it; saying so here costs less and says more.
         match rspawn_proto::check::check(&plan) {
-            Ok(()) => Ok(Planned { plan, notes }),
+            Ok(()) => Ok(Planned { plan, notes, origins: Origins::default() }),
             Err(fault) => {
                 // Of too many operations, the first one too many says what there is too much of.
                 let origins = plan.host.iter().map(|step| &step.origin);

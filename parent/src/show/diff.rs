@@ -1,82 +1,283 @@
-//! What one plan may do that another may not.
+//! What one plan may do that another may not, in words.
 use std::collections::BTreeSet;
 
-use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
+use serde_json::{Value, json};
 
+use super::colours::{Colours, Tone};
+use super::exposure::{self, POWERFUL};
 use super::lines;
+use super::summary::command;
 use crate::describe;
+use crate::plan::seccomp::Arch;
 
-/// Sentences about rights first, then every step that only one of the two has.
-pub fn diff(before: &Plan, after: &Plan) -> String {
-    let mut out = Vec::new();
-    rights(&mut out, before, after);
-    let facts = |plan: &Plan| -> BTreeSet<String> { lines(plan).into_iter().map(|line| line.action).collect() };
-    let (old, new) = (facts(before), facts(after));
-    out.extend(new.difference(&old).map(|step| format!("+ {step}")));
-    out.extend(old.difference(&new).map(|step| format!("- {step}")));
-    let finish = |plan: &Plan| -> BTreeSet<String> {
-        super::text::finish_lines(&plan.finish).into_iter().map(|(_, text)| text).collect()
-    };
-    let (old, new) = (finish(before), finish(after));
-    out.extend(new.difference(&old).map(|step| format!("+ {step}")));
-    out.extend(old.difference(&new).map(|step| format!("- {step}")));
-    if out.is_empty() {
+/// Whether a container can do more by a change, less, or something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    More,
+    Less,
+    Other,
+}
+
+pub type Sentence = (Change, String);
+
+/// Sentences about rights first, what is gained before what is lost; then every step that only one of the two has.
+pub fn diff(before: &Plan, after: &Plan, colours: Colours) -> String {
+    let sentences = sentences(before, after);
+    if sentences.is_empty() {
         return "the two plans do the same\n".into();
     }
-    out.push(String::new());
-    out.join("\n")
+    let mut out = String::new();
+    for (change, text) in sentences {
+        let tone = match change {
+            Change::More if POWERFUL.iter().any(|name| text.contains(name)) => Tone::Alarming,
+            Change::More => Tone::Notable,
+            Change::Less => Tone::Reassuring,
+            Change::Other => Tone::Plain,
+        };
+        out.push_str(&colours.paint(tone, &text));
+        out.push('\n');
+    }
+    out
 }
 
-fn rights(out: &mut Vec<String>, before: &Plan, after: &Plan) {
-    let (old, new) = (&before.finish, &after.finish);
-    let reach = |finish: &Finish| finish.capabilities.bounding | finish.capabilities.permitted;
+pub fn json(before: &Plan, after: &Plan) -> Value {
+    let sentences = sentences(before, after);
+    let of = |wanted: Change| -> Vec<&String> {
+        sentences.iter().filter(|(change, _)| *change == wanted).map(|(_, text)| text).collect()
+    };
+    json!({"more": of(Change::More), "less": of(Change::Less), "other": of(Change::Other)})
+}
+
+/// Every difference, sorted: what is gained first.
+pub fn sentences(before: &Plan, after: &Plan) -> Vec<Sentence> {
+    let mut out = Vec::new();
+    capabilities(&mut out, before, after);
+    identity(&mut out, before, after);
+    confinement(&mut out, before, after);
+    namespaces(&mut out, before, after);
+    host_paths(&mut out, before, after);
+    inside(&mut out, before, after);
+    payload(&mut out, &before.finish, &after.finish);
+    out.sort_by_key(|(change, _)| *change);
+    steps(&mut out, before, after);
+    out
+}
+
+fn capabilities(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let (old, new) = (exposure::capabilities(&before.finish), exposure::capabilities(&after.finish));
     let named = |bits| describe::capabilities(bits).join(" ");
-    let (gained, lost) = (reach(new) & !reach(old), reach(old) & !reach(new));
-    if gained != 0 {
-        out.push(format!("gains {}", named(gained)));
+    if new & !old != 0 {
+        out.push((Change::More, format!("gains {}", named(new & !old))));
     }
-    if lost != 0 {
-        out.push(format!("loses {}", named(lost)));
+    if old & !new != 0 {
+        out.push((Change::Less, format!("loses {}", named(old & !new))));
     }
-    if old.no_new_privileges != new.no_new_privileges {
-        out.push(
-            if new.no_new_privileges { "can no longer gain privileges by exec" } else { "may gain privileges by exec" }
-                .into(),
-        );
+}
+
+fn identity(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let name = |uid: u32| if uid == 0 { "root (uid 0)".to_string() } else { format!("uid {uid}") };
+    let (old, new) = (before.finish.uid.raw(), after.finish.uid.raw());
+    if old != new {
+        let change = match (old, new) {
+            (_, 0) => Change::More,
+            (0, _) => Change::Less,
+            _ => Change::Other,
+        };
+        out.push((change, format!("runs as {} instead of {}", name(new), name(old))));
     }
-    match (&old.seccomp, &new.seccomp) {
-        (Some(_), None) => out.push("is no longer under a seccomp filter".into()),
-        (None, Some(_)) => out.push("is now under a seccomp filter".into()),
-        (Some(a), Some(b)) if a != b => out.push("has another seccomp filter".into()),
+    let groups = |plan: &Plan| -> BTreeSet<u32> {
+        plan.finish.groups.iter().chain([&plan.finish.gid]).map(|id| id.raw()).collect()
+    };
+    both_ways(out, &groups(before), &groups(after), |gid| format!("is in group {gid}"), |gid| {
+        format!("is no longer in group {gid}")
+    });
+    if before.spawn.uid_map != after.spawn.uid_map {
+        let map = |plan: &Plan| match plan.spawn.uid_map.as_slice() {
+            [] => "are the host's own".to_string(),
+            map => format!("are {}", describe::id_map(map)),
+        };
+        out.push((Change::Other, format!("its user ids {}; before, they {}", map(after), map(before).replacen("are", "were", 1))));
+    }
+}
+
+fn confinement(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let (old, new) = (&before.finish, &after.finish);
+    match (old.no_new_privileges, new.no_new_privileges) {
+        (true, false) => out.push((Change::More, "may gain privileges by exec".into())),
+        (false, true) => out.push((Change::Less, "can no longer gain privileges by exec".into())),
         _ => {}
     }
-    let owned = |plan: &Plan| rspawn_proto::check::owned_namespaces(&plan.spawn);
-    for kind in Namespace::ALL {
-        match (owned(before).contains(kind), owned(after).contains(kind)) {
-            (true, false) => out.push(format!("shares the host's {} namespace", kind.name())),
-            (false, true) => out.push(format!("no longer shares the host's {} namespace", kind.name())),
-            _ => {}
-        }
+    if old.label != new.label {
+        out.push((Change::Other, "has another security label".into()));
     }
-    host_paths(out, before, after);
+    match (&old.seccomp, &new.seccomp) {
+        (Some(_), None) => out.push((Change::More, "is no longer under a seccomp filter".into())),
+        (None, Some(_)) => out.push((Change::Less, "is now under a seccomp filter".into())),
+        _ => {}
+    }
+    if old.seccomp != new.seccomp {
+        calls(out, old, new);
+    }
 }
 
-fn host_paths(out: &mut Vec<String>, before: &Plan, after: &Plan) {
-    let visible = |plan: &Plan| -> BTreeSet<(String, bool)> {
-        let paths = plan.host.iter().filter_map(|step| match &step.op {
-            HostOp::CloneTree { path, attrs, .. } => Some((path.to_string(), attrs.set & attr::RDONLY == 0)),
-            HostOp::OpenPath { path, .. } => Some((path.to_string(), true)),
-            _ => None,
-        });
-        paths.collect()
+/// The calls by which two filters differ.
+fn calls(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
+    let Some(arch) = Arch::ALL.into_iter().find(|arch| arch.audit() == NATIVE) else { return };
+    let permitted = |finish: &Finish| exposure::permitted_calls(finish.seccomp.as_ref(), arch);
+    let (before, after) = (permitted(old), permitted(new));
+    let named = |calls: Vec<&&str>| {
+        const SHOWN: usize = 12;
+        let more = calls.len().saturating_sub(SHOWN);
+        let names: Vec<&str> = calls.into_iter().take(SHOWN).copied().collect();
+        if more == 0 { names.join(" ") } else { format!("{} and {more} more", names.join(" ")) }
     };
-    let how = |writable: &bool| if *writable { "writable" } else { "read-only" };
-    let (old, new) = (visible(before), visible(after));
-    for (path, writable) in new.difference(&old) {
-        out.push(format!("host path {path} becomes visible, {}", how(writable)));
+    let (gained, lost): (Vec<_>, Vec<_>) = (after.difference(&before).collect(), before.difference(&after).collect());
+    if gained.is_empty() && lost.is_empty() && old.seccomp.is_some() == new.seccomp.is_some() {
+        out.push((Change::Other, "has another seccomp filter".into()));
     }
-    for (path, writable) in old.difference(&new) {
-        out.push(format!("host path {path} is no longer visible, {}", how(writable)));
+    if !gained.is_empty() {
+        out.push((Change::More, format!("may call {}", named(gained))));
     }
+    if !lost.is_empty() {
+        out.push((Change::Less, format!("may no longer call {}", named(lost))));
+    }
+}
+
+/// AUDIT_ARCH_* of the machine that rspawn was built for.
+const NATIVE: u32 = if cfg!(target_arch = "aarch64") { Arch::Aarch64.audit() } else { Arch::X86_64.audit() };
+
+fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let shared = |plan: &Plan| -> BTreeSet<&'static str> {
+        exposure::shared_namespaces(plan).into_iter().map(|kind| kind.name()).collect()
+    };
+    both_ways(out, &shared(before), &shared(after), |kind| format!("shares the host's {kind} namespace"), |kind| {
+        format!("no longer shares the host's {kind} namespace")
+    });
+    let devices = |plan: &Plan| -> BTreeSet<String> {
+        plan.attach.iter().map(|step| match &step.op {
+            AttachOp::MoveNetDevice { name, .. } => name.to_string(),
+        }).collect()
+    };
+    both_ways(out, &devices(before), &devices(after), |name| format!("takes the host's network device {name}"), |name| {
+        format!("no longer takes the host's network device {name}")
+    });
+}
+
+fn host_paths(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let how = |access: &exposure::Access| if access.writable { "writable" } else { "read-only" };
+    let (old, new) = (exposure::host_paths(before), exposure::host_paths(after));
+    for (path, access) in &new {
+        match old.get(path) {
+            None => out.push((Change::More, format!("host path {path} becomes visible, {}", how(access)))),
+            Some(was) if !was.writable && access.writable => {
+                out.push((Change::More, format!("host path {path} becomes writable")));
+            }
+            Some(was) if was.writable && !access.writable => {
+                out.push((Change::Less, format!("host path {path} becomes read-only")));
+            }
+            Some(_) => {}
+        }
+    }
+    for (path, access) in old.iter().filter(|(path, _)| !new.contains_key(*path)) {
+        out.push((Change::Less, format!("host path {path} is no longer visible, {}", how(access))));
+    }
+}
+
+/// Masks, read-only paths, devices, sysctls, the root.
+fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let of = |plan: &Plan, pick: fn(&RootfsOp) -> Option<String>| -> BTreeSet<String> {
+        plan.rootfs.iter().filter_map(|step| pick(&step.op)).collect()
+    };
+    let masked = |op: &RootfsOp| match op {
+        RootfsOp::Mask { at, .. } => Some(at.absolute()),
+        _ => None,
+    };
+    both_ways(out, &of(after, masked), &of(before, masked), |path| format!("{path} is no longer masked"), |path| {
+        format!("{path} is masked")
+    });
+    let read_only = |op: &RootfsOp| match op {
+        RootfsOp::ReadOnly { at } => Some(at.absolute()),
+        _ => None,
+    };
+    both_ways(out, &of(after, read_only), &of(before, read_only), |path| format!("{path} is no longer read-only"), |path| {
+        format!("{path} is read-only")
+    });
+    let device = |op: &RootfsOp| match op {
+        RootfsOp::MakeNode { at, kind, major, minor, .. } if *kind != NodeKind::Fifo => {
+            Some(format!("{} ({})", at.absolute(), describe::node(*kind, *major, *minor)))
+        }
+        _ => None,
+    };
+    both_ways(out, &of(before, device), &of(after, device), |name| format!("has the device {name}"), |name| {
+        format!("no longer has the device {name}")
+    });
+    match (exposure::root_is_writable(before), exposure::root_is_writable(after)) {
+        (false, true) => out.push((Change::More, "its root filesystem becomes writable".into())),
+        (true, false) => out.push((Change::Less, "its root filesystem becomes read-only".into())),
+        _ => {}
+    }
+}
+
+fn payload(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
+    if old.argv != new.argv {
+        out.push((Change::Other, format!("runs {} instead of {}", command(new), command(old))));
+    }
+    if old.cwd != new.cwd {
+        out.push((Change::Other, format!("starts in {} instead of {}", new.cwd, old.cwd)));
+    }
+    // Values may be secrets.
+    let variables = |finish: &Finish| -> Vec<(String, String)> {
+        let split = |entry: &rspawn_proto::ids::Text| entry.as_str().split_once('=').map(|(a, b)| (a.into(), b.into()));
+        finish.env.iter().filter_map(split).collect()
+    };
+    let (before, after) = (variables(old), variables(new));
+    for (name, value) in &after {
+        match before.iter().find(|(known, _)| known == name) {
+            None => out.push((Change::Other, format!("has the variable {name}"))),
+            Some((_, was)) if was != value => out.push((Change::Other, format!("has another value of the variable {name}"))),
+            Some(_) => {}
+        }
+    }
+    for (name, _) in before.iter().filter(|(name, _)| !after.iter().any(|(known, _)| known == name)) {
+        out.push((Change::Other, format!("no longer has the variable {name}")));
+    }
+    if old.init != new.init {
+        let text = match new.init {
+            InitMode::Supervise => "has rspawn-init for PID 1, with the payload beside it",
+            InitMode::Exec => "is PID 1 itself",
+        };
+        out.push((Change::Other, text.into()));
+    }
+}
+
+/// Steps that only one of the two takes, `+` and `-`.
+fn steps(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let facts = |plan: &Plan| -> Vec<String> {
+        let steps = lines(plan).into_iter().map(|line| line.action);
+        steps.chain(super::text::finish_lines(&plan.finish).into_iter().map(|line| line.text)).collect()
+    };
+    let (old, new) = (facts(before), facts(after));
+    let only = |of: &[String], other: &[String], sign: char| -> Vec<Sentence> {
+        let other: BTreeSet<&String> = other.iter().collect();
+        let mut seen = BTreeSet::new();
+        of.iter()
+            .filter(|step| !other.contains(step) && seen.insert(*step))
+            .map(|step| (Change::Other, format!("{sign} {step}")))
+            .collect()
+    };
+    out.extend(only(&new, &old, '+'));
+    out.extend(only(&old, &new, '-'));
+}
+
+/// Sentences about what only the second set has, which is more, and what only the first has, which is less.
+fn both_ways<T: Ord>(
+    out: &mut Vec<Sentence>,
+    before: &BTreeSet<T>,
+    after: &BTreeSet<T>,
+    gained: impl Fn(&T) -> String,
+    lost: impl Fn(&T) -> String,
+) {
+    out.extend(after.difference(before).map(|item| (Change::More, gained(item))));
+    out.extend(before.difference(after).map(|item| (Change::Less, lost(item))));
 }

@@ -1,0 +1,162 @@
+//! Overrides on their way: read with the invoker's rights, applied without any.
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::overrides::OverrideOptions;
+use crate::look::Looker;
+use crate::oci::Spec;
+use crate::overrides::apply::{Applied, Known, apply};
+use crate::overrides::{Overrides, Said, Volatile};
+use crate::plan::{Options, Planned};
+use crate::problem::Problem;
+use crate::scratch::{self, Scratch};
+use crate::settings::{self, Choice, SettingsFile};
+
+/// What is to be done with the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A container is started: directories that it needs are made.
+    Run,
+    /// It is only looked at.
+    Look,
+}
+
+/// Where a container's root is, as far as it is known before config.json is read.
+pub struct Place<'a> {
+    /// The container's name, after which a settings file is called.
+    pub name: &'a str,
+    /// Directories in which an untrusted settings file may lie.
+    pub beside: Vec<PathBuf>,
+    /// Whether a settings file is looked for where nothing is said.
+    pub search: bool,
+}
+
+/// Overrides from every source, and what has to be asked before they can be applied.
+pub struct Prepared {
+    command_line: Overrides,
+    trusted: Option<Overrides>,
+    /// Not read yet.
+    untrusted: Option<SettingsFile>,
+    looker: Option<Looker>,
+    scratch: Option<Scratch>,
+    notes: Vec<Problem>,
+}
+
+impl Prepared {
+    /// Reads what is trusted, opens what is not: before privileges go.
+    pub fn read(
+        options: &OverrideOptions,
+        command: &[String],
+        place: &Place,
+        purpose: Purpose,
+    ) -> Result<Self, String> {
+        let mut command_line = options.overrides(command)?;
+        let fallback = if place.search { Choice::Search } else { Choice::No };
+        let file = settings::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
+        let mut notes = Vec::new();
+        let (trusted, untrusted) = match file {
+            Some(file) if file.trusted => {
+                let settings = file.read()?;
+                notes.extend(settings.notes);
+                (Some(settings.overrides), None)
+            }
+            other => (None, other),
+        };
+        let mut trusted = trusted;
+        for overrides in trusted.iter_mut().chain([&mut command_line]) {
+            notes.extend(overrides.drop_missing(|path| Path::new(path).exists()));
+            if purpose == Purpose::Run {
+                make_work_directories(overrides)?;
+            }
+        }
+        let sources = || trusted.iter().chain([&command_line]);
+        let must_look = untrusted.is_some()
+            || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
+        let looker = must_look.then(Looker::start).transpose();
+        let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+        let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
+        let needs_scratch = purpose == Purpose::Run
+            && sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().is_some_and(overlay);
+        let scratch = needs_scratch.then(Scratch::make).transpose()?;
+        let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back();
+        if let Some(said) = cpus.filter(|_| purpose == Purpose::Run) {
+            run_on(&said.value).map_err(|error| format!("{}: {error}", said.origin))?;
+        }
+        Ok(Self { command_line, trusted, untrusted, looker, scratch, notes })
+    }
+
+    /// Lays everything over a configuration: after privileges have gone. `bundle` is where its relative paths start.
+    pub fn apply(&self, spec: &mut Spec, bundle: &str) -> Result<Applied, String> {
+        let untrusted = self.untrusted.as_ref().map(SettingsFile::read).transpose()?;
+        let mut notes = self.notes.clone();
+        notes.extend(untrusted.iter().flat_map(|settings| settings.notes.clone()));
+        let mut done = Applied { notes, ..Applied::default() };
+        let from_file = untrusted.as_ref().map(|settings| &settings.overrides);
+        let sources = [from_file, self.trusted.as_ref(), Some(&self.command_line)];
+        for overrides in sources.into_iter().flatten() {
+            let known = self.look(spec, overrides, bundle);
+            apply(spec, overrides, &known, &mut done);
+        }
+        Ok(done)
+    }
+
+    fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> Known {
+        let scratch = self.scratch.as_ref().map_or_else(scratch::would_be, |scratch| scratch.path.clone());
+        let mut known = Known { scratch, ..Known::default() };
+        let (Some(looker), Some(root)) = (&self.looker, &spec.root) else { return known };
+        let root = if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) };
+        known.database = overrides.names_a_user().then(|| looker.users(&root));
+        known.usr_links = overrides.has_volatile_root().then(|| looker.usr_links(&root));
+        known
+    }
+}
+
+impl Applied {
+    /// Plans the changed configuration; steps, problems and notes are named after what they come from.
+    pub fn plan(
+        mut self,
+        spec: &Spec,
+        facts: &crate::facts::Facts,
+        options: &Options,
+    ) -> Result<Planned, Vec<Problem>> {
+        match crate::plan::plan(spec, facts, options) {
+            Ok(planned) if self.problems.is_empty() => {
+                let mut planned = self.origins.rename(planned);
+                planned.notes.splice(0..0, self.notes);
+                Ok(planned)
+            }
+            Ok(_) => Err(self.problems),
+            Err(mut problems) => {
+                self.origins.rename_problems(&mut problems);
+                self.problems.append(&mut problems);
+                Err(self.problems)
+            }
+        }
+    }
+}
+
+/// The work directories of writable overlays, each beside its upper layer; they stay, for the next time.
+fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
+    for said in &overrides.mounts {
+        let Some(path) = &said.value.work_directory else { continue };
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(format!("{}: cannot make its work directory {path}: {error}", said.origin));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Binds this process, and so all that it starts, to CPUs (sched_setaffinity(2)).
+fn run_on(cpus: &[usize]) -> Result<(), String> {
+    use nix::sched::{CpuSet, sched_setaffinity};
+    let mut set = CpuSet::new();
+    for cpu in cpus {
+        set.set(*cpu).map_err(|_| format!("there is no CPU {cpu}"))?;
+    }
+    sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).map_err(|error| format!("cannot run on these CPUs: {error}"))
+}
