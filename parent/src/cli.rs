@@ -1,4 +1,5 @@
 //! The command line.
+pub mod examples;
 pub mod overrides;
 
 use std::path::PathBuf;
@@ -6,12 +7,12 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::InitChoice;
-use overrides::OverrideOptions;
 use crate::terminal::ConsoleMode;
+use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rspawn", version, disable_help_subcommand = true)]
+#[command(name = "rspawn", version)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -20,15 +21,38 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a container in the foreground and end with its payload's status.
+    #[command(after_long_help = examples::RUN)]
     Run(Run),
     /// Show what running a bundle would do, step by step. Nothing is done.
+    #[command(after_long_help = examples::PLAN)]
     Plan(Plan),
     /// Report what is invalid in a bundle, what is ignored, and what this machine lacks.
+    #[command(after_long_help = examples::CHECK)]
     Check(Check),
     /// Write a default config.json.
+    #[command(after_long_help = examples::SPEC)]
     Spec(Spec),
     /// Translate a policy file into the form that rspawn-setup --check takes.
+    #[command(after_long_help = examples::POLICY)]
     Policy(PolicyCommand),
+    /// Write shell completions or man pages.
+    #[command(hide = true, after_long_help = examples::GENERATE)]
+    #[command(subcommand)]
+    Generate(Generate),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// To standard output.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Into a directory, which is made if it is missing.
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

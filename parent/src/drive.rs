@@ -114,7 +114,9 @@ impl Session {
                         }
                         return Ok(rspawn_sys::process::exit_status(status));
                     }
-                    (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error, &self.origins)),
+                    (FromSetup::Failed(error), _) => {
+                        return Err(describe::failure(self.plan.as_ref(), &error, &self.origins));
+                    }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
                         eprintln!("rspawn: warning: {}", one_violation(&violation));

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bundle;
+pub mod check;
 pub mod cli;
 pub mod commands;
 pub mod default_spec;

@@ -38,7 +38,10 @@ enum Answer {
     /// errno
     No(i32),
     /// Which of /etc/passwd and /etc/group ride on the message.
-    Users { passwd: bool, group: bool },
+    Users {
+        passwd: bool,
+        group: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -124,7 +127,11 @@ impl Looker {
             match self.what_below(root, name)? {
                 Ok(Kind::Link) => links.push(name),
                 Err(libc::ENOENT) => {}
-                _ => return Err(format!("/{name} of {root} is not a link to /usr/{name}, so its files would be missing")),
+                _ => {
+                    return Err(format!(
+                        "/{name} of {root} is not a link to /usr/{name}, so its files would be missing"
+                    ));
+                }
             }
         }
         Ok(links)
@@ -142,7 +149,9 @@ fn read(file: &Fd) -> Result<Vec<u8>, String> {
             Ok(0) => return Ok(bytes),
             Ok(_) if bytes.len() > MOST => return Err("the container's user database is larger than 4 MiB".into()),
             Ok(length) => bytes.extend_from_slice(&buffer[..length]),
-            Err(error) => return Err(format!("cannot read the container's user database: {}", describe::errno(error.0))),
+            Err(error) => {
+                return Err(format!("cannot read the container's user database: {}", describe::errno(error.0)));
+            }
         }
     }
 }

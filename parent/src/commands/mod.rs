@@ -1,5 +1,6 @@
 //! One file a verb.
 mod check;
+mod generate;
 mod plan;
 mod policy;
 mod prepare;
@@ -14,6 +15,7 @@ use crate::cli::{Cli, Command};
 use crate::facts::Facts;
 use crate::oci::Spec;
 use crate::problem::Problem;
+use crate::show::colours::printable;
 use crate::{look, scratch};
 use prepare::Place;
 
@@ -38,9 +40,11 @@ pub fn main() -> i32 {
         Command::Check(arguments) => check::check(arguments),
         Command::Spec(arguments) => spec::spec(arguments),
         Command::Policy(arguments) => policy::policy(arguments),
+        Command::Generate(what) => generate::generate(what),
     };
     done.unwrap_or_else(|message| {
-        eprintln!("rspawn: {message}");
+        let lines: Vec<String> = message.lines().map(printable).collect();
+        eprintln!("rspawn: {}", lines.join("\n"));
         FAILURE
     })
 }
@@ -75,9 +79,18 @@ fn explain(problems: &[Problem]) -> String {
 /// What a container is made from.
 enum Source {
     Bundle(crate::bundle::Bundle),
-    Host { args: Vec<String>, terminal: bool, term: Option<String> },
+    Host {
+        args: Vec<String>,
+        terminal: bool,
+        term: Option<String>,
+    },
     /// A root filesystem without a configuration.
-    Directory { path: PathBuf, name: String, terminal: bool, term: Option<String> },
+    Directory {
+        path: PathBuf,
+        name: String,
+        terminal: bool,
+        term: Option<String>,
+    },
 }
 
 impl Source {

@@ -30,7 +30,8 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
         (_, true) => return Err("plan --diff takes two bundles, or one and what is changed about it".into()),
         (_, false) => return Err("plan takes one bundle; with --diff, two".into()),
     }
-    let looks: Vec<(Source, Prepared)> = sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
+    let looks: Vec<(Source, Prepared)> =
+        sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
     let facts = Facts::gather();
     let colours = Colours::of_stdout();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
@@ -64,7 +65,12 @@ fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), Strin
     Ok((source, prepared))
 }
 
-fn change_and_plan(spec: &mut Spec, prepared: Prepared, facts: &Facts, mut options: Options) -> Result<Planned, String> {
+fn change_and_plan(
+    spec: &mut Spec,
+    prepared: Prepared,
+    facts: &Facts,
+    mut options: Options,
+) -> Result<Planned, String> {
     let applied = prepared.apply(spec, &options.bundle)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::overrides::OverrideOptions;
+use crate::facts::Facts;
 use crate::look::Looker;
 use crate::oci::Spec;
 use crate::overrides::apply::{Applied, Known, apply};
@@ -72,8 +73,8 @@ impl Prepared {
             }
         }
         let sources = || trusted.iter().chain([&command_line]);
-        let must_look = untrusted.is_some()
-            || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
+        let must_look =
+            untrusted.is_some() || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
         let looker = must_look.then(Looker::start).transpose();
         let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
@@ -81,8 +82,15 @@ impl Prepared {
             && sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().is_some_and(overlay);
         let scratch = needs_scratch.then(Scratch::make).transpose()?;
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back();
-        if let Some(said) = cpus.filter(|_| purpose == Purpose::Run) {
-            run_on(&said.value).map_err(|error| format!("{}: {error}", said.origin))?;
+        match cpus {
+            Some(said) if purpose == Purpose::Run => {
+                run_on(&said.value).map_err(|error| format!("{}: {error}", said.origin))?;
+            }
+            Some(said) => {
+                let message = "rspawn binds itself to these CPUs, and everything that it starts inherits that";
+                notes.push(Problem::new(said.origin.clone(), message));
+            }
+            None => {}
         }
         Ok(Self { command_line, trusted, untrusted, looker, scratch, notes })
     }
@@ -113,25 +121,37 @@ impl Prepared {
     }
 }
 
+/// What has become of a changed configuration.
+pub struct Outcome {
+    /// A plan, as far as one could be made.
+    pub planned: Option<Planned>,
+    pub problems: Vec<Problem>,
+    /// Of the overrides alone where there is no plan, which has all of them.
+    pub notes: Vec<Problem>,
+}
+
 impl Applied {
     /// Plans the changed configuration; steps, problems and notes are named after what they come from.
-    pub fn plan(
-        mut self,
-        spec: &Spec,
-        facts: &crate::facts::Facts,
-        options: &Options,
-    ) -> Result<Planned, Vec<Problem>> {
+    pub fn plan(self, spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+        match self.plan_anyway(spec, facts, options) {
+            Outcome { planned: Some(planned), problems, .. } if problems.is_empty() => Ok(planned),
+            Outcome { problems, .. } => Err(problems),
+        }
+    }
+
+    /// As [`Applied::plan`], even if an override cannot be carried out.
+    pub fn plan_anyway(self, spec: &Spec, facts: &Facts, options: &Options) -> Outcome {
+        let Applied { origins, notes, mut problems, .. } = self;
         match crate::plan::plan(spec, facts, options) {
-            Ok(planned) if self.problems.is_empty() => {
-                let mut planned = self.origins.rename(planned);
-                planned.notes.splice(0..0, self.notes);
-                Ok(planned)
+            Ok(planned) => {
+                let mut planned = origins.rename(planned);
+                planned.notes.splice(0..0, notes);
+                Outcome { planned: Some(planned), problems, notes: Vec::new() }
             }
-            Ok(_) => Err(self.problems),
-            Err(mut problems) => {
-                self.origins.rename_problems(&mut problems);
-                self.problems.append(&mut problems);
-                Err(self.problems)
+            Err(mut found) => {
+                origins.rename_problems(&mut found);
+                problems.append(&mut found);
+                Outcome { planned: None, problems, notes }
             }
         }
     }

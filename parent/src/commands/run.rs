@@ -17,6 +17,7 @@ use crate::drive::{Session, Signals};
 use crate::facts::Facts;
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::{InitChoice, Options};
+use crate::show::colours::printable;
 use crate::terminal::{ConsoleMode, caller_size};
 use crate::{describe, launch, policy_file, sandbox};
 
@@ -96,7 +97,7 @@ pub fn run(arguments: Run) -> Result<i32, String> {
     fit_console(&mut spec, mode, caller_size());
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     for note in planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
-        eprintln!("rspawn: warning: {note}");
+        eprintln!("rspawn: warning: {}", printable(&note.to_string()));
     }
     session.origins = planned.origins;
     session.send_plan(planned.plan)?;

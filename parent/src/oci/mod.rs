@@ -118,6 +118,12 @@ pub fn parse(config: &[u8]) -> Result<Spec, Problem> {
     Ok(spec)
 }
 
+/// As [`parse`], of a document that is taken apart already.
+pub fn parse_value(document: &serde_json::Value) -> Result<Spec, Problem> {
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| Problem::new(pointer(error.path()), error.into_inner().to_string()))
+}
+
 /// RFC 6901: `~` and `/` in keys are escaped.
 fn pointer(path: &serde_path_to_error::Path) -> String {
     use serde_path_to_error::Segment;

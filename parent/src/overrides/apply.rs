@@ -61,11 +61,6 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &Known, done: &mut A
     }
     done.init = overrides.init.as_ref().map(|said| said.value).or(done.init);
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);
-    if let Some(said) = &overrides.cpu_affinity {
-        let cpus: Vec<String> = said.value.iter().map(usize::to_string).collect();
-        let message = format!("rspawn runs on CPU {} itself, and everything that it starts inherits that", cpus.join(" "));
-        done.note(said, message);
-    }
 }
 
 fn of_process(process: &mut Process, overrides: &Overrides, known: &Known, done: &mut Applied) {

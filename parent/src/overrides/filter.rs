@@ -71,7 +71,10 @@ pub fn apply(profile: Option<Seccomp>, lists: &[Said<FilterWords>], notes: &mut 
     let profile = profile.filter(|profile| !profile.is_disabled());
     if profile.is_none() {
         notes.extend(of_kind(false).map(|said| {
-            Problem::new(said.origin.clone(), "has no effect: the container has no seccomp filter that would prohibit it")
+            Problem::new(
+                said.origin.clone(),
+                "has no effect: the container has no seccomp filter that would prohibit it",
+            )
         }));
         if prohibited.is_empty() {
             return None;
@@ -143,8 +146,7 @@ mod tests {
             action: "SCMP_ACT_ALLOW".into(),
             ..SyscallRule::default()
         };
-        let profile =
-            Seccomp { default_action: "SCMP_ACT_ERRNO".into(), syscalls: vec![allow], ..Seccomp::default() };
+        let profile = Seccomp { default_action: "SCMP_ACT_ERRNO".into(), syscalls: vec![allow], ..Seccomp::default() };
         let said = |text: &str| Said::new(parse(text).unwrap(), text);
         let changed = apply(Some(profile), &[said("~mount"), said("mount umount2")], &mut Vec::new()).unwrap();
         let rules: Vec<(String, &str)> =

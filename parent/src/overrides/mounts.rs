@@ -35,13 +35,8 @@ pub fn bind(text: &str, read_only: bool, base: BaseDirectory) -> Result<ExtraMou
     if read_only {
         words.push(if recursive { "rro" } else { "ro" }.into());
     }
-    let mount = Mount {
-        destination,
-        kind: Some("bind".into()),
-        source: Some(source),
-        options: words,
-        ..Mount::default()
-    };
+    let mount =
+        Mount { destination, kind: Some("bind".into()), source: Some(source), options: words, ..Mount::default() };
     Ok(ExtraMount { mount, optional, work_directory: None })
 }
 
@@ -55,13 +50,8 @@ pub fn tmpfs(text: &str) -> Result<ExtraMount, String> {
         }
         _ => return Err("it must read PATH[:OPTIONS]; `\\:` is a colon in a path".into()),
     };
-    let mount = Mount {
-        destination,
-        kind: Some("tmpfs".into()),
-        source: Some("tmpfs".into()),
-        options,
-        ..Mount::default()
-    };
+    let mount =
+        Mount { destination, kind: Some("tmpfs".into()), source: Some("tmpfs".into()), options, ..Mount::default() };
     Ok(ExtraMount { mount, optional: false, work_directory: None })
 }
 

@@ -90,10 +90,7 @@ mod tests {
         assert_eq!(origins.of("/mounts/7/source"), "--bind=/srv");
         assert_eq!(origins.of("/mounts/70"), "/mounts/70");
         assert_eq!(origins.of("rule: masks"), "rule: masks");
-        assert_eq!(
-            origins.of("/linux/seccomp"),
-            "settings [Exec] SystemCallFilter=, --system-call-filter=@mount"
-        );
+        assert_eq!(origins.of("/linux/seccomp"), "settings [Exec] SystemCallFilter=, --system-call-filter=@mount");
         assert_eq!(origins.of("/linux/seccomp/syscalls/0"), "/linux/seccomp/syscalls/0");
     }
 }

@@ -48,8 +48,15 @@ mod tests {
     #[test]
     fn every_way_to_write_a_signal() {
         for (text, number) in [
-            ("15", 15), ("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("SIGSYS", 31), ("SIGRTMIN", 34),
-            ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("64", 64),
+            ("15", 15),
+            ("TERM", 15),
+            ("SIGTERM", 15),
+            ("sigkill", 9),
+            ("SIGSYS", 31),
+            ("SIGRTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("64", 64),
         ] {
             assert_eq!(parse(text), Ok(number), "{text}");
         }

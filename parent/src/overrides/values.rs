@@ -84,10 +84,7 @@ fn escape(rest: &mut std::str::Chars) -> Result<char, String> {
 }
 
 /// `NAME=value`; a name alone takes its value from `inherited`.
-pub fn assignment(
-    text: &str,
-    inherited: impl Fn(&str) -> Option<String>,
-) -> Result<Option<(String, String)>, String> {
+pub fn assignment(text: &str, inherited: impl Fn(&str) -> Option<String>) -> Result<Option<(String, String)>, String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_string())),
         None => (text, inherited(text)),

@@ -39,10 +39,8 @@ pub fn begin(planner: &mut Planner) {
     let out = planner.root;
     match &root.volatile {
         Some(VolatileRoot::Overlay { scratch }) => overlay(planner, path, scratch),
-        _ => planner.host(
-            "/root/path",
-            HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs },
-        ),
+        _ => planner
+            .host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs }),
     }
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
     planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out });
@@ -78,10 +76,11 @@ fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str]) {
 fn overlay(planner: &mut Planner, root: HostPath, scratch: &str) {
     let (upper, work) = crate::scratch::layers(scratch);
     let mut params = Vec::new();
-    let layers = [("lowerdir", Some(root)), ("upperdir", planner.outside(VOLATILE, &upper)), (
-        "workdir",
-        planner.outside(VOLATILE, &work),
-    )];
+    let layers = [
+        ("lowerdir", Some(root)),
+        ("upperdir", planner.outside(VOLATILE, &upper)),
+        ("workdir", planner.outside(VOLATILE, &work)),
+    ];
     for (name, path) in layers {
         let Some(path) = path else { return };
         let out = planner.slot();

@@ -28,7 +28,10 @@ pub fn assign(entries: &[Entry], file: &str, trusted: bool) -> Result<Settings, 
                 continue;
             }
             Fate::Honoured(_) if key.trust == Trust::Trusted && !trusted => {
-                note("ignored: the file is not trusted; it would be in /etc/systemd/nspawn or named by --settings=".into());
+                note(
+                    "ignored: the file is not trusted; it would be in /etc/systemd/nspawn or named by --settings="
+                        .into(),
+                );
                 continue;
             }
             Fate::Honoured(_) => {}
@@ -57,7 +60,12 @@ fn unknown(entry: &Entry) -> String {
     match elsewhere {
         Some(key) => format!("ignored: it belongs into section [{}]", key.section),
         None => {
-            format!("ignored: section [{}] has no key {:?}{}", entry.section, entry.key, did_you_mean(&entry.key, names))
+            format!(
+                "ignored: section [{}] has no key {:?}{}",
+                entry.section,
+                entry.key,
+                did_you_mean(&entry.key, names)
+            )
         }
     }
 }
@@ -206,7 +214,8 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_said() {
-        let settings = parse("[Exec]\nUsr=x\nBind=/a\nNotifyReady=no\nPivotRoot=/x\n[Exce]\nUser=x\n", "x.nspawn", true);
+        let settings =
+            parse("[Exec]\nUsr=x\nBind=/a\nNotifyReady=no\nPivotRoot=/x\n[Exce]\nUser=x\n", "x.nspawn", true);
         let notes: Vec<String> = settings.unwrap().notes.iter().map(Problem::to_string).collect();
         assert_eq!(notes.len(), 4, "{notes:?}");
         assert!(notes[0].starts_with("x.nspawn:2 Usr=: ignored") && notes[0].contains("User?"), "{notes:?}");

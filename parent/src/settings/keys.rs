@@ -50,8 +50,15 @@ pub const KEYS: &[Key] = &[
     key("Exec", "MachineID", Trusted, Honoured("the variable container_uuid, which systemd reads")),
     key("Exec", "WorkingDirectory", Anyone, Honoured("--chdir=")),
     key("Exec", "PivotRoot", Anyone, Ignored("the root is the directory that is named: name the one inside it")),
-    key("Exec", "PrivateUsers", Trusted, Honoured("--private-users=: identity or FIRST[:COUNT]; yes, pick and managed \
-         need a range that rspawn does not allocate")),
+    key(
+        "Exec",
+        "PrivateUsers",
+        Trusted,
+        Honoured(
+            "--private-users=: identity or FIRST[:COUNT]; yes, pick and managed \
+         need a range that rspawn does not allocate",
+        ),
+    ),
     key("Exec", "NotifyReady", Anyone, Ignored("rspawn passes no notification socket on")),
     key("Exec", "SystemCallFilter", Anyone, Honoured("--system-call-filter=; from an untrusted file only with ~")),
     key("Exec", "LimitCPU", Trusted, LIMIT),
@@ -74,12 +81,31 @@ pub const KEYS: &[Key] = &[
     key("Exec", "NoNewPrivileges", Anyone, Honoured("--no-new-privileges=; from an untrusted file no=off is left out")),
     key("Exec", "OOMScoreAdjust", Trusted, Honoured("--oom-score-adjust=")),
     key("Exec", "CPUAffinity", Trusted, Honoured("--cpu-affinity=")),
-    key("Exec", "ResolvConf", Trusted, Honoured("bind-host binds the host's file read-only; copies and links would be \
-         written into the image, which rspawn does not do")),
+    key(
+        "Exec",
+        "ResolvConf",
+        Trusted,
+        Honoured(
+            "bind-host binds the host's file read-only; copies and links would be \
+         written into the image, which rspawn does not do",
+        ),
+    ),
     key("Exec", "LinkJournal", Trusted, Ignored("rspawn knows no journals: bind the directory")),
-    key("Exec", "Timezone", Trusted, Honoured("bind binds the host's file read-only; copies and links would be \
-         written into the image, which rspawn does not do")),
-    key("Exec", "SuppressSync", Anyone, Honoured("fsync and its like succeed at once; opening with O_SYNC still works")),
+    key(
+        "Exec",
+        "Timezone",
+        Trusted,
+        Honoured(
+            "bind binds the host's file read-only; copies and links would be \
+         written into the image, which rspawn does not do",
+        ),
+    ),
+    key(
+        "Exec",
+        "SuppressSync",
+        Anyone,
+        Honoured("fsync and its like succeed at once; opening with O_SYNC still works"),
+    ),
     key("Files", "ReadOnly", Anyone, Honoured("--read-only; from an untrusted file no is left out")),
     key("Files", "Volatile", Anyone, Honoured("--volatile=; overlay only from a trusted file")),
     key("Files", "Bind", Trusted, Honoured("--bind=")),
@@ -90,8 +116,18 @@ pub const KEYS: &[Key] = &[
     key("Files", "OverlayReadOnly", Trusted, Honoured("--overlay-ro=")),
     key("Files", "PrivateUsersChown", Trusted, OWNERSHIP),
     key("Files", "PrivateUsersOwnership", Trusted, OWNERSHIP),
-    key("Files", "BindUser", Trusted, Ignored("it would hand the user's password hash to the container (CVE-2026-40226)")),
-    key("Network", "Private", Trusted, Honoured("--private-network; no leaves the bundle's network namespace as it is")),
+    key(
+        "Files",
+        "BindUser",
+        Trusted,
+        Ignored("it would hand the user's password hash to the container (CVE-2026-40226)"),
+    ),
+    key(
+        "Network",
+        "Private",
+        Trusted,
+        Honoured("--private-network; no leaves the bundle's network namespace as it is"),
+    ),
     key("Network", "Interface", Trusted, Honoured("--network-interface=")),
     key("Network", "MACVLAN", Trusted, NETWORKING),
     key("Network", "IPVLAN", Trusted, NETWORKING),

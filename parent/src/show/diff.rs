@@ -89,15 +89,22 @@ fn identity(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let groups = |plan: &Plan| -> BTreeSet<u32> {
         plan.finish.groups.iter().chain([&plan.finish.gid]).map(|id| id.raw()).collect()
     };
-    both_ways(out, &groups(before), &groups(after), |gid| format!("is in group {gid}"), |gid| {
-        format!("is no longer in group {gid}")
-    });
+    both_ways(
+        out,
+        &groups(before),
+        &groups(after),
+        |gid| format!("is in group {gid}"),
+        |gid| format!("is no longer in group {gid}"),
+    );
     if before.spawn.uid_map != after.spawn.uid_map {
         let map = |plan: &Plan| match plan.spawn.uid_map.as_slice() {
             [] => "are the host's own".to_string(),
             map => format!("are {}", describe::id_map(map)),
         };
-        out.push((Change::Other, format!("its user ids {}; before, they {}", map(after), map(before).replacen("are", "were", 1))));
+        out.push((
+            Change::Other,
+            format!("its user ids {}; before, they {}", map(after), map(before).replacen("are", "were", 1)),
+        ));
     }
 }
 
@@ -151,17 +158,28 @@ fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let shared = |plan: &Plan| -> BTreeSet<&'static str> {
         exposure::shared_namespaces(plan).into_iter().map(|kind| kind.name()).collect()
     };
-    both_ways(out, &shared(before), &shared(after), |kind| format!("shares the host's {kind} namespace"), |kind| {
-        format!("no longer shares the host's {kind} namespace")
-    });
+    both_ways(
+        out,
+        &shared(before),
+        &shared(after),
+        |kind| format!("shares the host's {kind} namespace"),
+        |kind| format!("no longer shares the host's {kind} namespace"),
+    );
     let devices = |plan: &Plan| -> BTreeSet<String> {
-        plan.attach.iter().map(|step| match &step.op {
-            AttachOp::MoveNetDevice { name, .. } => name.to_string(),
-        }).collect()
+        plan.attach
+            .iter()
+            .map(|step| match &step.op {
+                AttachOp::MoveNetDevice { name, .. } => name.to_string(),
+            })
+            .collect()
     };
-    both_ways(out, &devices(before), &devices(after), |name| format!("takes the host's network device {name}"), |name| {
-        format!("no longer takes the host's network device {name}")
-    });
+    both_ways(
+        out,
+        &devices(before),
+        &devices(after),
+        |name| format!("takes the host's network device {name}"),
+        |name| format!("no longer takes the host's network device {name}"),
+    );
 }
 
 fn host_paths(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
@@ -193,25 +211,37 @@ fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         RootfsOp::Mask { at, .. } => Some(at.absolute()),
         _ => None,
     };
-    both_ways(out, &of(after, masked), &of(before, masked), |path| format!("{path} is no longer masked"), |path| {
-        format!("{path} is masked")
-    });
+    both_ways(
+        out,
+        &of(after, masked),
+        &of(before, masked),
+        |path| format!("{path} is no longer masked"),
+        |path| format!("{path} is masked"),
+    );
     let read_only = |op: &RootfsOp| match op {
         RootfsOp::ReadOnly { at } => Some(at.absolute()),
         _ => None,
     };
-    both_ways(out, &of(after, read_only), &of(before, read_only), |path| format!("{path} is no longer read-only"), |path| {
-        format!("{path} is read-only")
-    });
+    both_ways(
+        out,
+        &of(after, read_only),
+        &of(before, read_only),
+        |path| format!("{path} is no longer read-only"),
+        |path| format!("{path} is read-only"),
+    );
     let device = |op: &RootfsOp| match op {
         RootfsOp::MakeNode { at, kind, major, minor, .. } if *kind != NodeKind::Fifo => {
             Some(format!("{} ({})", at.absolute(), describe::node(*kind, *major, *minor)))
         }
         _ => None,
     };
-    both_ways(out, &of(before, device), &of(after, device), |name| format!("has the device {name}"), |name| {
-        format!("no longer has the device {name}")
-    });
+    both_ways(
+        out,
+        &of(before, device),
+        &of(after, device),
+        |name| format!("has the device {name}"),
+        |name| format!("no longer has the device {name}"),
+    );
     match (exposure::root_is_writable(before), exposure::root_is_writable(after)) {
         (false, true) => out.push((Change::More, "its root filesystem becomes writable".into())),
         (true, false) => out.push((Change::Less, "its root filesystem becomes read-only".into())),
@@ -235,7 +265,9 @@ fn payload(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
     for (name, value) in &after {
         match before.iter().find(|(known, _)| known == name) {
             None => out.push((Change::Other, format!("has the variable {name}"))),
-            Some((_, was)) if was != value => out.push((Change::Other, format!("has another value of the variable {name}"))),
+            Some((_, was)) if was != value => {
+                out.push((Change::Other, format!("has another value of the variable {name}")))
+            }
             Some(_) => {}
         }
     }

@@ -108,8 +108,7 @@ pub fn permitted_calls(filter: Option<&Seccomp>, arch: Arch) -> BTreeSet<&'stati
     let passes = |number: u32| {
         let Some(program) = &program else { return true };
         SAMPLES.into_iter().any(|value| {
-            let data =
-                eval::SeccompData { nr: number, arch: arch.audit(), instruction_pointer: 0, args: [value; 6] };
+            let data = eval::SeccompData { nr: number, arch: arch.audit(), instruction_pointer: 0, args: [value; 6] };
             let action = eval::run(program, &data).map_or(ret::KILL_THREAD, |(verdict, _)| verdict & !ret::DATA);
             matches!(action, ret::ALLOW | ret::LOG | ret::USER_NOTIF | ret::TRACE)
         })

@@ -24,14 +24,17 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
     line("capabilities", vec![capabilities(finish, colours)]);
     line("confined by", vec![confinement(finish, colours)]);
     let shared: Vec<&str> = exposure::shared_namespaces(plan).into_iter().map(|kind| kind.name()).collect();
-    line("shares", vec![match shared.as_slice() {
-        [] => "no namespace with the host".into(),
-        // Nearly every bundle shares these two.
-        kinds if kinds.iter().all(|kind| matches!(*kind, "user" | "time")) => {
-            format!("the host's namespaces {}", kinds.join(" "))
-        }
-        kinds => colours.paint(Tone::Alarming, &format!("the host's namespaces {}", kinds.join(" "))),
-    }]);
+    line(
+        "shares",
+        vec![match shared.as_slice() {
+            [] => "no namespace with the host".into(),
+            // Nearly every bundle shares these two.
+            kinds if kinds.iter().all(|kind| matches!(*kind, "user" | "time")) => {
+                format!("the host's namespaces {}", kinds.join(" "))
+            }
+            kinds => colours.paint(Tone::Alarming, &format!("the host's namespaces {}", kinds.join(" "))),
+        }],
+    );
     let paths = exposure::host_paths(plan).into_iter().map(|(path, access)| {
         let at: Vec<String> = access.at.iter().filter(|at| **at != path).cloned().collect();
         let place = if at.is_empty() { String::new() } else { format!(" at {}", at.join(" ")) };
@@ -45,9 +48,7 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
 
 /// The command as one would type it.
 pub fn command(finish: &Finish) -> String {
-    let plain = |word: &str| {
-        !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "_-./=:,@%+".contains(c))
-    };
+    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "_-./=:,@%+".contains(c));
     let quoted = |word: &str| if plain(word) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) };
     finish.argv.iter().map(|word| quoted(word.as_str())).collect::<Vec<_>>().join(" ")
 }

@@ -85,7 +85,9 @@ fn tone(plan: &Plan, place: Place) -> Tone {
         Place::Rootfs(index) => {
             return match plan.rootfs.get(index as usize) {
                 // A node beside the usual ones.
-                Some(step) if step.origin.starts_with('/') && matches!(step.op, RootfsOp::MakeNode { .. }) => Tone::Notable,
+                Some(step) if step.origin.starts_with('/') && matches!(step.op, RootfsOp::MakeNode { .. }) => {
+                    Tone::Notable
+                }
                 _ => Tone::Plain,
             };
         }
@@ -151,10 +153,7 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     }
     if let Some(scheduler) = &finish.scheduler {
         let policy = policy_name(scheduler.policy);
-        lines.add(
-            FinishStep::Scheduler,
-            format!("{policy}, nice {}, priority {}", scheduler.nice, scheduler.priority),
-        );
+        lines.add(FinishStep::Scheduler, format!("{policy}, nice {}, priority {}", scheduler.nice, scheduler.priority));
     }
     if let Some(priority) = finish.io_priority {
         lines.add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
