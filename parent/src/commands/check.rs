@@ -68,7 +68,7 @@ impl Machine {
             findings.extend(self.missing_paths(&planned.plan)?.into_iter().map(|p| find(Severity::Error, p)));
             findings.extend(self.refusals(&planned.plan));
         }
-        findings.extend(notes.into_iter().map(|note| {
+        findings.extend(notes.into_iter().filter(|note| !document.is_consequence(&note.pointer)).map(|note| {
             let severity = if is_warning(&note.pointer) { Severity::Warning } else { Severity::Note };
             find(severity, note)
         }));

@@ -141,8 +141,9 @@ impl Applied {
 
     /// As [`Applied::plan`], even if an override cannot be carried out.
     pub fn plan_anyway(self, spec: &Spec, facts: &Facts, options: &Options) -> Outcome {
-        let Applied { origins, notes, mut problems, .. } = self;
-        match crate::plan::plan(spec, facts, options) {
+        let Applied { origins, mut notes, mut problems, .. } = self;
+        let mut left = Vec::new();
+        match crate::plan::plan_noting(spec, facts, options, &mut left) {
             Ok(planned) => {
                 let mut planned = origins.rename(planned);
                 planned.notes.splice(0..0, notes);
@@ -151,6 +152,8 @@ impl Applied {
             Err(mut found) => {
                 origins.rename_problems(&mut found);
                 problems.append(&mut found);
+                origins.rename_problems(&mut left);
+                notes.append(&mut left);
                 Outcome { planned: None, problems, notes }
             }
         }

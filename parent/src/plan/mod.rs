@@ -72,6 +72,16 @@ pub struct Planned {
 
 /// Plans a container. The error lists everything that is wrong, not only the first.
 pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+    plan_noting(spec, facts, options, &mut Vec::new())
+}
+
+/// As [`plan`]; what is worth knowing of a configuration that cannot be planned goes to `notes`.
+pub fn plan_noting(
+    spec: &Spec,
+    facts: &Facts,
+    options: &Options,
+    notes: &mut Vec<Problem>,
+) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options);
     planner.check_versions();
     namespaces::plan(&mut planner);
@@ -85,7 +95,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     root::finish(&mut planner);
     let finish = process::finish(&mut planner);
     planner.not_yet();
-    planner.into_plan(finish)
+    planner.into_plan(finish, notes)
 }
 
 /// A plan in the making.
@@ -232,9 +242,10 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn into_plan(self, finish: Option<Finish>) -> Result<Planned, Vec<Problem>> {
+    fn into_plan(self, finish: Option<Finish>, left: &mut Vec<Problem>) -> Result<Planned, Vec<Problem>> {
         let Self { mut problems, notes, host, spawn, attach, rootfs, options, .. } = self;
         let Some(finish) = finish.filter(|_| problems.is_empty()) else {
+            left.extend(notes);
             return Err(problems);
         };
         let header = Header { version: WIRE_VERSION, id: options.id.clone() };

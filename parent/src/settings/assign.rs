@@ -29,7 +29,7 @@ pub fn assign(entries: &[Entry], file: &str, trusted: bool) -> Result<Settings, 
             }
             Fate::Honoured(_) if key.trust == Trust::Trusted && !trusted => {
                 note(
-                    "ignored: the file is not trusted; it would be in /etc/systemd/nspawn or named by --settings="
+                    "ignored: the file is not trusted, as one in /etc/systemd/nspawn or named by --settings= would be"
                         .into(),
                 );
                 continue;
