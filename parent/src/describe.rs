@@ -25,7 +25,7 @@ pub fn action(plan: &Plan, place: Place) -> String {
     match place {
         Place::Receive => "start rspawn-setup".into(),
         Place::Check => "check the plan".into(),
-        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(&step.op)),
+        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(plan, &step.op)),
         Place::Attach(index) => plan.attach.get(index as usize).map_or_else(String::new, |step| attach(&step.op)),
         Place::Rootfs(index) => plan.rootfs.get(index as usize).map_or_else(String::new, |step| rootfs(plan, &step.op)),
         Place::Spawn(step) => spawn(step).into(),
@@ -215,7 +215,7 @@ fn finish(step: FinishStep) -> &'static str {
     }
 }
 
-pub fn host(op: &HostOp) -> String {
+pub fn host(plan: &Plan, op: &HostOp) -> String {
     match op {
         HostOp::OpenPath { path, .. } => format!("open host path {path}"),
         HostOp::OpenNamespace { path, kind, .. } => format!("open {} namespace {path}", kind.name()),
@@ -229,7 +229,7 @@ pub fn host(op: &HostOp) -> String {
         HostOp::NewFilesystem { fs, params, attrs, .. } => {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
-        HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+        HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
     }
 }
 

@@ -33,7 +33,7 @@ pub fn check(arguments: Check) -> Result<i32, String> {
     let Source::Bundle(bundle) = source else { return Err("a bundle was opened".into()) };
     let document = Document::read(&bundle.read()?);
     let mut findings = machine.judge(&document, &prepared, options)?;
-    findings.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    findings.sort_by_key(Finding::rank);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     match arguments.format {
         Format::Json => println!("{:#}", json!({"startable": errors == 0, "findings": findings})),
@@ -170,11 +170,15 @@ fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
             colours.paint(Tone::Heading, pointer),
             colours.paint(Tone::Plain, &finding.message)
         ));
-        if finding.severity == Severity::Note {
-            continue;
-        }
-        let details = [("expected", &finding.expected), ("found", &finding.found), ("try", &finding.suggestion)];
-        for (label, detail) in details.into_iter().filter_map(|(label, detail)| Some((label, detail.as_ref()?))) {
+        // Where nothing is wrong, only the suggestion says more than the message.
+        let is_error = finding.severity == Severity::Error;
+        let (expected, found) = (finding.expected.as_ref(), finding.found.as_ref());
+        let details = [
+            ("expected", expected.filter(|_| is_error)),
+            ("found", found.filter(|_| is_error)),
+            ("try", finding.suggestion.as_ref()),
+        ];
+        for (label, detail) in details.into_iter().filter_map(|(label, detail)| Some((label, detail?))) {
             out.push_str(&format!(
                 "    {} {}\n",
                 colours.paint(Tone::Faint, &format!("{label:<9}")),

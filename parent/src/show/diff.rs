@@ -2,13 +2,15 @@
 use std::collections::BTreeSet;
 
 use rspawn_proto::plan::*;
+use rspawn_proto::report::Place;
 use serde_json::{Value, json};
 
 use super::colours::{Colours, Tone};
-use super::exposure::{self, POWERFUL};
+use super::exposure::{self, Access, POWERFUL};
 use super::lines;
 use super::summary::command;
 use crate::describe;
+use crate::overrides::syscall_sets::SETS;
 use crate::plan::seccomp::Arch;
 
 /// Whether a container can do more by a change, less, or something else.
@@ -52,16 +54,41 @@ pub fn json(before: &Plan, after: &Plan) -> Value {
 /// Every difference, sorted: what is gained first.
 pub fn sentences(before: &Plan, after: &Plan) -> Vec<Sentence> {
     let mut out = Vec::new();
-    capabilities(&mut out, before, after);
-    identity(&mut out, before, after);
-    confinement(&mut out, before, after);
-    namespaces(&mut out, before, after);
-    host_paths(&mut out, before, after);
-    inside(&mut out, before, after);
-    payload(&mut out, &before.finish, &after.finish);
+    let mut said = Vec::new();
+    let subjects: [(Subject, Speaker); 7] = [
+        (Subject::Capabilities, capabilities),
+        (Subject::Identity, identity),
+        (Subject::Confinement, confinement),
+        (Subject::Namespaces, namespaces),
+        (Subject::HostPaths, host_paths),
+        (Subject::Inside, inside),
+        (Subject::Payload, payload),
+    ];
+    for (subject, speak) in subjects {
+        let length = out.len();
+        speak(&mut out, before, after);
+        if out.len() > length {
+            said.push(subject);
+        }
+    }
     out.sort_by_key(|(change, _)| *change);
-    steps(&mut out, before, after);
+    steps(&mut out, before, after, &said);
     out
+}
+
+/// Adds its sentences about two plans.
+type Speaker = fn(&mut Vec<Sentence>, &Plan, &Plan);
+
+/// What sentences speak of. Where they have spoken, the steps need not repeat it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Capabilities,
+    Identity,
+    Confinement,
+    Namespaces,
+    HostPaths,
+    Inside,
+    Payload,
 }
 
 fn capabilities(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
@@ -133,8 +160,9 @@ fn calls(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
     let Some(arch) = Arch::ALL.into_iter().find(|arch| arch.audit() == NATIVE) else { return };
     let permitted = |finish: &Finish| exposure::permitted_calls(finish.seccomp.as_ref(), arch);
     let (before, after) = (permitted(old), permitted(new));
-    let named = |calls: Vec<&&str>| {
+    let named = |mut calls: Vec<&&str>| {
         const SHOWN: usize = 12;
+        calls.sort_by_key(|name| (weight(name), **name));
         let more = calls.len().saturating_sub(SHOWN);
         let names: Vec<&str> = calls.into_iter().take(SHOWN).copied().collect();
         if more == 0 { names.join(" ") } else { format!("{} and {more} more", names.join(" ")) }
@@ -151,6 +179,15 @@ fn calls(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
     }
 }
 
+/// The place of a call among many: those that change the machine first, those that do nothing any more last.
+fn weight(call: &str) -> usize {
+    const HEAVY: [&str; 9] =
+        ["@module", "@raw-io", "@reboot", "@swap", "@mount", "@clock", "@debug", "@keyring", "@privileged"];
+    let has = |set: &str| SETS.iter().any(|(name, members)| *name == set && members.split(' ').any(|m| m == call));
+    let light = if has("@obsolete") { HEAVY.len() + 1 } else { HEAVY.len() };
+    HEAVY.iter().position(|set| has(set)).unwrap_or(light)
+}
+
 /// AUDIT_ARCH_* of the machine that rspawn was built for.
 const NATIVE: u32 = if cfg!(target_arch = "aarch64") { Arch::Aarch64.audit() } else { Arch::X86_64.audit() };
 
@@ -158,6 +195,14 @@ fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let shared = |plan: &Plan| -> BTreeSet<&'static str> {
         exposure::shared_namespaces(plan).into_iter().map(|kind| kind.name()).collect()
     };
+    for step in &after.spawn.join {
+        let kind = step.op.kind;
+        let file = namespace(after, step);
+        let same = |other: &Step<Join>| other.op.kind == kind && namespace(before, other) == file;
+        if !before.spawn.join.iter().any(same) {
+            out.push((Change::Other, format!("joins the {} namespace {file}", kind.name())));
+        }
+    }
     both_ways(
         out,
         &shared(before),
@@ -182,22 +227,48 @@ fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     );
 }
 
+/// The file of a namespace that is joined.
+fn namespace(plan: &Plan, join: &Step<Join>) -> String {
+    let opened = plan.host.iter().find_map(|step| match &step.op {
+        HostOp::OpenNamespace { out, path, .. } if *out == join.op.from => Some(path.to_string()),
+        _ => None,
+    });
+    opened.unwrap_or_default()
+}
+
 fn host_paths(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
-    let how = |access: &exposure::Access| if access.writable { "writable" } else { "read-only" };
+    let how = |access: &Access| if access.writable { "writable" } else { "read-only" };
+    let places = |access: &Access| access.at.iter().cloned().collect::<Vec<_>>().join(" ");
     let (old, new) = (exposure::host_paths(before), exposure::host_paths(after));
+    let gone: Vec<_> = old.iter().filter(|(path, _)| !new.contains_key(*path)).collect();
+    let mut replaced = BTreeSet::new();
     for (path, access) in &new {
         match old.get(path) {
-            None => out.push((Change::More, format!("host path {path} becomes visible, {}", how(access)))),
+            None => {
+                let same_place = |(_, was): &&(&String, &Access)| !was.at.is_empty() && was.at == access.at;
+                let instead = match gone.iter().find(same_place) {
+                    Some((was, _)) => {
+                        replaced.insert(was.as_str());
+                        format!(", at {} instead of {was}", places(access))
+                    }
+                    None => String::new(),
+                };
+                out.push((Change::More, format!("host path {path} becomes visible, {}{instead}", how(access))));
+            }
             Some(was) if !was.writable && access.writable => {
                 out.push((Change::More, format!("host path {path} becomes writable")));
             }
             Some(was) if was.writable && !access.writable => {
                 out.push((Change::Less, format!("host path {path} becomes read-only")));
             }
+            Some(was) if was.at != access.at => {
+                let text = format!("host path {path} is at {} instead of {}", places(access), places(was));
+                out.push((Change::Other, text));
+            }
             Some(_) => {}
         }
     }
-    for (path, access) in old.iter().filter(|(path, _)| !new.contains_key(*path)) {
+    for (path, access) in gone.into_iter().filter(|(path, _)| !replaced.contains(path.as_str())) {
         out.push((Change::Less, format!("host path {path} is no longer visible, {}", how(access))));
     }
 }
@@ -249,7 +320,8 @@ fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     }
 }
 
-fn payload(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
+fn payload(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let (old, new) = (&before.finish, &after.finish);
     if old.argv != new.argv {
         out.push((Change::Other, format!("runs {} instead of {}", command(new), command(old))));
     }
@@ -283,11 +355,18 @@ fn payload(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
     }
 }
 
-/// Steps that only one of the two takes, `+` and `-`.
-fn steps(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+/// Steps that only one of the two takes, `+` and `-`, but what the sentences have said already.
+fn steps(out: &mut Vec<Sentence>, before: &Plan, after: &Plan, said: &[Subject]) {
+    let known = (exposure::host_paths(before), exposure::host_paths(after));
+    let in_both = |path: &str| known.0.contains_key(path) && known.1.contains_key(path);
     let facts = |plan: &Plan| -> Vec<String> {
-        let steps = lines(plan).into_iter().map(|line| line.action);
-        steps.chain(super::text::finish_lines(&plan.finish).into_iter().map(|line| line.text)).collect()
+        let steps = lines(plan).into_iter().filter(|line| {
+            let repeats = |subject: Option<Subject>| subject.is_some_and(|subject| said.contains(&subject));
+            !repeats(subject_of_step(plan, line.place, &in_both))
+        });
+        let last = super::text::finish_lines(&plan.finish).into_iter();
+        let last = last.filter(|line| !subject_of_pointer(&line.pointer).is_some_and(|s| said.contains(&s)));
+        steps.map(|line| line.action).chain(last.map(|line| line.text)).collect()
     };
     let (old, new) = (facts(before), facts(after));
     let only = |of: &[String], other: &[String], sign: char| -> Vec<Sentence> {
@@ -300,6 +379,37 @@ fn steps(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     };
     out.extend(only(&new, &old, '+'));
     out.extend(only(&old, &new, '-'));
+}
+
+fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> bool) -> Option<Subject> {
+    match place {
+        Place::Host(index) => match &plan.host.get(index as usize)?.op {
+            // Of what both show, the attributes are worth a line.
+            HostOp::CloneTree { path, .. } => (!in_both(path.as_str())).then_some(Subject::HostPaths),
+            HostOp::OpenNamespace { .. } => Some(Subject::Namespaces),
+            _ => None,
+        },
+        Place::Attach(_) => Some(Subject::Namespaces),
+        Place::Rootfs(index) => match &plan.rootfs.get(index as usize)?.op {
+            RootfsOp::Attach { mount, .. } | RootfsOp::AttachRoot { mount } => {
+                let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
+                plan.host.iter().any(cloned).then_some(Subject::HostPaths)
+            }
+            RootfsOp::Mask { .. } | RootfsOp::ReadOnly { .. } | RootfsOp::MakeNode { .. } => Some(Subject::Inside),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn subject_of_pointer(pointer: &str) -> Option<Subject> {
+    match pointer {
+        "/process/capabilities" | "/process/capabilities/bounding" => Some(Subject::Capabilities),
+        "/process/user/uid" | "/process/user/gid" | "/process/user/additionalGids" => Some(Subject::Identity),
+        "/linux/seccomp" | "/process/noNewPrivileges" | "/process/selinuxLabel" => Some(Subject::Confinement),
+        "/process/args" | "/process/env" | "/process/cwd" | "rule: init" => Some(Subject::Payload),
+        _ => None,
+    }
 }
 
 /// Sentences about what only the second set has, which is more, and what only the first has, which is less.

@@ -60,8 +60,8 @@ fn is_made_read_only(plan: &Plan, slot: Slot) -> bool {
         RootfsOp::SetAttrs { mount, attrs } if *mount == slot => Some(attrs),
         _ => None,
     });
-    let changes = of_host.chain(of_rootfs).filter(|attrs| (attrs.set | attrs.clear) & attr::RDONLY != 0);
-    changes.last().is_some_and(|attrs| attrs.set & attr::RDONLY != 0)
+    let mut changes = of_host.chain(of_rootfs).filter(|attrs| (attrs.set | attrs.clear) & attr::RDONLY != 0);
+    changes.next_back().is_some_and(|attrs| attrs.set & attr::RDONLY != 0)
 }
 
 fn attached(plan: &Plan, slot: Slot) -> Option<String> {

@@ -35,12 +35,18 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
             kinds => colours.paint(Tone::Alarming, &format!("the host's namespaces {}", kinds.join(" "))),
         }],
     );
-    let paths = exposure::host_paths(plan).into_iter().map(|(path, access)| {
-        let at: Vec<String> = access.at.iter().filter(|at| **at != path).cloned().collect();
-        let place = if at.is_empty() { String::new() } else { format!(" at {}", at.join(" ")) };
+    let mut paths: Vec<_> = exposure::host_paths(plan).into_iter().collect();
+    paths.sort_by(|(a, x), (b, y)| (&x.at, a).cmp(&(&y.at, b)));
+    let paths = paths.into_iter().map(|(path, access)| {
+        let at: Vec<&str> = access.at.iter().map(String::as_str).collect();
+        let place = match at.as_slice() {
+            [] => path.clone(),
+            [same] if *same == path => path.clone(),
+            at => format!("{} from {path}", at.join(" ")),
+        };
         let how = if access.writable { "writable" } else { "read-only" };
         let tone = if access.writable && !access.at.contains("/") { Tone::Notable } else { Tone::Plain };
-        colours.paint(tone, &format!("{path}{place}, {how}"))
+        colours.paint(tone, &format!("{place}, {how}"))
     });
     line("host paths", paths.collect());
     out
