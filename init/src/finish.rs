@@ -7,16 +7,15 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::{Capabilities, Finish, Label, Seccomp};
 use rspawn_proto::report::FinishStep;
 use rspawn_sys::cred::Filter;
 use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, process, pty, tune};
+use rspawn_sys::{Errno, Fd, cred, fd, file, process, pty, tune};
 
-use crate::home;
 use crate::lookup::Program;
+use crate::{home, hooks};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 use crate::staged::Stage;
@@ -27,6 +26,8 @@ pub struct Last<'a> {
     pub console: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
+    /// rspawn-hooks, in sealed memory, where there are startContainer hooks.
+    pub hooks: Option<&'a Fd>,
 }
 
 /// What is left to execute when all steps are taken.
@@ -44,13 +45,15 @@ impl Last<'_> {
             fd::close_from_on_exec(3 + self.finish.preserve_fds).named("close_range")?;
             process::new_session().named("setsid")
         })?;
-        let Some(console) = self.console else { return Some(()) };
+        let Some(console) = self.console else {
+            return stage.step(FinishStep::Stdio, || own_streams(self.finish.uid.raw()));
+        };
         stage.step(FinishStep::Terminal, || pty::take_as_controlling(console).named("ioctl TIOCSCTTY"))?;
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))
     }
 
     /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
-    pub fn apply(&self, stage: &Stage, payload: &Program) -> Option<Ready> {
+    pub fn apply(&self, stage: &mut Stage, payload: &Program) -> Option<Ready> {
         let finish = self.finish;
         let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
         for (index, limit) in finish.rlimits.iter().enumerate() {
@@ -67,6 +70,9 @@ impl Last<'_> {
         }
         if let Some(policy) = &finish.memory_policy {
             stage.step(FinishStep::MemoryPolicy, || tune::set_memory_policy(policy).named("set_mempolicy"))?;
+        }
+        if !finish.affinity.is_empty() {
+            stage.step(FinishStep::Affinity, || tune::set_affinity(0, &finish.affinity).named("sched_setaffinity"))?;
         }
         if let Some(persona) = finish.personality {
             stage.step(FinishStep::Personality, || tune::set_personality(persona).named("personality"))?;
@@ -103,6 +109,10 @@ impl Last<'_> {
         }
         let path = stage.step(FinishStep::Exec, || payload.find())?;
         let home = home::missing_home(payload.env, finish.uid.raw());
+        stage.wait_for_start()?;
+        if let Some(program) = self.hooks {
+            stage.step(FinishStep::Hooks, || hooks::run(program, finish))?;
+        }
         if finish.no_new_privileges {
             stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
             self.announce_and_filter(stage)?;
@@ -113,7 +123,7 @@ impl Last<'_> {
     /// Says that all is well while the filter cannot forbid it yet, then installs the filter. Failures after this
     /// are still reported, and override it, if the filter lets them pass.
     fn announce_and_filter(&self, stage: &Stage) -> Option<()> {
-        let _ = channel::send_value(&stage.socket, &FromStage::Done, &[]);
+        stage.announce_unless_gated();
         let Some(seccomp) = &self.finish.seccomp else { return Some(()) };
         stage.step(FinishStep::Seccomp, || install(seccomp))
     }
@@ -132,6 +142,22 @@ impl Last<'_> {
             Err(Failure::check("the directory is outside the container"))
         }
     }
+}
+
+/// Gives the standard streams to the payload's user, as runc does: images open /dev/stdout again by its name. What
+/// cannot be given stays as it is.
+fn own_streams(uid: u32) -> Outcome<()> {
+    for number in 0..3 {
+        let stream = Fd::from_raw(number);
+        if let Ok(found) = file::status(&stream)
+            && found.uid != uid
+            && !found.is_null_device()
+        {
+            let _ = file::change_owner(&stream, uid, found.gid);
+        }
+        stream.leak();
+    }
+    Ok(())
 }
 
 /// Keeps the parent-death signal over changes of credentials, which clear it (prctl(2)).

@@ -8,6 +8,7 @@ extern crate alloc;
 
 mod finish;
 mod home;
+mod hooks;
 mod lookup;
 mod staged;
 mod standalone;

@@ -37,7 +37,11 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
     }
     // Images read /proc/1/environ and /proc/1/fd; the change of ids made them root's.
     cred::set_dumpable(true)?;
-    cred::no_new_privileges()?;
+    cred::no_new_privileges()
+}
+
+/// Nothing but [`supervise`] is left to do.
+pub fn confine() -> Result<(), Errno> {
     allow_only(&CALLS.map(Allowed::Call))
 }
 

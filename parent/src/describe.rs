@@ -135,6 +135,11 @@ fn hint(error: &StepError) -> Option<&'static str> {
     }
 }
 
+/// An exit status as a shell gives it, in words.
+pub fn status(status: i32) -> String {
+    if status > 128 { format!("signal: {}", status - 128) } else { format!("exit status: {status}") }
+}
+
 /// `EPERM: Operation not permitted`.
 pub fn errno(number: i32) -> String {
     let errno = nix::errno::Errno::from_raw(number);
@@ -144,6 +149,9 @@ pub fn errno(number: i32) -> String {
 fn spawn_origin(step: SpawnStep) -> &'static str {
     match step {
         SpawnStep::SealInit | SpawnStep::Worker | SpawnStep::Enter => "rule: stages",
+        SpawnStep::Cgroups => "rule: the container's cgroups",
+        SpawnStep::Hooks => "/hooks",
+        SpawnStep::Record => "rule: state",
         SpawnStep::TimeOffsets => "/linux/timeOffsets",
         SpawnStep::Join | SpawnStep::Clone => "/linux/namespaces",
         SpawnStep::IdMaps => "/linux/uidMappings",
@@ -160,6 +168,9 @@ fn spawn(step: SpawnStep) -> &'static str {
         SpawnStep::IdMaps => "write the id maps of the user namespace",
         SpawnStep::OomScore => "set the OOM score",
         SpawnStep::Worker => "start the worker in the container's namespaces",
+        SpawnStep::Cgroups => "enter the container's cgroups",
+        SpawnStep::Hooks => "run hooks",
+        SpawnStep::Record => "write the state directory and the pid file",
         SpawnStep::Enter => "execute rspawn-init in the container's first process",
     }
 }
@@ -167,6 +178,9 @@ fn spawn(step: SpawnStep) -> &'static str {
 pub fn finish_origin(step: FinishStep) -> &'static str {
     match step {
         FinishStep::Receive | FinishStep::Session | FinishStep::Fork => "rule: init",
+        FinishStep::Gate => "rule: start",
+        FinishStep::Hooks => "/hooks/startContainer",
+        FinishStep::Affinity => "/process/execCPUAffinity",
         FinishStep::Stdio | FinishStep::Terminal => "/process/terminal",
         FinishStep::Rlimits => "/process/rlimits",
         FinishStep::Scheduler => "/process/scheduler",
@@ -198,7 +212,10 @@ fn finish(step: FinishStep) -> &'static str {
         FinishStep::Scheduler => "set the scheduler",
         FinishStep::IoPriority => "set the I/O priority",
         FinishStep::MemoryPolicy => "set the memory policy",
+        FinishStep::Affinity => "set the CPU affinity",
         FinishStep::Personality => "set the personality",
+        FinishStep::Gate => "wait for the start",
+        FinishStep::Hooks => "run startContainer hooks",
         FinishStep::Keyring => "join a new session keyring",
         FinishStep::Label => "set the security label of the payload",
         FinishStep::Umask => "set the umask",
@@ -275,6 +292,7 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
         RootfsOp::Hostname { name } => format!("set host name {name}"),
         RootfsOp::Domainname { name } => format!("set NIS domain name {name}"),
         RootfsOp::LoopbackUp => "set loopback device up".into(),
+        RootfsOp::Hooks => "wait while prestart, createRuntime and createContainer hooks run".into(),
         RootfsOp::Pivot => "make it the root and drop the host's tree".into(),
     }
 }

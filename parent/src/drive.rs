@@ -7,12 +7,12 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::channel::{self, Interest};
-use rspawn_sys::{Errno, Fd, signal};
+use rspawn_sys::{Errno, Fd, pty, signal};
 
 use crate::audit::Audit;
 use crate::describe;
-use crate::launch::Setup;
-use crate::overrides::Origins;
+use crate::launch::{self, Setup};
+use crate::overrides::{Origins, Said};
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -36,7 +36,8 @@ impl Signals {
     }
 }
 
-/// A container that is being made, or runs.
+/// A container that is being made, or runs. When it is dropped, rspawn-setup has ended, and has cleared away what it
+/// was to.
 pub struct Session {
     setup: Setup,
     pub audit: Audit,
@@ -45,16 +46,52 @@ pub struct Session {
     /// Where parts of the configuration come from that are not the bundle's, for reports.
     pub origins: Origins,
     plan: Option<Plan>,
+    /// Nothing is left to wait for.
+    ended: bool,
+    /// First size of a console that is opened without one (exec): rows, columns.
+    pub console_size: Option<(u16, u16)>,
+}
+
+/// Where the master of the container's console goes.
+pub enum ConsoleSink {
+    /// To the caller's own terminal.
+    Shown(ConsoleMode),
+    /// To whoever listens on a socket.
+    Socket(Fd),
+}
+
+/// What became of a process.
+pub enum Reached {
+    /// It ended, with this status as a shell gives it.
+    End(i32),
+    /// It is there, and on its own.
+    Running,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if !self.ended {
+            // The end of the stream is what tells it.
+            self.setup.control = Fd::from_raw(-1);
+            self.setup.wait();
+        }
+    }
 }
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, kill_signal: None, origins: Origins::default(), plan: None }
+        let origins = Origins::default();
+        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, console_size: None }
+    }
+
+    /// Binds everything to CPUs: before there is a container.
+    pub fn run_on(&self, cpus: &Said<Vec<usize>>) -> Result<(), String> {
+        self.setup.run_on(&cpus.value).map_err(|reason| format!("{}: {reason}", cpus.origin))
     }
 
     /// The first message, before anything untrusted is read.
-    pub fn send_trusted(&self, trusted: Trusted) -> Result<(), String> {
-        self.send(&ToSetup::Trusted(trusted))
+    pub fn send_trusted(&self, trusted: Trusted, fds: &[&Fd]) -> Result<(), String> {
+        self.send_with(&ToSetup::Trusted(trusted), fds)
     }
 
     /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
@@ -67,7 +104,11 @@ impl Session {
     }
 
     fn send(&self, message: &ToSetup) -> Result<(), String> {
-        let sent = channel::send_value(&self.setup.control, message, &[]);
+        self.send_with(message, &[])
+    }
+
+    fn send_with(&self, message: &ToSetup, fds: &[&Fd]) -> Result<(), String> {
+        let sent = channel::send_value(&self.setup.control, message, fds);
         // If the helper has ended, its last words say why; they are read next.
         match sent {
             Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
@@ -75,16 +116,26 @@ impl Session {
         }
     }
 
-    /// Until the payload has ended: its exit status, as a shell gives it.
-    pub fn run(&mut self, signals: &Signals, mode: ConsoleMode) -> Result<i32, String> {
+    /// Until the process is on its own, or in the foreground, until it has ended. Without `signals`, this process dies
+    /// of them. A pidfd is sent to `pidfd_socket`.
+    pub fn run(
+        &mut self,
+        signals: Option<&Signals>,
+        sink: &ConsoleSink,
+        pidfd_socket: Option<&Fd>,
+    ) -> Result<Reached, String> {
         let mut console: Option<Console> = None;
         let nothing = Fd::from_raw(-1);
+        let mode = match sink {
+            ConsoleSink::Shown(mode) => *mode,
+            ConsoleSink::Socket(_) => ConsoleMode::Passive,
+        };
         loop {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
             let ready = channel::wait([
                 Interest { fd: &self.setup.control, read: true, write: false },
-                Interest { fd: &signals.0, read: true, write: false },
+                Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
                 Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
             ]);
@@ -101,18 +152,35 @@ impl Session {
                 }
             }
             if signal.read
-                && let Some(number) = signals.next()
+                && let Some(number) = signals.and_then(Signals::next)
             {
                 self.relay_signal(number, console.as_ref(), mode)?;
             }
             if control.read {
                 match self.receive()? {
-                    (FromSetup::Console, Some(master)) => console = Some(Console::new(master, mode)),
+                    (FromSetup::Console, Some(master)) => {
+                        if let Some((rows, columns)) = self.console_size {
+                            let _ = pty::set_size(&master, rows, columns);
+                        }
+                        match sink {
+                            ConsoleSink::Shown(mode) => console = Some(Console::new(master, *mode)),
+                            ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
+                        }
+                    }
                     (FromSetup::Exited { status }, _) => {
                         if let Some(mut console) = console.take() {
                             console.drain();
                         }
-                        return Ok(rspawn_sys::process::exit_status(status));
+                        self.ended = true;
+                        return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
+                    }
+                    (FromSetup::Created { .. } | FromSetup::Started { .. }, Some(pidfd)) => {
+                        if let Some(socket) = pidfd_socket {
+                            pass(socket, "pidfd", b"init", &pidfd)?;
+                        }
+                        if signals.is_none() {
+                            return Ok(Reached::Running);
+                        }
                     }
                     (FromSetup::Failed(error), _) => {
                         return Err(describe::failure(self.plan.as_ref(), &error, &self.origins));
@@ -122,7 +190,7 @@ impl Session {
                         eprintln!("rspawn: warning: {}", one_violation(&violation));
                     }
                     (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
-                    (FromSetup::Started { .. } | FromSetup::Console, _) => {}
+                    (FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {}
                 }
             }
         }
@@ -152,7 +220,13 @@ impl Session {
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
     fn obituary(&mut self) -> String {
-        let how = self.setup.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status = self.setup.wait();
+        self.ended = true;
+        if status == Some(launch::NOT_EXECUTED) {
+            return "rspawn-setup cannot be executed: is it a program for this machine, and may this user execute it?"
+                .into();
+        }
+        let how = status.map_or_else(|| "nobody knows how".into(), describe::status);
         let mut word = [0u8; 4];
         let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
         let reason = format!("rspawn-setup died: {how}");
@@ -165,6 +239,12 @@ impl Session {
             None => reason,
         }
     }
+}
+
+/// Sends a descriptor to one who listens: one message, some bytes, one descriptor, as runc's clients expect it.
+fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {
+    channel::send_packet(socket, bytes, &[fd])
+        .map_err(|errno| format!("cannot send to the {what} socket: {}", describe::errno(errno.0)))
 }
 
 /// The place that a progress word stands for; see `progress_word` in rspawn-setup.
@@ -183,7 +263,7 @@ fn place(word: u32) -> Option<Place> {
     })
 }
 
-const SPAWN_STEPS: [SpawnStep; 8] = [
+const SPAWN_STEPS: [SpawnStep; 11] = [
     SpawnStep::SealInit,
     SpawnStep::TimeOffsets,
     SpawnStep::Join,
@@ -192,6 +272,9 @@ const SPAWN_STEPS: [SpawnStep; 8] = [
     SpawnStep::OomScore,
     SpawnStep::Worker,
     SpawnStep::Enter,
+    SpawnStep::Cgroups,
+    SpawnStep::Hooks,
+    SpawnStep::Record,
 ];
 
 fn refusal(violations: &[Violation]) -> String {

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bundle;
+mod cgroups;
 pub mod check;
 pub mod cli;
 pub mod commands;
@@ -14,7 +15,10 @@ pub mod default_spec;
 pub mod describe;
 mod drive;
 pub mod facts;
+mod hooks;
+mod invoker;
 mod launch;
+mod log;
 mod look;
 pub mod oci;
 pub mod overrides;
@@ -25,4 +29,6 @@ pub mod sandbox;
 mod scratch;
 pub mod settings;
 pub mod show;
+mod signals;
+pub mod state;
 mod terminal;

@@ -68,6 +68,9 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     if plan.host.len() + plan.attach.len() + plan.rootfs.len() > MAX_OPS {
         return Err(fault("the plan has too many operations"));
     }
+    if plan.header.kind == Kind::Exec {
+        return exec(plan).map_err(fault);
+    }
     let mut slots = Slots::default();
     for (index, step) in plan.host.iter().enumerate() {
         host(&step.op, &mut slots).map_err(at(Place::Host(index as u16)))?;
@@ -83,6 +86,17 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     }
     if root != Root::Left {
         return Err(fault("the plan never enters the container's root"));
+    }
+    Ok(())
+}
+
+/// Where a process joins, the invoker has said: a plan for it has the last mile alone.
+fn exec(plan: &Plan) -> Result<(), &'static str> {
+    let Plan { host, spawn, attach, rootfs, hooks, finish, .. } = plan;
+    let Spawn { oom_score_adj, .. } = *spawn;
+    let alone = host.is_empty() && attach.is_empty() && rootfs.is_empty() && *hooks == Hooks::default();
+    if !alone || finish.init != InitMode::Exec || *spawn != (Spawn { oom_score_adj, ..Spawn::default() }) {
+        return Err("a process in a running container asks for more than its last mile");
     }
     Ok(())
 }
@@ -203,8 +217,9 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
             }
         }
         RootfsOp::Propagate { .. } => Err("the container's mounts are not cut off from the host's"),
-        RootfsOp::AttachRoot { mount } => {
+        RootfsOp::AttachRoot { mount, over } => {
             slots.uses(*mount, SlotKind::Mount)?;
+            over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
             match *root {
                 Root::Missing => {}
                 Root::Shared => return Err("the root is attached before the host's mounts are cut off"),
@@ -259,6 +274,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         RootfsOp::MakeDirectory { .. }
         | RootfsOp::MakeNode { .. }
         | RootfsOp::MakeSymlink { .. }
+        | RootfsOp::Hooks
         | RootfsOp::ReadOnly { .. } => needs_root(root),
         // `net/../kernel/core_pattern` begins like a key of the network namespace and is none.
         RootfsOp::Sysctl { key, .. } if sysctl_path(key.as_str()).split('/').any(is_odd) => {

@@ -6,9 +6,11 @@ use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
-use crate::ids::ContainerId;
+use crate::ids::{ContainerId, HostPath, Text};
+use crate::namespaces::NamespaceSet;
 use crate::plan::{Finish, Plan};
 use crate::policy::{Policy, Violation};
+use crate::record::CgroupDir;
 use crate::report::{AuditRecord, StepError};
 
 /// Bytes of a packet, its first byte included.
@@ -37,11 +39,36 @@ pub struct Trusted {
     pub version: u32,
     pub id: ContainerId,
     pub policy: Policy,
-    /// The payload does not outlive the parent (`run`).
-    pub foreground: bool,
+    pub mode: Mode,
+    /// In the foreground: what the container leaves is kept for `delete`.
+    pub keep: bool,
+    pub purpose: Purpose,
+    /// Name of the pid file. The descriptor of its directory rides on the message, after those of the purpose.
+    pub pid_file: Option<Text>,
     /// The invoker wants a record of every step.
     pub audit: bool,
     pub preserve_fds: u32,
+}
+
+/// How long rspawn-setup stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Mode {
+    /// Until the payload ends, which does not outlive the parent (`run`, `exec`).
+    Foreground,
+    /// Until the payload runs (`run --detach`, `exec --detach`).
+    Detached,
+    /// Until the container's first process waits at its gate (`create`).
+    Created,
+}
+
+/// What the plan is for.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Purpose {
+    /// A new container. The descriptor of its state directory rides on the message, behind it that of the directory
+    /// around it, and, where the container is only created, its gate and its report (two pipes with names).
+    Container { bundle: HostPath, created: u64, owner: u32, boot: Text },
+    /// Another process in a container that runs. A pidfd of its first process rides on the message.
+    Exec { namespaces: NamespaceSet, cgroups: Vec<CgroupDir> },
 }
 
 /// Parent to rspawn-setup.
@@ -66,7 +93,11 @@ pub enum FromSetup {
     Refused(Vec<Violation>),
     /// The master of the container's console; the descriptor rides on the packet.
     Console,
-    /// The payload runs, or rspawn-init has become it. The pid is in the caller's namespace.
+    /// The container's first process waits at its gate. rspawn-setup ends. A pidfd rides on the message.
+    Created {
+        pid: u32,
+    },
+    /// The payload runs, or rspawn-init has become it. The pid is in the caller's namespace. A pidfd rides on it.
     Started {
         pid: u32,
     },
@@ -81,21 +112,25 @@ pub enum FromSetup {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
-    /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave may ride on it.
-    Finish { finish: Finish, audit: bool, foreground: bool },
+    /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave rides on it, then
+    /// gate and report, then the image of rspawn-hooks, each if there is one.
+    Finish { finish: Finish, audit: bool, mode: Mode },
     /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
     Go,
 }
 
 /// rspawn-init, or the worker, to rspawn-setup. The end of the stream means success: the descriptor closes on exec.
+/// Through the gate's report, rspawn-init says the same to `rspawn start`.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum FromStage {
     Audit(AuditRecord),
     Failed(StepError),
     /// From the worker: master and slave ride on the packet.
     Console,
-    /// From the worker: the container's root is the root of its namespaces; the host's tree is about to go.
-    Pivoted,
+    /// From the worker: everything is mounted. It waits until the hooks of that moment have run.
+    Mounted,
+    /// From rspawn-init: it has forked, if it was to. A fork that pivot_root(2) overtook would keep the host's root.
+    Ready,
     /// From the worker: all steps done.
     Done,
 }

@@ -9,7 +9,9 @@ use alloc::vec::Vec;
 use bincode::{Decode, Encode};
 
 use crate::ids::{ContainerId, GuestPath, HostPath, Id, RelPath, Slot, Text};
+use crate::msg::Mode;
 use crate::namespaces::{Namespace, NamespaceSet};
+use crate::record::{After, Hook, StateTemplate};
 
 /// Everything that is about to happen, from the host's namespaces to the payload's first instruction.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -25,12 +27,41 @@ pub struct Plan {
     pub rootfs: Vec<Step<RootfsOp>>,
     /// What rspawn-init applies to itself before it becomes, or starts, the payload.
     pub finish: Finish,
+    pub hooks: Hooks,
+}
+
+/// Programs that config.json names, which rspawn-hooks runs at fixed moments (runtime-spec, runtime.md, "Lifecycle").
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+pub struct Hooks {
+    /// prestart and createRuntime, in the caller's namespaces: at [`RootfsOp::Hooks`].
+    pub runtime: Vec<Hook>,
+    /// createContainer, in the container's namespaces, the host's files in sight: right after those.
+    pub container: Vec<Hook>,
+    /// poststart and poststop, kept for later commands; and the state that every hook reads.
+    pub after: After,
+}
+
+impl Hooks {
+    /// Whether any runs in the caller's namespaces while rspawn-setup is there.
+    pub fn needs_runner(&self, mode: Mode) -> bool {
+        let later = mode != Mode::Created && !self.after.poststart.is_empty();
+        later || !self.runtime.is_empty() || !self.after.poststop.is_empty()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Header {
     pub version: u32,
     pub id: ContainerId,
+    pub kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Kind {
+    /// A new container.
+    Container,
+    /// Another process in a running one: a plan of nothing but the last mile.
+    Exec,
 }
 
 /// An operation and where it comes from.
@@ -141,7 +172,7 @@ pub struct IdMap {
 }
 
 /// How the container's first process comes to be. A struct, not operations: its order is security.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 pub struct Spawn {
     /// Namespaces that clone3(2) makes.
     pub new: NamespaceSet,
@@ -246,9 +277,11 @@ pub enum RootfsOp {
         propagation: Propagation,
         recursive: bool,
     },
-    /// Makes a detached mount the root that all paths below are resolved in.
+    /// Makes a detached mount the root that all paths below are resolved in. It is attached over the place that
+    /// `over` was opened at, where hooks look for it; over `/` if there is none.
     AttachRoot {
         mount: Slot,
+        over: Option<Slot>,
     },
     /// A detached mount of a virtual filesystem.
     NewFilesystem {
@@ -326,6 +359,8 @@ pub enum RootfsOp {
         name: Text,
     },
     LoopbackUp,
+    /// Waits while the hooks of this moment run: everything is mounted, and the host's tree still there.
+    Hooks,
     /// The container's root becomes the root of its processes; the host's tree is gone from their sight.
     Pivot,
 }
@@ -353,6 +388,9 @@ pub struct Finish {
     /// ioprio_set(2)'s value: class << 13 | level.
     pub io_priority: Option<u16>,
     pub memory_policy: Option<MemoryPolicy>,
+    /// CPUs to run on, as a mask of 64 a word: before a process that joins a container enters its cgroups, and after.
+    pub first_affinity: Vec<u64>,
+    pub affinity: Vec<u64>,
     /// personality(2)'s argument.
     pub personality: Option<u32>,
     /// Name of a new session keyring.
@@ -368,6 +406,9 @@ pub struct Finish {
     /// Descriptors from 3 on that the payload inherits (`--preserve-fds`).
     pub preserve_fds: u32,
     pub seccomp: Option<Seccomp>,
+    /// startContainer hooks: inside the container, with the payload's rights, when it is started.
+    pub hooks: Vec<Hook>,
+    pub state: StateTemplate,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

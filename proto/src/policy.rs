@@ -11,6 +11,7 @@ use bincode::{Decode, Encode};
 use crate::ids::{HostPath, Slot, normalized};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::plan::*;
+use crate::record::After;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
 pub enum Mode {
@@ -56,6 +57,8 @@ pub struct Policy {
     /// Keys, or prefixes ending in a separator.
     pub sysctls: Option<Vec<String>>,
     pub filesystems: Option<Vec<String>>,
+    /// Programs that may be hooks.
+    pub hooks: Option<Vec<PathRule>>,
 }
 
 /// One thing that a plan asks for and the policy does not grant.
@@ -114,6 +117,7 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
             _ => {}
         }
     }
+    hook_rules(policy, &plan.hooks, &mut report);
     spawn_rules(policy, &plan.spawn, &mut report);
     finish_rules(policy, &plan.finish, &mut report);
     drop(report);
@@ -249,6 +253,17 @@ fn spawn_rules(policy: &Policy, spawn: &Spawn, report: Report) {
             for range in map.iter().filter(|range| range.outside < lowest) {
                 report("userns.min-host-id", origin, format!("maps the host id {}", range.outside));
             }
+        }
+    }
+}
+
+/// Hooks that run with the host's files in sight. startContainer hooks are the payload's equals.
+fn hook_rules(policy: &Policy, hooks: &Hooks, report: Report) {
+    let Some(allowed) = &policy.hooks else { return };
+    let After { poststart, poststop, .. } = &hooks.after;
+    for hook in [&hooks.runtime, &hooks.container, poststart, poststop].into_iter().flatten() {
+        if !allowed.iter().any(|rule| rule.covers(&absolute(hook.path.as_str()))) {
+            report("hooks.allow", &hook.origin, format!("runs the program {}", hook.path));
         }
     }
 }

@@ -1,11 +1,13 @@
 //! What a container leaves in its state directory: written by rspawn-setup when it is created, read by every later
 //! command. Not JSON, and bounded like all else on the wire: commands that act with privilege parse nothing.
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
 use crate::ids::{ContainerId, HostPath, Text};
+use crate::namespaces::NamespaceSet;
 use crate::plan::InitMode;
 
 /// First word of every record. Changes with every change of [`Record`].
@@ -27,8 +29,12 @@ pub struct Record {
     pub start_time: u64,
     /// /proc/sys/kernel/random/boot_id: start times count from the machine's start.
     pub boot: Text,
+    /// It was to end with `rspawn run`, which removes what is left. If that was killed, the next one does.
+    pub foreground: bool,
     /// PID 1 of the container is rspawn-init.
     pub init: InitMode,
+    /// The namespaces that the container has of its own.
+    pub namespaces: NamespaceSet,
     /// Every cgroup directory that is the container's own, one for each hierarchy.
     pub cgroups: Vec<CgroupDir>,
     pub after: After,
@@ -71,4 +77,21 @@ pub struct StateTemplate {
     pub head: String,
     /// From the comma after the pid to the end.
     pub tail: String,
+}
+
+/// What rspawn-hooks is asked to do: run hooks one after another until one fails.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct HookJob {
+    pub hooks: Vec<Hook>,
+    /// The container's state in JSON, for each hook's standard input.
+    pub state: String,
+}
+
+impl StateTemplate {
+    /// The whole state, with a status of the specification and the pid of the container's first process, if it has
+    /// one.
+    pub fn fill(&self, status: &str, pid: Option<i32>) -> String {
+        let pid = pid.map_or_else(String::new, |pid| format!(",\"pid\":{pid}"));
+        format!("{}\"{status}\"{pid}{}", self.head, self.tail)
+    }
 }

@@ -30,6 +30,12 @@ pub enum SpawnStep {
     OomScore,
     Worker,
     Enter,
+    /// What joins a running container (`exec`).
+    Cgroups,
+    /// Hooks of the moment when everything is mounted.
+    Hooks,
+    /// State directory and pid file.
+    Record,
 }
 
 /// The steps of [`crate::plan::Finish`], in the order in which rspawn-init takes them.
@@ -43,6 +49,7 @@ pub enum FinishStep {
     Scheduler,
     IoPriority,
     MemoryPolicy,
+    Affinity,
     Personality,
     Keyring,
     Label,
@@ -53,6 +60,9 @@ pub enum FinishStep {
     BoundingSet,
     Uid,
     Capabilities,
+    /// Waiting for `start`.
+    Gate,
+    Hooks,
     NoNewPrivileges,
     Seccomp,
     Fork,

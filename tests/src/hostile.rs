@@ -10,8 +10,8 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rspawn::facts::Facts;
 use rspawn::plan::{InitChoice, Options};
-use rspawn_proto::ids::ContainerId;
-use rspawn_proto::msg::{FromSetup, LAST, PACKET, ToSetup, Trusted};
+use rspawn_proto::ids::{ContainerId, HostPath, Text};
+use rspawn_proto::msg::{FromSetup, LAST, Mode, PACKET, Purpose, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Policy, Violation};
 use rspawn_proto::report::StepError;
@@ -106,13 +106,29 @@ pub fn plan_of(config: &Value, id: &str, bundle: &Path) -> Plan {
 
 pub fn trusted(id: &str, policy: Policy) -> Trusted {
     let id = ContainerId::new(id).expect("an id");
-    Trusted { version: WIRE_VERSION, id, policy, foreground: true, audit: false, preserve_fds: 0 }
+    let text = |text: &str| Text::new(text).expect("a text");
+    let bundle = HostPath::new("/").expect("a path");
+    let purpose = Purpose::Container { bundle, created: 0, owner: 0, boot: text("none") };
+    Trusted {
+        version: WIRE_VERSION,
+        id,
+        policy,
+        mode: Mode::Foreground,
+        keep: false,
+        purpose,
+        pid_file: None,
+        audit: false,
+        preserve_fds: 0,
+    }
 }
 
 /// A parent that says what it likes to a real rspawn-setup.
 pub struct EvilParent {
     control: Option<Fd>,
     setup: Child,
+    /// A state directory and the one around it, which ride on every message: the invoker's needs them.
+    state: [Fd; 2],
+    _scratch: crate::Scratch,
 }
 
 /// How rspawn-setup ended.
@@ -144,7 +160,11 @@ impl EvilParent {
             .stderr(Stdio::piped())
             .spawn()
             .expect("rspawn-setup");
-        Self { control: Some(control), setup }
+        let scratch = crate::Scratch::new();
+        fs::create_dir(scratch.path.join("state")).expect("a state directory");
+        let open = |path: &Path| Fd::from_raw(fs::File::open(path).expect("a directory").into_raw_fd());
+        let state = [open(&scratch.path.join("state")), open(&scratch.path)];
+        Self { control: Some(control), setup, state, _scratch: scratch }
     }
 
     pub fn pid(&self) -> u32 {
@@ -156,12 +176,12 @@ impl EvilParent {
     }
 
     pub fn say(&self, message: &ToSetup) {
-        let _ = channel::send_value(self.control(), message, &[]);
+        let _ = channel::send_value(self.control(), message, &self.state.each_ref());
     }
 
     /// A whole message of any bytes.
     pub fn say_bytes(&self, message: &[u8]) {
-        let _ = channel::send(self.control(), message, &[]);
+        let _ = channel::send(self.control(), message, &self.state.each_ref());
     }
 
     /// One packet as it is.

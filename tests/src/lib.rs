@@ -1,8 +1,10 @@
 //! What the integration tests share: bundles to run, ways to run them, and a look at what they left behind.
 #![forbid(unsafe_code)]
 
+pub mod clients;
 pub mod hostile;
 pub mod mountinfo;
+pub mod podman;
 pub mod podman_profile;
 pub mod terminal;
 

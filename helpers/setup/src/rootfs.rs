@@ -42,7 +42,10 @@ impl Rootfs {
     pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots, tell: Tell) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
-            RootfsOp::AttachRoot { mount } => self.attach_root(slots.get(*mount)?)?,
+            RootfsOp::AttachRoot { mount, over } => {
+                let over = over.map(|over| slots.get(over)).transpose()?;
+                self.attach_root(slots.get(*mount)?, over)?;
+            }
             RootfsOp::NewFilesystem { out, fs, params, attrs } => {
                 let made = new_virtual_filesystem(*fs, params, *attrs, slots)?;
                 slots.fill(*out, made);
@@ -70,15 +73,19 @@ impl Rootfs {
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
-            RootfsOp::Pivot => self.pivot(tell)?,
+            RootfsOp::Pivot => self.pivot()?,
+            // The worker's own, which holds the socket.
+            RootfsOp::Hooks => {}
         }
         Ok(())
     }
 
-    /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already.
-    fn attach_root(&mut self, mount: &Fd) -> Outcome<()> {
-        let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-        mount::attach(mount, &slash).named("move_mount")?;
+    /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already. Or
+    /// where hooks look for it: in this namespace's copy of the place that was opened in the host's.
+    fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>) -> Outcome<()> {
+        let place = over.map_or(Ok("/".into()), file::place).named("readlinkat")?;
+        let target = file::open_host(&place, file::O_PATH).named("openat2")?;
+        mount::attach(mount, &target).named("move_mount")?;
         self.root = Some(mount.duplicate(3).named("fcntl")?);
         Ok(())
     }
@@ -132,21 +139,9 @@ impl Rootfs {
     }
 
     fn console(&self, devpts: &Fd, rows: u16, columns: u16, uid: Id, tell: Tell) -> Outcome<()> {
-        let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
-        let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
-        let found = file::status(&master).named("statx")?;
-        let genuine = file::filesystem_magic(&master).named("fstatfs")? == DEVPTS_SUPER_MAGIC
-            && (found.major, found.minor, found.inode) == (5, 2, 2);
-        if !genuine {
-            return Err(Failure::check("the ptmx of the container's devpts is not genuine"));
-        }
-        let slave = pty::open_slave(&master).named("ioctl TIOCGPTPEER")?;
+        let (master, slave) = open_terminal(devpts, uid)?;
         if (rows, columns) != (0, 0) {
             pty::set_size(&master, rows, columns).named("ioctl TIOCSWINSZ")?;
-        }
-        if uid != Id::ROOT {
-            let group = file::status(&slave).named("statx")?.gid;
-            file::change_owner(&slave, uid.raw(), group).named("fchownat")?;
         }
         let at = RelPath::new("dev/console").map_err(Failure::check)?;
         let target = find_or_create(self.root()?, &at, Resolve::InRoot, Leaf::File)?;
@@ -181,14 +176,29 @@ impl Rootfs {
         mount::attach(&cover, &target).named("move_mount")
     }
 
-    /// Dropping the old tree waits for every processor to have left it: rspawn-init goes on meanwhile, but looks up
-    /// no path before this is done.
-    fn pivot(&self, tell: Tell) -> Outcome<()> {
+    fn pivot(&self) -> Outcome<()> {
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
-        tell(&FromStage::Pivoted, &[]).named("sendmsg")?;
         mount::drop_old_root().named("umount2")
     }
+}
+
+/// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
+pub fn open_terminal(devpts: &Fd, uid: Id) -> Outcome<(Fd, Fd)> {
+    let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
+    let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
+    let found = file::status(&master).named("statx")?;
+    let genuine = file::filesystem_magic(&master).named("fstatfs")? == DEVPTS_SUPER_MAGIC
+        && (found.major, found.minor, found.inode) == (5, 2, 2);
+    if !genuine {
+        return Err(Failure::check("the ptmx of the container's devpts is not genuine"));
+    }
+    let slave = pty::open_slave(&master).named("ioctl TIOCGPTPEER")?;
+    if uid != Id::ROOT {
+        let group = file::status(&slave).named("statx")?.gid;
+        file::change_owner(&slave, uid.raw(), group).named("fchownat")?;
+    }
+    Ok((master, slave))
 }
 
 fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {

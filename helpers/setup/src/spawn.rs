@@ -7,6 +7,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rspawn_proto::ids::Id;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
@@ -15,6 +16,7 @@ use rspawn_sys::process::{Side, StringArray};
 use rspawn_sys::{Fd, channel, cred, fd, file, process, tune};
 
 use crate::host::Slots;
+use crate::rootfs::open_terminal;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
@@ -26,6 +28,11 @@ pub struct Container {
 }
 
 impl Container {
+    /// Lets the process live on without this program.
+    pub fn release(mut self) {
+        self.ended = true;
+    }
+
     /// Blocks until the process has ended and gives its wait status.
     pub fn wait(&mut self) -> Outcome<i32> {
         let status = process::wait(self.pid, true).named("wait4")?;
@@ -65,13 +72,17 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
     Ok(Some(limit))
 }
 
-/// Opens rspawn-init beside this program and copies it into sealed memory.
-pub fn seal_init() -> Outcome<Fd> {
+/// Opens another of rspawn's programs, beside this one.
+pub fn open_beside(name: &str) -> Outcome<Fd> {
     let me = file::read_self_path().named("readlink")?;
     let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let path = format!("{directory}/rspawn-init");
-    let source = file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))?;
-    file::sealed_copy(&source, "rspawn-init").named("memfd_create")
+    let path = format!("{directory}/{name}");
+    file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))
+}
+
+/// Copies another of rspawn's programs into sealed memory, to be executed where the container can reach it.
+pub fn seal(name: &str) -> Outcome<Fd> {
+    file::sealed_copy(&open_beside(name)?, name).named("memfd_create")
 }
 
 /// Creates the process. On return it waits in rspawn-init for its last mile, or for its id maps.
@@ -82,17 +93,17 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
     }
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let entry = Entry::prepare(finish, theirs, image).map_err(at(SpawnStep::Enter))?;
     let mapped = plan.new.contains(Namespace::User);
+    let entry = Entry::prepare(finish, theirs, image, mapped).map_err(at(SpawnStep::Enter))?;
     let mut new = plan.new;
     new.remove(Namespace::Time);
     let (pid, child) = if plan.join.is_empty() {
         match process::fork(new.clone_flags()).named("clone3").map_err(at(SpawnStep::Clone))? {
-            Side::Child => entry.enter(mapped),
+            Side::Child => entry.enter(),
             Side::Parent { pid, child } => (pid, child),
         }
     } else {
-        joined_clone(plan, new, slots, &entry, mapped)?
+        joined_clone(|| join_and_create(plan, new, slots, &entry))?
     };
     let container = Container { pid, process: child, stage: mine, ended: false };
     drop(entry);
@@ -126,21 +137,35 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
     write_proc("/proc/self/timens_offsets", &lines)
 }
 
-/// A helper process joins the namespaces, creates the container's process as a sibling and ends.
-fn joined_clone(
-    plan: &Spawn,
-    new: NamespaceSet,
-    slots: &Slots,
-    entry: &Entry,
-    mapped: bool,
-) -> Result<(i32, Fd), StepError> {
+/// Creates a process in the namespaces of a running container. On return it waits in rspawn-init for its last mile.
+pub fn spawn_inside(
+    target: &Fd,
+    kinds: NamespaceSet,
+    finish: &Finish,
+    image: &InitImage,
+) -> Result<Container, StepError> {
+    let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+    let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
+    let mut entry = Entry::prepare(finish, theirs, image, false).map_err(at(SpawnStep::Enter))?;
+    entry.terminal = finish.terminal.then_some(finish.uid);
+    let create = || {
+        process::join(target, kinds.clone_flags()).named("setns")?;
+        if kinds.contains(Namespace::User) {
+            become_root()?;
+        }
+        create_sibling(NamespaceSet::default(), &entry)
+    };
+    let (pid, child) = joined_clone(create)?;
+    Ok(Container { pid, process: child, stage: mine, ended: false })
+}
+
+/// A helper process joins namespaces, creates the container's process as a sibling, all by `create`, and ends.
+fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), StepError> {
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
-    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
-    joins.sort_by_key(|join| join.kind);
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
     match process::fork(0).named("clone3").map_err(at)? {
         Side::Child => {
-            let created = join_and_create(&joins, new, slots, entry, mapped).map_err(at);
+            let created = create().map_err(at);
             process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
         }
         Side::Parent { pid: helper, child: _ } => {
@@ -156,18 +181,28 @@ fn joined_clone(
 }
 
 /// In the helper process.
-fn join_and_create(joins: &[Join], new: NamespaceSet, slots: &Slots, entry: &Entry, mapped: bool) -> Outcome<i32> {
-    for join in joins {
+fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry) -> Outcome<i32> {
+    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
+    joins.sort_by_key(|join| join.kind);
+    for join in &joins {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
         joined.map_err(|failure| failure.with(join.kind.name()))?;
     }
     if joins.iter().any(|join| join.kind == Namespace::User) {
-        // Whoever is not its root loses at the next exec what joining it gave.
-        let became_root = cred::set_gid(0).and_then(|()| cred::set_uid(0)).named("setresuid");
-        became_root.map_err(|failure| failure.with(Namespace::User.name()))?;
+        become_root()?;
     }
+    create_sibling(new, entry)
+}
+
+/// Whoever is not the root of a user namespace loses at the next exec what joining it gave.
+fn become_root() -> Outcome<()> {
+    let became_root = cred::set_gid(0).named("setresgid").and_then(|()| cred::set_uid(0).named("setresuid"));
+    became_root.map_err(|failure| failure.with(Namespace::User.name()))
+}
+
+fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
     match process::fork_sibling(new.clone_flags()).named("clone3")? {
-        Side::Child => entry.enter(mapped),
+        Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
 }
@@ -175,6 +210,10 @@ fn join_and_create(joins: &[Join], new: NamespaceSet, slots: &Slots, entry: &Ent
 /// Everything that the new process needs up to its exec, made ready before it exists.
 struct Entry<'a> {
     stage: Fd,
+    /// Id maps are to be waited for.
+    mapped: bool,
+    /// A terminal of the container's devpts is to be opened, for this user.
+    terminal: Option<Id>,
     argv: StringArray,
     env: StringArray,
     image: &'a InitImage,
@@ -183,19 +222,19 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage) -> Outcome<Self> {
+    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, mapped: bool) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, argv, env, image })
+        Ok(Self { stage, mapped, terminal: None, argv, env, image })
     }
 
     /// In the new process.
-    fn enter(&self, mapped: bool) -> ! {
-        let failure = match self.become_root(mapped) {
+    fn enter(&self) -> ! {
+        let failure = match self.prepare_process().and_then(|()| self.open_terminal()) {
             Err(failure) => failure,
             Ok(()) => Failure::of("execveat", process::execute_file(&self.image.sealed, &self.argv, &self.env)),
         };
@@ -204,8 +243,17 @@ impl<'a> Entry<'a> {
         process::exit(1)
     }
 
-    fn become_root(&self, mapped: bool) -> Outcome<()> {
-        if mapped {
+    /// In a running container the terminal is opened here, by its root, in its namespaces.
+    fn open_terminal(&self) -> Outcome<()> {
+        let Some(uid) = self.terminal else { return Ok(()) };
+        let devpts = file::open_host("/dev/pts", file::O_PATH).named("openat2");
+        let (master, slave) = open_terminal(&devpts.map_err(|failure| failure.with("/dev/pts"))?, uid)?;
+        channel::send_value(&self.stage, &FromStage::Console, &[&master, &slave]).named("sendmsg")
+    }
+
+    /// Ids and descriptors.
+    fn prepare_process(&self) -> Outcome<()> {
+        if self.mapped {
             // An empty message says that the id maps are written.
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
             cred::set_gid(0).named("setresgid")?;
@@ -238,7 +286,7 @@ pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<
     write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))
 }
 
-fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
+pub fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
     write_proc(&format!("/proc/{pid}/oom_score_adj"), &format!("{score}"))
 }
 

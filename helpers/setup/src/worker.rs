@@ -6,17 +6,17 @@
 use alloc::vec::Vec;
 
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::{Plan, RootfsOp};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, cred};
+use rspawn_sys::{Fd, channel};
 
 use crate::host::Slots;
+use crate::inside::Inside;
+use crate::parent::progress_word;
 use crate::rootfs::Rootfs;
-use crate::serve::progress_word;
 use crate::spawn::Container;
 use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 
@@ -34,10 +34,17 @@ impl Drop for Worker {
     }
 }
 
+impl Worker {
+    /// The pivot may come. If it is not heard, the worker is dead, and that is heard.
+    pub fn give_word(&self) {
+        let _ = channel::send(&self.socket, &[], &[]);
+    }
+}
+
 /// What the worker needs beside the plan.
 pub struct Job<'a> {
     pub plan: &'a Plan,
-    pub owned: NamespaceSet,
+    pub inside: &'a Inside,
     pub audit: bool,
     pub progress: SharedWord,
 }
@@ -45,25 +52,13 @@ pub struct Job<'a> {
 /// Starts the worker for a container.
 pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Worker> {
     let (mine, theirs) = channel::pair().named("socketpair")?;
-    let own_pid_namespace = rspawn_sys::file::open_namespace("/proc/self/ns/pid").named("openat2")?;
-    let pid_flag = Namespace::Pid.clone_flag();
-    let enters_pid = job.owned.contains(Namespace::Pid);
-    if enters_pid {
-        process::join(&container.process, pid_flag).named("setns")?;
+    match job.inside.fork(container)? {
+        Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
+        Side::Child => {
+            drop(mine);
+            process::exit(run(job, container, slots, &theirs))
+        }
     }
-    let forked = process::fork(0).named("clone3");
-    if let Ok(Side::Child) = forked {
-        drop(mine);
-        process::exit(run(job, container, slots, &theirs))
-    }
-    let Side::Parent { pid, child } = forked? else { unreachable!("the child has exited above") };
-    // Owned before anything can fail: PID 1 cannot end before the worker in its namespace is reaped, and this process
-    // would wait for PID 1 first.
-    let worker = Worker { pid, process: child, socket: mine };
-    if enters_pid {
-        process::join(&own_pid_namespace, pid_flag).named("setns")?;
-    }
-    Ok(worker)
 }
 
 /// In the worker.
@@ -73,14 +68,28 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
         let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
         1
     };
-    if let Err(failure) = enter(job, container) {
+    // Without no_new_privs the filter takes CAP_SYS_ADMIN, which the worker has in its user namespace.
+    let entered = job.inside.enter(container);
+    if let Err(failure) = entered.and_then(|()| allow_only(&allowed_calls(job.plan)).named("seccomp")) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
     let mut rootfs = Rootfs::default();
+    let mut told = false;
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
         job.progress.store(progress_word(place));
-        let (done, record) = timed(job.audit, place, || rootfs.carry_out(&step.op, slots, &tell));
+        let action = || match &step.op {
+            RootfsOp::Hooks => {
+                tell(&FromStage::Mounted, &[]).named("sendmsg")?;
+                wait_for_word(socket, &mut told)
+            }
+            RootfsOp::Pivot => {
+                wait_for_word(socket, &mut told)?;
+                rootfs.carry_out(&step.op, slots, &tell)
+            }
+            op => rootfs.carry_out(op, slots, &tell),
+        };
+        let (done, record) = timed(job.audit, place, action);
         if let Some(record) = record {
             let _ = tell(&FromStage::Audit(record), &[]);
         }
@@ -91,24 +100,14 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
     i32::from(tell(&FromStage::Done, &[]).is_err())
 }
 
-fn enter(job: &Job, container: &Container) -> Outcome<()> {
-    cred::set_parent_death_signal(9).named("prctl")?;
-    let mut kinds = job.owned;
-    kinds.remove(Namespace::Pid);
-    process::join(&container.process, kinds.clone_flags()).named("setns")?;
-    if kinds.contains(Namespace::User) {
-        // Files are to belong to the container's root, where its id is mapped at all.
-        let has_root =
-            job.plan.spawn.uid_map.iter().any(|range| range.inside == 0) || job.plan.spawn.uid_map.is_empty();
-        if has_root {
-            cred::set_gid(0).named("setresgid")?;
-            cred::set_uid(0).named("setresuid")?;
-        }
-        // Changing ids cleared it.
-        cred::set_parent_death_signal(9).named("prctl")?;
+/// Waits for the only word that is ever said to a worker, an empty message: rspawn-init is ready for the pivot, and the
+/// hooks have run, if there are any.
+fn wait_for_word(socket: &Fd, told: &mut bool) -> Outcome<()> {
+    if *told {
+        return Ok(());
     }
-    // Without no_new_privs this takes CAP_SYS_ADMIN, which the worker has in its user namespace.
-    allow_only(&allowed_calls(job.plan)).named("seccomp")
+    *told = true;
+    channel::receive(socket, 0).named("recvmsg")?.map(drop).ok_or_else(|| Failure::check("rspawn-setup died"))
 }
 
 /// Every call that the operations make. What is missing is missing on purpose: open and openat, mount, chmod, exec,
@@ -117,9 +116,9 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
     const EMPTY_PATH: u32 = 0x1000;
     use libc::*;
     let calls = [
-        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_fcntl, SYS_fsopen,
-        SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat, SYS_fchdir,
-        SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
+        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_recvmsg, SYS_fcntl,
+        SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat,
+        SYS_fchdir, SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
     ];
     let mut calls: Vec<Allowed> = calls.map(Allowed::Call).into();
     // Mounts by descriptor only: never by a path that someone could have changed meanwhile.

@@ -58,7 +58,8 @@ pub fn send(socket: &Fd, message: &[u8], fds: &[&Fd]) -> Result<()> {
     Ok(())
 }
 
-fn send_packet(socket: &Fd, packet: &[u8], fds: &[&Fd]) -> Result<()> {
+/// Sends bytes as they are, and descriptors with them.
+pub fn send_packet(socket: &Fd, packet: &[u8], fds: &[&Fd]) -> Result<()> {
     let length = if fds.is_empty() { 0 } else { CONTROL_HEADER + 4 * fds.len() };
     let mut control = Control { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [-1; MOST_FDS] };
     control.fds[..fds.len()].iter_mut().zip(fds).for_each(|(slot, fd)| *slot = fd.raw());
@@ -129,9 +130,39 @@ pub fn wait<const N: usize>(interests: [Interest; N]) -> Result<[Ready; N]> {
     Ok(set.map(|entry| Ready { read: entry.revents & !libc::POLLOUT != 0, write: entry.revents & libc::POLLOUT != 0 }))
 }
 
+/// Waits until a descriptor is readable or at its end, for a number of milliseconds or for ever. False when the time
+/// is over.
+pub fn wait_readable(fd: &Fd, milliseconds: Option<u32>) -> Result<bool> {
+    let mut set = [libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 }];
+    let time = milliseconds.map(|time| [i64::from(time / 1000), i64::from(time % 1000) * 1_000_000]);
+    let time = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
+    sys!(SYS_ppoll, set.as_mut_ptr(), 1, time, 0, 0).map(|ready| ready > 0)
+}
+
 /// Encodes and sends a value.
 pub fn send_value<T: Message>(socket: &Fd, value: &T, fds: &[&Fd]) -> Result<()> {
     send(socket, &codec::encode(value).ok_or(Errno::EINVAL)?, fds)
+}
+
+/// Encodes a value and writes it as one packet, by write(2): to a socket whose process wears a filter that may refuse
+/// to send, or to a pipe. What does not fit into a packet is an error.
+pub fn write_value<T: Message>(to: &Fd, value: &T) -> Result<()> {
+    let message = codec::encode(value).ok_or(Errno::EINVAL)?;
+    match packets(&message).next() {
+        Some(packet) if packet[0] == LAST => to.write(&packet),
+        _ => Err(Errno::EMSGSIZE),
+    }
+}
+
+/// Decodes what [`write_value`] wrote.
+pub fn read_value<T: Message>(from: &Fd) -> Result<Option<T>> {
+    let mut packet = [0u8; PACKET];
+    let length = from.read(&mut packet)?;
+    match packet[..length] {
+        [] => Ok(None),
+        [LAST, ref message @ ..] => codec::decode_message(message).map(Some).map_err(|_| Errno::EINVAL),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 /// Receives and decodes a value under [`MAX_MESSAGE`]. `None` at the end of the stream.

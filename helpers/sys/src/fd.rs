@@ -63,6 +63,11 @@ impl Fd {
         sys!(SYS_write, self, bytes.as_ptr(), bytes.len())
     }
 
+    /// Moves the position of a file back to its start.
+    pub fn rewind(&self) -> Result<()> {
+        sys!(SYS_lseek, self, 0, libc::SEEK_SET).map(drop)
+    }
+
     /// Reads and writes give EAGAIN instead of waiting.
     pub fn set_nonblocking(&self) -> Result<()> {
         sys!(SYS_fcntl, self, libc::F_SETFL, libc::O_NONBLOCK).map(drop)

@@ -125,6 +125,26 @@ pub fn make_directory(dir: &Fd, name: &str, mode: u32) -> Result<()> {
     sys!(SYS_mkdirat, dir, &c_string(name)?, mode).map(drop)
 }
 
+/// Takes back a lock of flock(2), whoever took it on this open file.
+pub fn unlock(file: &Fd) -> Result<()> {
+    sys!(SYS_flock, file, libc::LOCK_UN).map(drop)
+}
+
+/// Removes a file from a held directory.
+pub fn remove(dir: &Fd, name: &str) -> Result<()> {
+    sys!(SYS_unlinkat, dir, &c_string(name)?, 0).map(drop)
+}
+
+/// Removes an empty directory from a held one.
+pub fn remove_directory(dir: &Fd, name: &str) -> Result<()> {
+    sys!(SYS_unlinkat, dir, &c_string(name)?, libc::AT_REMOVEDIR).map(drop)
+}
+
+/// Gives a file of a held directory another name there, which it takes over.
+pub fn rename(dir: &Fd, from: &str, to: &str) -> Result<()> {
+    sys!(SYS_renameat2, dir, &c_string(from)?, dir, &c_string(to)?, 0).map(drop)
+}
+
 /// Makes one node in a held directory; `mode` has the type bits.
 pub fn make_node(dir: &Fd, name: &str, mode: u32, major: u32, minor: u32) -> Result<()> {
     // new_encode_dev() of linux/kdev_t.h: what the kernel decodes from 32 bits.
@@ -185,6 +205,11 @@ pub fn entries(dir: &Fd) -> Result<Vec<String>> {
 /// The path that names a descriptor to system calls which take only paths.
 pub fn proc_path(file: &Fd) -> String {
     format!("/proc/self/fd/{}", file.raw())
+}
+
+/// An anonymous file in memory.
+pub fn memory(name: &str) -> Result<Fd> {
+    sys!(SYS_memfd_create, &c_string(name)?, libc::MFD_CLOEXEC).map(Fd::returned)
 }
 
 /// An anonymous file with a copy of `source`, sealed so that nobody can change it again: what is executed from it

@@ -1,8 +1,10 @@
 //! Processes: creation, namespaces, exec, waiting.
 use alloc::ffi::CString;
+use alloc::format;
 use alloc::vec::Vec;
 
 use crate::fd::Fd;
+use crate::file;
 use crate::raw::{Errno, Result, sys};
 
 /// Which side of a fork this is.
@@ -41,6 +43,20 @@ fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
 /// A descriptor of a process by its number: for children that are not reaped yet.
 pub fn open_pidfd(pid: i32) -> Result<Fd> {
     sys!(SYS_pidfd_open, pid, 0).map(Fd::returned)
+}
+
+/// When a process began, in clock ticks since the machine did; `EIO` for one that is dead but not reaped.
+pub fn start_time(pid: i32) -> Result<u64> {
+    let stat = file::open_plainly(&format!("/proc/{pid}/stat"))?;
+    let mut text = [0u8; 1024];
+    let length = stat.read(&mut text)?;
+    let text = core::str::from_utf8(&text[..length]).map_err(|_| Errno::EIO)?;
+    // The name of the program, in parentheses, may hold anything; fields 3 and 22 follow it.
+    let mut fields = text.rsplit_once(") ").ok_or(Errno::EIO)?.1.split(' ');
+    if matches!(fields.next(), Some("Z" | "X") | None) {
+        return Err(Errno::EIO);
+    }
+    fields.nth(18).and_then(|time| time.parse().ok()).ok_or(Errno::EIO)
 }
 
 /// Leaves namespaces for new ones (CLONE_NEW* flags).
@@ -139,6 +155,13 @@ pub fn execute_file(file: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
 pub fn execute(path: &str, argv: &StringArray, env: &StringArray) -> Errno {
     let Ok(path) = CString::new(path) else { return Errno::EINVAL };
     sys!(SYS_execve, &path, argv.pointers.as_ptr(), env.pointers.as_ptr()).err().unwrap_or(Errno::EIO)
+}
+
+/// A pipe: the end to read from, the end to write to.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends = [-1i32; 2];
+    sys!(SYS_pipe2, ends.as_mut_ptr(), libc::O_CLOEXEC)?;
+    Ok((Fd::from_raw(ends[0]), Fd::from_raw(ends[1])))
 }
 
 /// Starts a session; this process leads it.

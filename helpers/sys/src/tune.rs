@@ -36,6 +36,11 @@ pub fn set_io_priority(priority: u16) -> Result<()> {
     sys!(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, u32::from(priority)).map(drop)
 }
 
+/// Sets the CPUs that a process may run on, 64 a word.
+pub fn set_affinity(pid: i32, mask: &[u64]) -> Result<()> {
+    sys!(SYS_sched_setaffinity, pid, size_of_val(mask), mask.as_ptr()).map(drop)
+}
+
 pub fn set_memory_policy(policy: &MemoryPolicy) -> Result<()> {
     let nodes = &policy.nodes;
     // The kernel reads one bit less than it is told (set_mempolicy(2), BUGS), and no mask at all where there is none.

@@ -53,7 +53,7 @@ impl Finding {
         let is_at = |place: &&str| {
             self.pointer == **place || !place.is_empty() && self.pointer.starts_with(&format!("{place}/"))
         };
-        (self.severity, FIRST.iter().position(|place| is_at(place)).unwrap_or(FIRST.len()))
+        (self.severity, FIRST.iter().position(is_at).unwrap_or(FIRST.len()))
     }
 }
 

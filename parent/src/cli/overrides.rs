@@ -1,7 +1,7 @@
 //! Options that override a bundle: of `run`, `plan` and `check` alike, with systemd-nspawn's names.
 use clap::Args;
 
-use crate::overrides::{Overrides, Said, filter, mounts, signal, user, values};
+use crate::overrides::{Overrides, Said, filter, mounts, user, values};
 use crate::plan::InitChoice;
 use crate::settings;
 
@@ -143,7 +143,7 @@ impl OverrideOptions {
             network_namespace: one("network-namespace-path", &self.network_namespace_path, values::inside)?,
             private_users: one("private-users", &self.private_users, values::private_users)?,
             init: self.as_pid2.then(|| Said::new(InitChoice::Supervise, "--as-pid2")),
-            kill_signal: one("kill-signal", &self.kill_signal, signal::parse)?,
+            kill_signal: one("kill-signal", &self.kill_signal, values::signal)?,
             cpu_affinity: one("cpu-affinity", &self.cpu_affinity, values::cpus)?,
         })
     }

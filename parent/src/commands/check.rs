@@ -5,7 +5,7 @@ use rspawn_proto::policy::{Mode, Policy, violations};
 use serde_json::json;
 
 use super::Source;
-use super::prepare::{Prepared, Purpose};
+use super::prepare::{Intent, Prepared};
 use crate::bundle::Bundle;
 use crate::check::document::Document;
 use crate::check::{Finding, Severity, is_warning};
@@ -23,7 +23,7 @@ pub fn check(arguments: Check) -> Result<i32, String> {
     let bundle = Bundle::open(&arguments.bundle)?;
     let path = bundle.path.clone();
     let source = Source::Bundle(bundle);
-    let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Purpose::Look)?;
+    let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
     let policy = policy_file::load(arguments.policy.as_deref())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let machine = Machine { facts: Facts::gather(), looker, policy };

@@ -1,11 +1,18 @@
 //! One file a verb.
 mod check;
+mod delete;
+mod exec;
+mod features;
 mod generate;
+mod kill;
+mod list;
+mod make;
 mod plan;
 mod policy;
 mod prepare;
-mod run;
 mod spec;
+mod start;
+mod state;
 
 use std::path::{Path, PathBuf};
 
@@ -13,9 +20,9 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::facts::Facts;
+use crate::log::Log;
 use crate::oci::Spec;
 use crate::problem::Problem;
-use crate::show::colours::printable;
 use crate::{look, scratch};
 use prepare::Place;
 
@@ -34,19 +41,47 @@ pub fn main() -> i32 {
             return if error.use_stderr() { FAILURE } else { 0 };
         }
     };
-    let done = match cli.command {
-        Command::Run(arguments) => run::run(arguments),
+    let mut log = match Log::open(&cli.global) {
+        Ok(log) => log,
+        Err(message) => {
+            eprintln!("rspawn: {message}");
+            return FAILURE;
+        }
+    };
+    carry_out(cli).unwrap_or_else(|message| {
+        log.error(&message);
+        FAILURE
+    })
+}
+
+fn carry_out(cli: Cli) -> Result<i32, String> {
+    let Cli { global, command } = cli;
+    if global.version {
+        println!("{}", features::version());
+        return Ok(0);
+    }
+    if global.systemd_cgroup || global.cgroup_manager.as_deref() == Some("systemd") {
+        return Err("systemd's cgroups are not supported yet: use the cgroupfs manager".into());
+    }
+    match command.ok_or("there is no command: see rspawn --help")? {
+        Command::Create(arguments) => make::create(&global, arguments),
+        Command::Run(arguments) => make::run(&global, arguments),
+        Command::Start(arguments) => start::start(&global, arguments),
+        Command::State(arguments) => state::state(&global, arguments),
+        Command::Kill(arguments) => kill::kill(&global, arguments),
+        Command::Delete(arguments) => delete::delete(&global, arguments),
+        Command::Exec(arguments) => exec::exec(&global, arguments),
+        Command::List(arguments) => list::list(&global, arguments),
+        Command::Features => features::features(),
         Command::Plan(arguments) => plan::plan(arguments),
         Command::Check(arguments) => check::check(arguments),
         Command::Spec(arguments) => spec::spec(arguments),
         Command::Policy(arguments) => policy::policy(arguments),
         Command::Generate(what) => generate::generate(what),
-    };
-    done.unwrap_or_else(|message| {
-        let lines: Vec<String> = message.lines().map(printable).collect();
-        eprintln!("rspawn: {}", lines.join("\n"));
-        FAILURE
-    })
+        Command::Checkpoint(_) | Command::Restore(_) => {
+            Err("checkpoint and restore are not supported: rspawn does not save the memory of processes".into())
+        }
+    }
 }
 
 /// The processes that rspawn starts of itself; see [`crate::look`] and [`crate::scratch`].
@@ -132,16 +167,23 @@ impl Source {
         }
     }
 
-    /// Reads and parses: only after privileges are gone.
-    fn parse(self, facts: &Facts) -> Result<Spec, String> {
+    /// Reads and parses: only after privileges are gone. Gives the text too.
+    fn parse(self, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
         match self {
-            Source::Bundle(bundle) => crate::oci::parse(&bundle.read()?).map_err(|problem| problem.to_string()),
+            Source::Bundle(bundle) => {
+                let bytes = bundle.read()?;
+                Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
+            }
             Source::Host { args, terminal, term } => {
-                Ok(crate::default_spec::host_spec(args, terminal, term, facts.arch()))
+                let spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
+                let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+                Ok((spec, bytes))
             }
             Source::Directory { path, name, terminal, term } => {
                 let path = path.to_string_lossy();
-                Ok(crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()))
+                let spec = crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch());
+                let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+                Ok((spec, bytes))
             }
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
-use super::prepare::{Prepared, Purpose};
+use super::prepare::{Intent, Prepared};
 use super::{Source, explain};
 use crate::bundle::Bundle;
 use crate::cli::{Format, Plan};
@@ -39,7 +39,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
         let options = Options::for_a_look("plan", source.directory(), arguments.init.into())?;
-        let mut spec = source.parse(&facts)?;
+        let (mut spec, _) = source.parse(&facts)?;
         if arguments.diff && alone {
             plans.push(planner::plan(&spec, &facts, &options).map_err(|problems| explain(&problems))?);
         }
@@ -61,7 +61,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
 }
 
 fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {
-    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Purpose::Look)?;
+    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
     Ok((source, prepared))
 }
 

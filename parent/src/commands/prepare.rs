@@ -17,10 +17,12 @@ use crate::settings::{self, Choice, SettingsFile};
 
 /// What is to be done with the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// A container is started: directories that it needs are made.
-    Run,
-    /// It is only looked at.
+pub enum Intent {
+    /// A container is started, and this process stays until it ends.
+    Foreground,
+    /// A container is made that outlives this process.
+    Detached,
+    /// It is only looked at: nothing is made.
     Look,
 }
 
@@ -42,17 +44,13 @@ pub struct Prepared {
     untrusted: Option<SettingsFile>,
     looker: Option<Looker>,
     scratch: Option<Scratch>,
+    cpus: Option<Said<Vec<usize>>>,
     notes: Vec<Problem>,
 }
 
 impl Prepared {
     /// Reads what is trusted, opens what is not: before privileges go.
-    pub fn read(
-        options: &OverrideOptions,
-        command: &[String],
-        place: &Place,
-        purpose: Purpose,
-    ) -> Result<Self, String> {
+    pub fn read(options: &OverrideOptions, command: &[String], place: &Place, intent: Intent) -> Result<Self, String> {
         let mut command_line = options.overrides(command)?;
         let fallback = if place.search { Choice::Search } else { Choice::No };
         let file = settings::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
@@ -68,7 +66,7 @@ impl Prepared {
         let mut trusted = trusted;
         for overrides in trusted.iter_mut().chain([&mut command_line]) {
             notes.extend(overrides.drop_missing(|path| Path::new(path).exists()));
-            if purpose == Purpose::Run {
+            if intent != Intent::Look {
                 make_work_directories(overrides)?;
             }
         }
@@ -78,21 +76,27 @@ impl Prepared {
         let looker = must_look.then(Looker::start).transpose();
         let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
-        let needs_scratch = purpose == Purpose::Run
-            && sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().is_some_and(overlay);
-        let scratch = needs_scratch.then(Scratch::make).transpose()?;
-        let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back();
-        match cpus {
-            Some(said) if purpose == Purpose::Run => {
-                run_on(&said.value).map_err(|error| format!("{}: {error}", said.origin))?;
+        let wants_scratch =
+            sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().filter(|said| overlay(said));
+        let scratch = match (intent, wants_scratch) {
+            (Intent::Detached, Some(said)) => {
+                let reason = "what it writes would outlive this process, which removes it: only for the foreground";
+                return Err(format!("{}: {reason}", said.origin));
             }
-            Some(said) => {
-                let message = "rspawn binds itself to these CPUs, and everything that it starts inherits that";
-                notes.push(Problem::new(said.origin.clone(), message));
-            }
-            None => {}
+            (Intent::Foreground, Some(_)) => Some(Scratch::make()?),
+            _ => None,
+        };
+        let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
+        if let Some(said) = cpus.as_ref().filter(|_| intent == Intent::Look) {
+            let message = "rspawn binds itself to these CPUs, and everything that it starts inherits that";
+            notes.push(Problem::new(said.origin.clone(), message));
         }
-        Ok(Self { command_line, trusted, untrusted, looker, scratch, notes })
+        Ok(Self { command_line, trusted, untrusted, looker, scratch, cpus, notes })
+    }
+
+    /// CPUs to run on, and who said so.
+    pub fn cpus(&self) -> Option<&Said<Vec<usize>>> {
+        self.cpus.as_ref()
     }
 
     /// Lays everything over a configuration: after privileges have gone. `bundle` is where its relative paths start.
@@ -172,14 +176,4 @@ fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Binds this process, and so all that it starts, to CPUs (sched_setaffinity(2)).
-fn run_on(cpus: &[usize]) -> Result<(), String> {
-    use nix::sched::{CpuSet, sched_setaffinity};
-    let mut set = CpuSet::new();
-    for cpu in cpus {
-        set.set(*cpu).map_err(|_| format!("there is no CPU {cpu}"))?;
-    }
-    sched_setaffinity(nix::unistd::Pid::from_raw(0), &set).map_err(|error| format!("cannot run on these CPUs: {error}"))
 }

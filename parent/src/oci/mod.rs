@@ -15,6 +15,9 @@ pub use process::*;
 
 use crate::problem::Problem;
 
+/// The version of the specification that the state of a container complies with.
+pub const STATE_VERSION: &str = "1.3.0";
+
 /// Bytes of a config.json that are read at most.
 pub const MAX_CONFIG: usize = 32 << 20;
 
@@ -109,8 +112,17 @@ pub struct Hook {
 
 /// Parses config.json. The problem's pointer is where the JSON stops being a configuration.
 pub fn parse(config: &[u8]) -> Result<Spec, Problem> {
+    parse_as(config)
+}
+
+/// Parses a process on its own, as `exec --process` takes it.
+pub fn parse_process(text: &[u8]) -> Result<Process, Problem> {
+    parse_as(text)
+}
+
+fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(config);
-    let spec: Spec = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let spec: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         Problem::new(pointer, error.into_inner().to_string())
     })?;

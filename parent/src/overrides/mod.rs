@@ -8,7 +8,6 @@ pub mod apply;
 pub mod filter;
 pub mod mounts;
 mod origins;
-pub mod signal;
 pub mod syscall_sets;
 pub mod user;
 pub mod values;

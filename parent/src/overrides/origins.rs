@@ -35,6 +35,11 @@ impl Origins {
         self.points.insert(pointer.to_string(), joined);
     }
 
+    /// Whether nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.trees.is_empty() && self.points.is_empty()
+    }
+
     /// The origin to show for a pointer, which may be the pointer itself.
     pub fn of<'a>(&'a self, pointer: &'a str) -> &'a str {
         if let Some(origin) = self.points.get(pointer) {

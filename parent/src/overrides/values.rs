@@ -145,6 +145,11 @@ pub fn personality(text: &str) -> Result<&'static str, String> {
     }
 }
 
+/// A signal to send, as `rspawn kill` takes it.
+pub fn signal(text: &str) -> Result<u8, String> {
+    crate::signals::parse(text).and_then(|number| u8::try_from(number).map_err(|error| error.to_string()))
+}
+
 /// 32 hexadecimal digits, with or without the dashes of a UUID; as a UUID.
 pub fn machine_id(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();

@@ -6,6 +6,7 @@ mod capabilities;
 mod cgroup_mount;
 mod console;
 mod devices;
+mod hooks;
 mod init_mode;
 mod kernel;
 mod mount_options;
@@ -21,13 +22,14 @@ mod tests;
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text, normalized};
-use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::report::Place;
 
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
-pub use process::{RLIMITS, policy_name, rlimit_name};
+pub use mount_options::known as mount_options;
+pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
@@ -82,20 +84,30 @@ pub fn plan_noting(
     options: &Options,
     notes: &mut Vec<Problem>,
 ) -> Result<Planned, Vec<Problem>> {
-    let mut planner = Planner::new(spec, facts, options);
+    let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
     console::plan(&mut planner);
+    let hooks = hooks::plan(&mut planner);
     kernel::plan(&mut planner);
     paths::plan(&mut planner);
     process::working_directory(&mut planner);
     root::finish(&mut planner);
-    let finish = process::finish(&mut planner);
+    let start_hooks = hooks::start(&mut planner);
+    let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();
-    planner.into_plan(finish, notes)
+    planner.into_plan(finish, hooks, notes)
+}
+
+/// Plans another process for a running container: `spec` is the container's, but for its process. The error lists
+/// everything that is wrong.
+pub fn exec(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+    let mut planner = Planner::new(spec, facts, options, Kind::Exec);
+    let finish = process::finish(&mut planner, Vec::new(), Default::default());
+    planner.into_plan(finish, Hooks::default(), &mut Vec::new())
 }
 
 /// A plan in the making.
@@ -103,6 +115,7 @@ struct Planner<'a> {
     spec: &'a Spec,
     facts: &'a Facts,
     options: &'a Options,
+    kind: Kind,
     host: Vec<Step<HostOp>>,
     spawn: Spawn,
     attach: Vec<Step<AttachOp>>,
@@ -123,21 +136,14 @@ struct Planner<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(spec: &'a Spec, facts: &'a Facts, options: &'a Options) -> Self {
-        let spawn = Spawn {
-            new: NamespaceSet::default(),
-            join: Vec::new(),
-            uid_map: Vec::new(),
-            gid_map: Vec::new(),
-            time_offsets: Vec::new(),
-            oom_score_adj: None,
-        };
+    fn new(spec: &'a Spec, facts: &'a Facts, options: &'a Options, kind: Kind) -> Self {
         Self {
             spec,
             facts,
             options,
+            kind,
             host: Vec::new(),
-            spawn,
+            spawn: Spawn::default(),
             attach: Vec::new(),
             rootfs: Vec::new(),
             problems: Vec::new(),
@@ -220,10 +226,6 @@ impl<'a> Planner<'a> {
 
     /// Properties that this version does not carry out. Protection that was asked for is never dropped in silence.
     fn not_yet(&mut self) {
-        let lists = self.spec.hooks.iter().flat_map(|hooks| hooks.lists());
-        for (name, _) in lists.filter(|(_, hooks)| !hooks.is_empty()) {
-            self.problem(format!("/hooks/{name}"), "rspawn does not run hooks yet");
-        }
         let Some(linux) = self.linux() else { return };
         if linux.cgroups_path.is_some() {
             self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
@@ -242,14 +244,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn into_plan(self, finish: Option<Finish>, left: &mut Vec<Problem>) -> Result<Planned, Vec<Problem>> {
-        let Self { mut problems, notes, host, spawn, attach, rootfs, options, .. } = self;
+    fn into_plan(self, finish: Option<Finish>, hooks: Hooks, left: &mut Vec<Problem>) -> Result<Planned, Vec<Problem>> {
+        let Self { mut problems, notes, kind, host, spawn, attach, rootfs, options, .. } = self;
         let Some(finish) = finish.filter(|_| problems.is_empty()) else {
             left.extend(notes);
             return Err(problems);
         };
-        let header = Header { version: WIRE_VERSION, id: options.id.clone() };
-        let plan = Plan { header, host, spawn, attach, rootfs, finish };
+        let header = Header { version: WIRE_VERSION, id: options.id.clone(), kind };
+        let plan = Plan { header, host, spawn, attach, rootfs, finish, hooks };
         // The helper would refuse it; saying so here costs less and says more.
         match rspawn_proto::check::check(&plan) {
             Ok(()) => Ok(Planned { plan, notes, origins: Origins::default() }),

@@ -68,6 +68,20 @@ const NOT_SUPERBLOCK: [(&str, &str); 3] = [("async", "sync"), ("nolazytime", "la
 const IGNORED: [&str; 9] =
     ["defaults", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion", "noiversion"];
 
+/// The names of all options that have an effect, as `rspawn features` lists them.
+pub fn known() -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in ATTRIBUTES {
+        names.extend([name.to_string(), format!("r{name}")]);
+    }
+    names.extend(root::PROPAGATIONS.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]));
+    let negatives = NOT_SUPERBLOCK.map(|(negative, _)| negative);
+    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount", "defaults"];
+    names.extend(SUPERBLOCK.iter().chain(&negatives).chain(&others).map(|name| name.to_string()));
+    names.sort();
+    names
+}
+
 /// Sorts the options of one mount. Later options override earlier ones, as with mount(8).
 pub fn sort(options: &[String]) -> MountOptions {
     let mut sorted = MountOptions::default();

@@ -3,8 +3,10 @@ use std::collections::HashSet;
 
 use rspawn_proto::ids::{GuestPath, Id, Text};
 use rspawn_proto::plan::*;
+use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::{Planner, capabilities, console, init_mode, seccomp};
+use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
 
 /// RLIMIT_* by number (`asm-generic/resource.h`).
@@ -39,7 +41,7 @@ const SCHED_FLAGS: [(&str, u64); 7] = [
 const IO_CLASSES: [(&str, u16); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
 
 /// MPOL_* modes and mode flags (set_mempolicy(2)).
-const MEMORY_MODES: [(&str, u32); 7] = [
+pub const MEMORY_MODES: [(&str, u32); 7] = [
     ("MPOL_DEFAULT", 0),
     ("MPOL_PREFERRED", 1),
     ("MPOL_BIND", 2),
@@ -48,7 +50,7 @@ const MEMORY_MODES: [(&str, u32); 7] = [
     ("MPOL_PREFERRED_MANY", 5),
     ("MPOL_WEIGHTED_INTERLEAVE", 6),
 ];
-const MEMORY_FLAGS: [(&str, u32); 3] =
+pub const MEMORY_FLAGS: [(&str, u32); 3] =
     [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
 
 /// The name of a resource limit.
@@ -78,7 +80,8 @@ pub fn working_directory(planner: &mut Planner) {
     planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at, mode: 0o755 });
 }
 
-pub fn finish(planner: &mut Planner) -> Option<Finish> {
+/// The last mile; `hooks` are those of its end.
+pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> Option<Finish> {
     let Some(process) = &planner.spec.process else {
         planner.problem("/process", "there is no process to run");
         return None;
@@ -97,6 +100,7 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
     let scheduler = scheduler(planner);
     let io_priority = io_priority(planner);
     let memory_policy = memory_policy(planner);
+    let affinity = affinity(planner);
     let personality = personality(planner);
     let keyring = planner.options.new_keyring.then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
     let label = label(planner);
@@ -120,6 +124,8 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
         scheduler,
         io_priority,
         memory_policy,
+        first_affinity: affinity.0,
+        affinity: affinity.1,
         personality,
         keyring,
         label,
@@ -132,6 +138,8 @@ pub fn finish(planner: &mut Planner) -> Option<Finish> {
         no_new_privileges: process.no_new_privileges,
         preserve_fds: planner.options.preserve_fds,
         seccomp,
+        hooks,
+        state,
     })
 }
 
@@ -250,6 +258,22 @@ fn io_priority(planner: &mut Planner) -> Option<u16> {
     Some(class << 13 | io.priority as u16)
 }
 
+/// `execCPUAffinity`: before and after entering the container's cgroups. It is of a process that joins alone.
+fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
+    let wanted = planner.spec.process.as_ref().and_then(|process| process.exec_cpu_affinity.clone());
+    let Some(CpuAffinity { initial, last }) = wanted else { return Default::default() };
+    let mut mask = |name: &str, list: Option<String>| {
+        let list = list.unwrap_or_default();
+        bit_mask(&list).unwrap_or_else(|| {
+            let message = format!("{list:?} is no list of CPUs such as \"0-3,7\" (below 4096)");
+            planner.problem(format!("/process/execCPUAffinity/{name}"), message);
+            Vec::new()
+        })
+    };
+    let masks = (mask("initial", initial), mask("final", last));
+    if planner.kind == Kind::Exec { masks } else { Default::default() }
+}
+
 fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
     let policy = planner.linux()?.memory_policy.as_ref()?;
     let pointer = "/linux/memoryPolicy";
@@ -257,7 +281,7 @@ fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
     for (index, flag) in policy.flags.iter().enumerate() {
         mode |= named(planner, &format!("{pointer}/flags/{index}"), flag, &MEMORY_FLAGS)?;
     }
-    match node_mask(&policy.nodes) {
+    match bit_mask(&policy.nodes) {
         Some(nodes) => Some(MemoryPolicy { mode, nodes }),
         None => {
             let message = format!("{:?} is no list of memory nodes such as \"0-3,7\" (below 4096)", policy.nodes);
@@ -268,7 +292,7 @@ fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
 }
 
 /// Parses `0-3,7` into a bit mask of 64-bit words.
-fn node_mask(list: &str) -> Option<Vec<u64>> {
+fn bit_mask(list: &str) -> Option<Vec<u64>> {
     let mut mask = Vec::new();
     for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -344,15 +368,15 @@ fn filter(planner: &mut Planner) -> Option<Seccomp> {
 
 #[cfg(test)]
 mod tests {
-    use super::node_mask;
+    use super::bit_mask;
 
     #[test]
     fn node_lists_become_masks() {
-        assert_eq!(node_mask("0-3,7"), Some(vec![0b1000_1111]));
-        assert_eq!(node_mask("64"), Some(vec![0, 1]));
-        assert_eq!(node_mask(""), Some(vec![]));
+        assert_eq!(bit_mask("0-3,7"), Some(vec![0b1000_1111]));
+        assert_eq!(bit_mask("64"), Some(vec![0, 1]));
+        assert_eq!(bit_mask(""), Some(vec![]));
         for bad in ["3-1", "a", "4096", "1-", "0-99999999999"] {
-            assert_eq!(node_mask(bad), None, "{bad}");
+            assert_eq!(bit_mask(bad), None, "{bad}");
         }
     }
 }

@@ -1,14 +1,14 @@
 //! `root` and `linux.rootfsPropagation`: the container's root, first and last.
-use rspawn_proto::ids::HostPath;
+use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mounts::key;
-use super::{Planner, VOLATILE};
+use super::{Planner, VOLATILE, hooks};
 use crate::oci::VolatileRoot;
 use crate::problem::did_you_mean;
 
 /// Propagation names of config-linux.md, "Rootfs Mount Propagation"; with a leading r they reach submounts too.
-const PROPAGATIONS: [(&str, Propagation); 4] = [
+pub const PROPAGATIONS: [(&str, Propagation); 4] = [
     ("private", Propagation::Private),
     ("shared", Propagation::Shared),
     ("slave", Propagation::Slave),
@@ -30,8 +30,12 @@ pub fn begin(planner: &mut Planner) {
     if root_escapes(planner, &root.path) {
         return;
     }
+    let over = hooks::look_for_the_root(planner).then(|| planner.slot());
+    if let Some(out) = over {
+        planner.host("/root/path", HostOp::OpenPath { out, path: path.clone(), expect: Expect::Directory });
+    }
     if let Some(VolatileRoot::OnlyUsr(links)) = &root.volatile {
-        return only_usr(planner, &path, links);
+        return only_usr(planner, &path, links, over);
     }
     // What is mounted below it later is the container's own, and stays as it is asked for.
     let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
@@ -43,14 +47,14 @@ pub fn begin(planner: &mut Planner) {
             .host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs }),
     }
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
-    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out });
+    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over });
     if root.volatile == Some(VolatileRoot::State) {
         temporary(planner, "var");
     }
 }
 
 /// An empty root in memory, with the image's /usr and the links to it.
-fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str]) {
+fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str], over: Option<Slot>) {
     let usr = format!("{}/usr", root.as_str().trim_end_matches('/'));
     let (Some(path), Some(at)) = (planner.outside("/root/path", &usr), planner.inside(VOLATILE, "usr")) else { return };
     let out = planner.slot();
@@ -64,7 +68,7 @@ fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str]) {
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
     let root = planner.root;
     planner.rootfs(VOLATILE, tmpfs(root));
-    planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root });
+    planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root, over });
     planner.rootfs(VOLATILE, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
     for name in links {
         let Some(at) = planner.inside(VOLATILE, name) else { continue };
@@ -100,7 +104,7 @@ fn temporary(planner: &mut Planner, path: &str) {
     planner.rootfs(VOLATILE, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks: false });
 }
 
-fn tmpfs(out: rspawn_proto::ids::Slot) -> RootfsOp {
+fn tmpfs(out: Slot) -> RootfsOp {
     let params = vec![FsParam { key: key("mode"), value: FsValue::Text(key("755")) }];
     RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params, attrs: 0 }
 }

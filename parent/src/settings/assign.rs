@@ -2,7 +2,7 @@
 use super::Settings;
 use super::keys::{self, Fate, KEYS, Trust};
 use super::syntax::Entry;
-use crate::overrides::{Overrides, Said, Volatile, filter, mounts, signal, user, values};
+use crate::overrides::{Overrides, Said, Volatile, filter, mounts, user, values};
 use crate::plan::InitChoice;
 use crate::problem::{Problem, did_you_mean};
 
@@ -107,7 +107,7 @@ fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Resu
         "Capability" => into.capabilities.push(said(values::capabilities(text)?, origin)),
         "AmbientCapability" => into.ambient_capabilities.push(said(values::capabilities(text)?, origin)),
         "DropCapability" => into.dropped_capabilities.push(said(values::capabilities(text)?, origin)),
-        "KillSignal" => into.kill_signal = Some(said(signal::parse(text)?, origin)),
+        "KillSignal" => into.kill_signal = Some(said(values::signal(text)?, origin)),
         "Personality" => into.personality = Some(said(values::personality(text)?, origin)),
         "MachineID" => into.env.push(said(("container_uuid".into(), values::machine_id(text)?), origin)),
         "WorkingDirectory" => into.cwd = Some(said(values::inside(text)?, origin)),

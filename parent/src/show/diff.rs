@@ -55,7 +55,7 @@ pub fn json(before: &Plan, after: &Plan) -> Value {
 pub fn sentences(before: &Plan, after: &Plan) -> Vec<Sentence> {
     let mut out = Vec::new();
     let mut said = Vec::new();
-    let subjects: [(Subject, Speaker); 7] = [
+    let subjects: [(Subject, Speaker); 8] = [
         (Subject::Capabilities, capabilities),
         (Subject::Identity, identity),
         (Subject::Confinement, confinement),
@@ -63,6 +63,7 @@ pub fn sentences(before: &Plan, after: &Plan) -> Vec<Sentence> {
         (Subject::HostPaths, host_paths),
         (Subject::Inside, inside),
         (Subject::Payload, payload),
+        (Subject::Hooks, hooks),
     ];
     for (subject, speak) in subjects {
         let length = out.len();
@@ -89,6 +90,7 @@ enum Subject {
     HostPaths,
     Inside,
     Payload,
+    Hooks,
 }
 
 fn capabilities(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
@@ -273,6 +275,14 @@ fn host_paths(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     }
 }
 
+/// Programs that the runtime runs for the container.
+fn hooks(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let hooks = |plan: &Plan| -> BTreeSet<String> {
+        exposure::hooks(plan).into_iter().map(|(when, command)| format!("the {when} hook {command}")).collect()
+    };
+    both_ways(out, &hooks(before), &hooks(after), |hook| format!("has {hook}"), |hook| format!("no longer has {hook}"));
+}
+
 /// Masks, read-only paths, devices, sysctls, the root.
 fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let of = |plan: &Plan, pick: fn(&RootfsOp) -> Option<String>| -> BTreeSet<String> {
@@ -391,11 +401,12 @@ fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> bool) -
         },
         Place::Attach(_) => Some(Subject::Namespaces),
         Place::Rootfs(index) => match &plan.rootfs.get(index as usize)?.op {
-            RootfsOp::Attach { mount, .. } | RootfsOp::AttachRoot { mount } => {
+            RootfsOp::Attach { mount, .. } | RootfsOp::AttachRoot { mount, .. } => {
                 let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
                 plan.host.iter().any(cloned).then_some(Subject::HostPaths)
             }
             RootfsOp::Mask { .. } | RootfsOp::ReadOnly { .. } | RootfsOp::MakeNode { .. } => Some(Subject::Inside),
+            RootfsOp::Hooks => Some(Subject::Hooks),
             _ => None,
         },
         _ => None,

@@ -21,6 +21,8 @@ pub fn host_paths(plan: &Plan) -> BTreeMap<String, Access> {
         let (slot, path, read_only) = match &step.op {
             HostOp::CloneTree { expect: Expect::NullDevice, .. } => continue,
             HostOp::CloneTree { out, path, attrs, .. } => (*out, path, attrs.set & attr::RDONLY != 0),
+            // Where hooks look for the root is the root, which is another step's.
+            HostOp::OpenPath { out, .. } if is_place_of_root(plan, *out) => continue,
             HostOp::OpenPath { out, path, .. } => (*out, path, is_lower_layer(plan, *out)),
             _ => continue,
         };
@@ -38,6 +40,27 @@ pub struct Access {
     pub writable: bool,
     /// Where it is mounted; nothing for layers.
     pub at: BTreeSet<String>,
+}
+
+fn is_place_of_root(plan: &Plan, slot: Slot) -> bool {
+    plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::AttachRoot { over: Some(place), .. } if place == slot))
+}
+
+/// Programs of the host that run at fixed moments: when, and the command. The last kind runs inside.
+pub fn hooks(plan: &Plan) -> Vec<(&'static str, String)> {
+    let Hooks { runtime, container, after } = &plan.hooks;
+    let lists = [
+        ("createRuntime", runtime),
+        ("createContainer", container),
+        ("startContainer", &plan.finish.hooks),
+        ("poststart", &after.poststart),
+        ("poststop", &after.poststop),
+    ];
+    let command = |hook: &rspawn_proto::record::Hook| {
+        let args = hook.argv.iter().skip(1).map(|word| word.as_str());
+        super::summary::quoted([hook.path.as_str()].into_iter().chain(args))
+    };
+    lists.into_iter().flat_map(|(when, hooks)| hooks.iter().map(move |hook| (when, command(hook)))).collect()
 }
 
 /// Whether a path is a layer that an overlay only reads.
@@ -66,7 +89,7 @@ fn is_made_read_only(plan: &Plan, slot: Slot) -> bool {
 
 fn attached(plan: &Plan, slot: Slot) -> Option<String> {
     plan.rootfs.iter().find_map(|step| match &step.op {
-        RootfsOp::AttachRoot { mount } if *mount == slot => Some("/".into()),
+        RootfsOp::AttachRoot { mount, .. } if *mount == slot => Some("/".into()),
         RootfsOp::Attach { mount, at, .. } if *mount == slot => Some(at.absolute()),
         _ => None,
     })
@@ -86,7 +109,7 @@ pub fn capabilities(finish: &Finish) -> u64 {
 /// Whether the root filesystem can be written to.
 pub fn root_is_writable(plan: &Plan) -> bool {
     let root = plan.rootfs.iter().find_map(|step| match &step.op {
-        RootfsOp::AttachRoot { mount } => Some(*mount),
+        RootfsOp::AttachRoot { mount, .. } => Some(*mount),
         _ => None,
     });
     root.is_some_and(|slot| {

@@ -49,14 +49,21 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
         colours.paint(tone, &format!("{place}, {how}"))
     });
     line("host paths", paths.collect());
+    let hooks = exposure::hooks(plan).into_iter();
+    line("hooks", hooks.map(|(when, run)| colours.paint(Tone::Notable, &format!("{when}: {run}"))).collect());
     out
 }
 
 /// The command as one would type it.
 pub fn command(finish: &Finish) -> String {
+    quoted(finish.argv.iter().map(|word| word.as_str()))
+}
+
+/// Words as one would type them.
+pub fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
     let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "_-./=:,@%+".contains(c));
     let quoted = |word: &str| if plain(word) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    finish.argv.iter().map(|word| quoted(word.as_str())).collect::<Vec<_>>().join(" ")
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 fn identity(plan: &Plan, colours: Colours) -> String {

@@ -96,7 +96,8 @@ fn tone(plan: &Plan, place: Place) -> Tone {
     match step {
         Some(HostOp::CloneTree { expect: Expect::NullDevice, .. }) => Tone::Plain,
         Some(HostOp::CloneTree { out, attrs, .. }) if attrs.set & attr::RDONLY == 0 => {
-            let is_root = plan.rootfs.iter().any(|s| matches!(&s.op, RootfsOp::AttachRoot { mount } if mount == out));
+            let is_root =
+                plan.rootfs.iter().any(|s| matches!(&s.op, RootfsOp::AttachRoot { mount, .. } if mount == out));
             if is_root { Tone::Plain } else { Tone::Notable }
         }
         Some(HostOp::OpenNamespace { .. } | HostOp::OpenPath { .. }) => Tone::Notable,

@@ -131,7 +131,7 @@ fn slots(cases: &mut Cases) {
 
 fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
     match op {
-        RootfsOp::AttachRoot { mount }
+        RootfsOp::AttachRoot { mount, over: _ }
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),

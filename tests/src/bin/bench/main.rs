@@ -1,11 +1,13 @@
 //! The benchmark: `cargo run --release -p rspawn-tests --bin bench`, as root; with `--features libseccomp` it counts
 //! libseccomp's BPF instructions too (needs libseccomp.a).
 //!
-//! `--runs N`: runs of each program (default 300); `--quick`: 40 runs; `--only SECTION`: one of time, phases, memory,
-//! sizes, seccomp. Everything is measured in one run on one machine; what is not installed is skipped, and said so.
+//! `--runs N`: runs of each program (default 300); `--quick`: 40 runs; `--only SECTION`: one of time, life-cycle,
+//! phases, memory, sizes, seccomp; `--many`: nothing but many containers, which takes minutes. Everything is measured in one run on one machine; what is not installed is skipped, and said so.
 #![forbid(unsafe_code)]
 
 mod contestants;
+mod life_cycle;
+mod many;
 mod memory;
 mod phases;
 mod processes;
@@ -22,28 +24,36 @@ use std::process::{Command, ExitCode};
 
 use contestants::Ground;
 
-const SECTIONS: [&str; 5] = ["time", "phases", "memory", "sizes", "seccomp"];
+const SECTIONS: [&str; 6] = ["time", "life-cycle", "phases", "memory", "sizes", "seccomp"];
 
 struct Options {
     runs: usize,
     only: Option<String>,
+    many: bool,
 }
 
 fn main() -> ExitCode {
     let options = match parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(message) => {
-            eprintln!("bench: {message}\nusage: bench [--runs N] [--quick] [--only {}]", SECTIONS.join("|"));
+            eprintln!("bench: {message}\nusage: bench [--runs N] [--quick] [--many] [--only {}]", SECTIONS.join("|"));
             return ExitCode::FAILURE;
         }
     };
     if rspawn_tests::cannot_make_containers() || !build_programs() {
         return ExitCode::FAILURE;
     }
+    if options.many {
+        many::many_section();
+        return ExitCode::SUCCESS;
+    }
     let ground = Ground::prepare();
     let wanted = |section: &str| options.only.as_deref().is_none_or(|only| only == section);
     if wanted("time") {
         time::time_section(&ground, options.runs);
+    }
+    if wanted("life-cycle") {
+        life_cycle::life_cycle_section((options.runs / 4).max(10));
     }
     if wanted("phases") {
         phases::phases_section(&ground, (options.runs / 4).max(10));
@@ -62,10 +72,11 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
-    let mut options = Options { runs: 300, only: None };
+    let mut options = Options { runs: 300, only: None, many: false };
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => options.runs = 40,
+            "--many" => options.many = true,
             "--runs" => {
                 let number = words.next().and_then(|word| word.parse().ok()).filter(|runs| *runs > 0);
                 options.runs = number.ok_or("--runs takes a number above 0")?;

@@ -4,11 +4,29 @@ use std::time::{Duration, Instant};
 
 use rspawn_tests::status_field;
 
-/// Pids of the children of a process.
-pub fn children(parent: u32) -> Vec<u32> {
+/// Every process and its parent.
+fn pairs() -> impl Iterator<Item = (u32, u64)> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| kilobytes_or_number(*pid, "status", "PPid") == Some(u64::from(parent))).collect()
+    pids.filter_map(|pid| Some((pid, kilobytes_or_number(pid, "status", "PPid")?)))
+}
+
+/// Pids of the children of a process.
+pub fn children(parent: u32) -> Vec<u32> {
+    pairs().filter(|(_, of)| *of == u64::from(parent)).map(|(pid, _)| pid).collect()
+}
+
+/// Pids of the children of a process, their children, and so on.
+pub fn descendants(ancestor: u32) -> Vec<u32> {
+    let all: Vec<(u32, u64)> = pairs().collect();
+    let mut found = vec![ancestor];
+    let mut index = 0;
+    while index < found.len() {
+        let parent = u64::from(found[index]);
+        found.extend(all.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        index += 1;
+    }
+    found.split_off(1)
 }
 
 /// The first child of a process; waits for it to appear.

@@ -10,13 +10,18 @@ const WARM_UP: usize = 5;
 /// What the project wants to reach: the most that rspawn may take, as a multiple of another's median.
 const GOALS: [(&str, f64); 3] = [(FLOOR, 1.6), (BWRAP, 1.1), (RUNC, 0.22)];
 
-struct Measured {
+pub struct Measured {
     name: &'static str,
     /// Sorted.
     samples: Vec<Duration>,
 }
 
 impl Measured {
+    pub fn new(name: &'static str, mut samples: Vec<Duration>) -> Self {
+        samples.sort();
+        Self { name, samples }
+    }
+
     fn percentile(&self, percent: usize) -> f64 {
         let index = (self.samples.len() - 1) * percent / 100;
         self.samples[index].as_secs_f64() * 1e3
@@ -69,13 +74,13 @@ fn run_once(contestant: &mut Contestant) -> Option<Duration> {
 }
 
 fn median_of(measured: &[Measured], name: &str) -> Option<f64> {
-    measured.iter().find(|one| one.name == name).map(Measured::median)
+    measured.iter().find(|one| one.name == name && !one.samples.is_empty()).map(Measured::median)
 }
 
-fn print_table(measured: &[Measured]) {
+pub fn print_table(measured: &[Measured]) {
     let rspawn = median_of(measured, RSPAWN).unwrap_or(f64::NAN);
     println!("  {:<34} {:>8} {:>8} {:>8}   rspawn takes", "", "median", "p10", "p90");
-    for one in measured {
+    for one in measured.iter().filter(|one| !one.samples.is_empty()) {
         let ratio = rspawn / one.median();
         let (median, low, high) = (one.median(), one.percentile(10), one.percentile(90));
         println!("  {:<34} {median:>8.3} {low:>8.3} {high:>8.3}   {ratio:>6.2} x", one.name);

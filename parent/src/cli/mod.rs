@@ -6,23 +6,46 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod global;
+mod lifecycle;
+
+pub use global::Global;
+pub use lifecycle::*;
+
 use crate::plan::InitChoice;
-use crate::terminal::ConsoleMode;
 use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rspawn", version)]
+#[command(name = "rspawn", disable_version_flag = true)]
 pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a container in the foreground and end with its payload's status.
+    /// Make a container whose payload waits for `start`.
+    Create(Create),
+    /// Start the payload of a created container.
+    Start(Start),
+    /// Run a container in the foreground and end with its payload's status; or start it and leave it running.
     #[command(after_long_help = examples::RUN)]
     Run(Run),
+    /// Print the state of a container as JSON.
+    State(State),
+    /// Send a signal to a container's first process.
+    Kill(Kill),
+    /// Remove what is left of a stopped container.
+    Delete(Delete),
+    /// Run another process in a running container.
+    Exec(Exec),
+    /// List containers.
+    List(List),
+    /// Print what this runtime can do, as the specification's features document.
+    Features,
     /// Show what running a bundle would do, step by step. Nothing is done.
     #[command(after_long_help = examples::PLAN)]
     Plan(Plan),
@@ -39,6 +62,12 @@ pub enum Command {
     #[command(hide = true, after_long_help = examples::GENERATE)]
     #[command(subcommand)]
     Generate(Generate),
+    /// Not supported: rspawn neither saves nor restores the memory of processes.
+    #[command(disable_help_flag = true)]
+    Checkpoint(Unsupported),
+    /// Not supported: rspawn neither saves nor restores the memory of processes.
+    #[command(disable_help_flag = true)]
+    Restore(Unsupported),
 }
 
 #[derive(Debug, Subcommand)]
@@ -55,32 +84,11 @@ pub enum Generate {
     },
 }
 
+/// Whatever follows: none of it is read.
 #[derive(Debug, Args)]
-pub struct Run {
-    #[command(flatten)]
-    pub container: Container,
-    /// Connect the container's console: as systemd-nspawn's option of this name.
-    #[arg(long, value_name = "MODE")]
-    pub console: Option<ConsoleMode>,
-    /// Write a line of JSON for every step that is taken.
-    #[arg(long, value_name = "FILE")]
-    pub audit: Option<PathBuf>,
-    /// Policy to apply instead of /etc/rspawn/policy.conf.
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-    /// Descriptors from 3 on that the payload inherits.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub preserve_fds: u32,
-    /// Do not start a new session keyring.
-    #[arg(long)]
-    pub no_new_keyring: bool,
-    /// Name of the container; made up if absent.
-    pub id: Option<String>,
-    /// The command to run instead of the bundle's.
-    #[arg(last = true, value_name = "CMD")]
-    pub command: Vec<String>,
-    #[command(flatten)]
-    pub overrides: OverrideOptions,
+pub struct Unsupported {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub words: Vec<String>,
 }
 
 /// Which container, for `run` and `plan` alike.

@@ -1,0 +1,5 @@
+//! `rspawn-hooks`: see the library of the same name.
+#![no_std]
+#![no_main]
+
+rspawn_start::entry!(rspawn_hooks::main);

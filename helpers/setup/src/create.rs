@@ -1,0 +1,162 @@
+//! A new container: from an approved plan to a payload that runs, or waits for its start.
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rspawn_proto::msg::{Mode, Purpose};
+use rspawn_proto::plan::{Hooks, InitMode, Plan, RootfsOp};
+use rspawn_proto::policy::Approved;
+use rspawn_proto::record::{Hook, RECORD_VERSION, Record};
+use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_sys::Fd;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::process;
+
+use crate::follow::{await_init, follow_init, follow_worker, send_finish};
+use crate::hooks::Runner;
+use crate::host::{self, Gate, Slots};
+use crate::inside::Inside;
+use crate::invoker::Invoker;
+use crate::parent::{End, Parent, progress_word};
+use crate::serve::{announce, stay, warn};
+use crate::spawn::{self, Container, InitImage};
+use crate::state::StateDir;
+use crate::worker::{self, Job};
+
+/// What a container leaves on the host.
+pub struct Traces<'a> {
+    state: &'a StateDir,
+    runner: Option<Runner>,
+    hooks: Hooks,
+}
+
+impl<'a> Traces<'a> {
+    pub fn new(state: &'a StateDir) -> Self {
+        Self { state, runner: None, hooks: Hooks::default() }
+    }
+
+    /// Clears them away: the container has ended, or never began.
+    pub fn clear(&mut self) {
+        if let Some(runner) = &self.runner {
+            // Whatever they say, the container is deleted (runtime.md, "Lifecycle").
+            let _ = runner.run(&self.hooks.after.poststop, self.state_text("stopped", None));
+        }
+        self.state.remove();
+    }
+
+    fn state_text(&self, status: &str, pid: Option<i32>) -> String {
+        self.hooks.after.state.fill(status, pid)
+    }
+
+    /// Runs hooks in the caller's namespaces.
+    fn run(&self, list: impl Fn(&Hooks) -> &Vec<Hook>, status: &str, pid: i32) -> Result<(), End> {
+        match &self.runner {
+            Some(runner) => Ok(runner.run(list(&self.hooks), self.state_text(status, Some(pid)))?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Carries a plan out. Gives the container's wait status where it was waited for.
+pub fn create(
+    parent: &Parent,
+    invoker: &Invoker,
+    gate: Option<&(Fd, Fd)>,
+    plan: Approved<Plan>,
+    mut image: InitImage,
+    traces: &mut Traces,
+) -> Result<Option<i32>, End> {
+    let mut plan = plan.into_inner();
+    let mode = invoker.trusted.mode;
+    image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
+    let mut slots = open_host(parent, invoker, &plan)?;
+    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
+    let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    // What was passed on is the payload's now: who waits for its end must not wait for this process.
+    drop(image);
+    let inside = Inside::of(&plan.spawn);
+    let hooks = core::mem::take(&mut plan.hooks);
+    let place = Place::Spawn(SpawnStep::Hooks);
+    let guest = (!hooks.container.is_empty())
+        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .transpose()?;
+    traces.hooks = hooks;
+    if traces.hooks.needs_runner(mode) {
+        traces.runner = Some(parent.step(place, || Runner::start(None))?);
+    }
+    for (index, step) in plan.attach.iter().enumerate() {
+        parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
+    }
+    let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
+    let job = Job { plan: &plan, inside: &inside, audit: parent.audit, progress: parent.progress };
+    // Not before: a sysctl of a network device needs the device.
+    let place = Place::Spawn(SpawnStep::Worker);
+    let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
+    // Made now, since a payload may have ended before its record is written.
+    let init = plan.finish.init;
+    let place = Place::Spawn(SpawnStep::Record);
+    let record = parent.step(place, || record(invoker, &container, init, &inside, &traces.hooks))?;
+    let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
+    let mounted = || {
+        traces.run(|hooks| &hooks.runtime, "creating", pid)?;
+        match &guest {
+            Some(guest) => Ok(guest.run(&traces.hooks.container, traces.state_text("creating", Some(pid_inside)))?),
+            None => Ok(()),
+        }
+    };
+    let slave = if plan.finish.terminal { follow_worker(parent, &worker, mounted)? } else { None };
+    let start_hooks = (!plan.finish.hooks.is_empty())
+        .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
+        .transpose()?;
+    let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
+    let fds: Vec<&Fd> = slave.iter().chain(gates).chain(&start_hooks).collect();
+    // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
+    let sent = send_finish(invoker, plan.finish, &container, &fds);
+    await_init(parent, &mut container, sent)?;
+    if !has_hooks {
+        worker.give_word();
+    }
+    follow_worker(parent, &worker, mounted)?;
+    // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
+    drop((worker, guest, slots));
+    follow_init(parent, &mut container, mode)?;
+    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
+    traces.state.unlock();
+    if mode != Mode::Created {
+        traces.run(|hooks| &hooks.after.poststart, "running", container.pid)?;
+    }
+    announce(parent, invoker, &container)?;
+    stay(parent, mode, container)
+}
+
+/// The host phase.
+fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan) -> Result<Slots, End> {
+    let mut slots = Slots::default();
+    let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
+    for (index, step) in plan.host.iter().enumerate() {
+        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, &mut gate))?;
+    }
+    warn(parent, gate.warnings)?;
+    Ok(slots)
+}
+
+/// What later commands need to know.
+fn record(invoker: &Invoker, container: &Container, init: InitMode, inside: &Inside, hooks: &Hooks) -> Outcome<Record> {
+    let Purpose::Container { bundle, created, owner, boot } = invoker.trusted.purpose.clone() else {
+        return Err(Failure::check("no container was asked for"));
+    };
+    Ok(Record {
+        version: RECORD_VERSION,
+        id: invoker.trusted.id.clone(),
+        bundle,
+        created,
+        owner,
+        pid: container.pid,
+        start_time: process::start_time(container.pid).named("read")?,
+        boot,
+        foreground: invoker.trusted.mode == Mode::Foreground && !invoker.trusted.keep,
+        init,
+        namespaces: inside.owned,
+        cgroups: Vec::new(),
+        after: hooks.after.clone(),
+    })
+}

@@ -1,0 +1,68 @@
+//! The way into a container's namespaces, for processes that are no part of it: the worker, and hooks.
+use rspawn_proto::check::owned_namespaces;
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::plan::Spawn;
+use rspawn_sys::failure::{Named, Outcome};
+use rspawn_sys::process::{self, Side};
+use rspawn_sys::{cred, file};
+
+use crate::spawn::Container;
+
+/// The namespaces that a container has of its own.
+pub struct Inside {
+    pub owned: NamespaceSet,
+    /// Its user namespace, if it has one, maps an id to root.
+    has_root: bool,
+    new_pid: bool,
+}
+
+impl Inside {
+    pub fn of(spawn: &Spawn) -> Self {
+        let has_root = spawn.uid_map.iter().any(|range| range.inside == 0) || spawn.uid_map.is_empty();
+        Self { owned: owned_namespaces(spawn), has_root, new_pid: spawn.new.contains(Namespace::Pid) }
+    }
+
+    /// The container's first process, as its pid namespace numbers it.
+    pub fn pid_of_first(&self, container: &Container) -> i32 {
+        if self.new_pid { 1 } else { container.pid }
+    }
+
+    /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one.
+    pub fn fork(&self, container: &Container) -> Outcome<Side> {
+        let pid_flag = Namespace::Pid.clone_flag();
+        if !self.owned.contains(Namespace::Pid) {
+            return process::fork(0).named("clone3");
+        }
+        let own = file::open_namespace("/proc/self/ns/pid").named("openat2")?;
+        process::join(&container.process, pid_flag).named("setns")?;
+        let forked = process::fork(0).named("clone3");
+        if let Ok(Side::Child) = forked {
+            return forked;
+        }
+        let restored = process::join(&own, pid_flag).named("setns");
+        if let (Ok(Side::Parent { pid, child }), Err(_)) = (&forked, &restored) {
+            // PID 1 cannot end before its namespace's processes are reaped, and this process would wait for PID 1
+            // first.
+            let _ = process::signal(child, 9);
+            let _ = process::wait(*pid, true);
+        }
+        restored.and(forked)
+    }
+
+    /// In the new process: joins the other namespaces, as their root. It does not outlive this program.
+    pub fn enter(&self, container: &Container) -> Outcome<()> {
+        cred::set_parent_death_signal(9).named("prctl")?;
+        let mut kinds = self.owned;
+        kinds.remove(Namespace::Pid);
+        process::join(&container.process, kinds.clone_flags()).named("setns")?;
+        if kinds.contains(Namespace::User) {
+            if self.has_root {
+                cred::set_gid(0).named("setresgid")?;
+                cred::set_uid(0).named("setresuid")?;
+            }
+            // Changing ids cleared it.
+            cred::set_parent_death_signal(9).named("prctl")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,58 @@
+//! What the invoker has said and opened. No plan has a say in it.
+use alloc::string::ToString;
+
+use rspawn_proto::msg::{Mode, Purpose, ToSetup, Trusted};
+use rspawn_proto::report::Place;
+use rspawn_proto::{MAX_PLAN, WIRE_VERSION, codec};
+use rspawn_sys::failure::Failure;
+use rspawn_sys::{Fd, channel};
+
+use crate::parent::{End, Parent};
+use crate::state::StateDir;
+
+pub struct Invoker {
+    pub trusted: Trusted,
+    pub held: Held,
+    /// The directory of the pid file.
+    pub pid_directory: Option<Fd>,
+}
+
+/// The descriptors of a purpose.
+pub enum Held {
+    Container {
+        state: StateDir,
+        /// Where the container is only created: its gate, and its report.
+        gate: Option<(Fd, Fd)>,
+    },
+    Exec {
+        target: Fd,
+    },
+}
+
+/// Receives the first message.
+pub fn receive(parent: &Parent) -> Result<Invoker, End> {
+    let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Receive));
+    let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
+        Ok(Some(received)) => received,
+        Ok(None) => return Err(End::Orphaned),
+        Err(errno) => return Err(Failure::of("recvmsg", errno).at(Place::Receive).into()),
+    };
+    let trusted = match codec::decode_message(&message).map_err(refuse)? {
+        ToSetup::Trusted(trusted) if trusted.version == WIRE_VERSION => trusted,
+        ToSetup::Trusted(_) => return Err(refuse("rspawn and rspawn-setup are of different builds")),
+        _ => return Err(refuse("the first message is not the invoker's")),
+    };
+    let mut fds = fds.into_iter();
+    let mut take = || fds.next().ok_or_else(|| refuse("the invoker's message lacks a descriptor"));
+    let held = match trusted.purpose {
+        Purpose::Container { .. } => {
+            let name = trusted.id.as_str().to_string();
+            let state = StateDir { dir: take()?, root: take()?, name };
+            let gate = if trusted.mode == Mode::Created { Some((take()?, take()?)) } else { None };
+            Held::Container { state, gate }
+        }
+        Purpose::Exec { .. } => Held::Exec { target: take()? },
+    };
+    let pid_directory = trusted.pid_file.as_ref().map(|_| take()).transpose()?;
+    Ok(Invoker { trusted, held, pid_directory })
+}

@@ -1,0 +1,86 @@
+//! The connection to the parent: what it is told, what it is asked, and when it is gone.
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use rspawn_proto::msg::{FromSetup, FromStage, ToSetup};
+use rspawn_proto::policy::Violation;
+use rspawn_proto::report::{Place, StepError};
+use rspawn_sys::channel::Interest;
+use rspawn_sys::failure::{Outcome, timed};
+use rspawn_sys::memory::SharedWord;
+use rspawn_sys::{Fd, channel};
+
+/// One number for a place, for the progress page that outlives this process. The parent, which has the plan, turns
+/// it back into words.
+pub fn progress_word(place: Place) -> u32 {
+    match place {
+        Place::Receive => 1 << 16,
+        Place::Check => 2 << 16,
+        Place::Host(index) => 3 << 16 | u32::from(index),
+        Place::Spawn(step) => 4 << 16 | step as u32,
+        Place::Attach(index) => 5 << 16 | u32::from(index),
+        Place::Rootfs(index) => 6 << 16 | u32::from(index),
+        Place::Finish(step) => 7 << 16 | step as u32,
+        Place::Supervise => 8 << 16,
+    }
+}
+
+/// How serving a parent can end before the payload does.
+pub enum End {
+    /// A step failed; the parent is told.
+    Failed(StepError),
+    /// The policy refused; the parent is told.
+    Refused(Vec<Violation>),
+    /// The parent is gone: nobody to tell.
+    Orphaned,
+}
+
+impl From<StepError> for End {
+    fn from(error: StepError) -> Self {
+        End::Failed(error)
+    }
+}
+
+/// A message with its descriptors; `None` at the end of the stream, and for what makes no sense.
+pub type Heard = Option<(FromStage, Vec<Fd>)>;
+
+pub struct Parent {
+    pub control: Fd,
+    pub progress: SharedWord,
+    pub audit: bool,
+    /// Signals that came before there was a payload to deliver them to.
+    pub early: RefCell<Vec<u8>>,
+}
+
+impl Parent {
+    /// What a stage says next. The parent's end meanwhile is the end of all: a stage may be stuck in its work.
+    pub fn hear(&self, stage: &Fd) -> Result<Heard, End> {
+        loop {
+            let readable = |fd| Interest { fd, read: true, write: false };
+            let Ok([control, said]) = channel::wait([readable(&self.control), readable(stage)]) else {
+                return Ok(None);
+            };
+            if said.read {
+                return Ok(channel::receive_value(stage).ok().flatten());
+            }
+            match channel::receive_value(&self.control) {
+                Ok(Some((ToSetup::Signal(number), _))) if control.read => self.early.borrow_mut().push(number),
+                _ => return Err(End::Orphaned),
+            }
+        }
+    }
+
+    pub fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
+        channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
+    }
+
+    /// Carries out one step: announces it, times it if asked, and names it in its error.
+    pub fn step<T>(&self, place: Place, action: impl FnOnce() -> Outcome<T>) -> Result<T, End> {
+        self.progress.store(progress_word(place));
+        let (done, record) = timed(self.audit, place, action);
+        if let Some(record) = record {
+            self.tell(&FromSetup::Audit(record), &[])?;
+        }
+        done.map_err(|failure| End::Failed(failure.at(place)))
+    }
+}

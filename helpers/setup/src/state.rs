@@ -1,0 +1,62 @@
+//! What a container leaves for later commands: its record in the state directory, and the pid file.
+//!
+//! Both appear complete or not at all: written under another name, then renamed. The directories were opened by the
+//! invoker's own rights before anything was parsed; no plan can name them.
+use alloc::format;
+use alloc::string::String;
+
+use rspawn_proto::codec;
+use rspawn_proto::record::Record;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::file::{self, Resolve};
+use rspawn_sys::{Errno, Fd};
+
+/// The state directory of one container.
+pub struct StateDir {
+    pub dir: Fd,
+    /// The directory that it is in, under the container's id.
+    pub root: Fd,
+    pub name: String,
+}
+
+impl StateDir {
+    pub fn write(&self, record: &Record) -> Outcome<()> {
+        let bytes = codec::encode(record).ok_or_else(|| Failure::check("the record cannot be encoded"))?;
+        replace(&self.dir, "record", &bytes, 0o600)
+    }
+
+    /// Lets other commands at the container.
+    pub fn unlock(&self) {
+        let _ = file::unlock(&self.dir);
+    }
+
+    /// Removes the directory with all that is in it. Nothing that fails here can be helped here: `delete --force`, and
+    /// the next container of this name, try again.
+    pub fn remove(&self) {
+        for name in file::entries(&self.dir).unwrap_or_default() {
+            let _ = file::remove(&self.dir, &name);
+        }
+        let _ = file::remove_directory(&self.root, &self.name);
+    }
+}
+
+/// The pid in decimal without a newline: clients parse the whole file as a number.
+pub fn write_pid_file(dir: &Fd, name: &str, pid: i32) -> Outcome<()> {
+    let written = replace(dir, name, format!("{pid}").as_bytes(), 0o644);
+    written.map_err(|failure| failure.with(format!("the pid file {name}")))
+}
+
+fn replace(dir: &Fd, name: &str, bytes: &[u8], mode: u32) -> Outcome<()> {
+    let new = format!(".{name}.new");
+    let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL | file::O_NOFOLLOW;
+    let create = || file::open_at(dir, &new, flags, mode, Resolve::Beneath);
+    let opened = match create() {
+        // Left by one who died at it.
+        Err(Errno::EEXIST) => file::remove(dir, &new).and_then(|()| create()),
+        opened => opened,
+    };
+    let written = opened.named("openat2").and_then(|file| file.write(bytes).named("write"));
+    written.and_then(|()| file::rename(dir, &new, name).named("renameat2")).inspect_err(|_| {
+        let _ = file::remove(dir, &new);
+    })
+}

@@ -1,0 +1,53 @@
+//! The wait for the payload's end, with no right left but that to send it signals.
+use rspawn_proto::msg::ToSetup;
+use rspawn_proto::plan::Capabilities;
+use rspawn_proto::report::Place;
+use rspawn_sys::channel::Interest;
+use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::failure::{Named, Outcome};
+use rspawn_sys::{channel, cred, process};
+
+use crate::parent::{End, Parent, progress_word};
+use crate::spawn::Container;
+
+/// Delivers signals until the container ends; gives its wait status.
+pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End> {
+    parent.progress.store(progress_word(Place::Supervise));
+    confine().map_err(|failure| failure.at(Place::Supervise))?;
+    for number in parent.early.take() {
+        let _ = process::signal(&container.process, i32::from(number));
+    }
+    loop {
+        let readable = |fd| Interest { fd, read: true, write: false };
+        let ready = channel::wait([readable(&parent.control), readable(&container.process)]).named("ppoll");
+        let [control, ended] = ready.map_err(|failure| failure.at(Place::Supervise))?;
+        if ended.read {
+            return Ok(container.wait().map_err(|failure| failure.at(Place::Supervise))?);
+        }
+        if control.read {
+            match channel::receive_value(&parent.control) {
+                Ok(Some((ToSetup::Signal(number), _))) => {
+                    let _ = process::signal(&container.process, i32::from(number));
+                }
+                // The parent is gone, or no longer makes sense: dropping the container kills it.
+                _ => return Err(End::Orphaned),
+            }
+        }
+    }
+}
+
+/// What is left to do needs CAP_KILL; and, by descriptors that are held, to ask rspawn-hooks, and to remove the
+/// state directory's files, which belong to this user.
+fn confine() -> Outcome<()> {
+    use libc::*;
+    const CAP_KILL: u64 = 1 << 5;
+    let kill = cred::permitted_capabilities().named("capget")? & CAP_KILL;
+    let caps = Capabilities { effective: kill, permitted: kill, ..Capabilities::default() };
+    cred::set_capabilities(&caps).named("capset")?;
+    cred::no_new_privileges().named("prctl")?;
+    let calls = [
+        SYS_ppoll, SYS_recvmsg, SYS_sendmsg, SYS_pidfd_send_signal, SYS_wait4, SYS_close, SYS_mmap, SYS_exit_group,
+        SYS_restart_syscall, SYS_getdents64, SYS_unlinkat,
+    ];
+    allow_only(&calls.map(Allowed::Call)).named("seccomp")
+}

@@ -1,0 +1,87 @@
+//! The cgroups of a container that exists, by its record.
+use std::fs;
+
+use rspawn_proto::record::CgroupDir;
+use rspawn_sys::process;
+
+/// Sends a signal to every process of the container's cgroups.
+pub fn signal_all(cgroups: &[CgroupDir], signal: i32) {
+    if signal == libc::SIGKILL && cgroups.iter().any(|cgroup| write(cgroup, "cgroup.kill", "1")) {
+        return;
+    }
+    for pid in processes(cgroups) {
+        // By a descriptor, so that a number that is given to another meanwhile is not hit.
+        if let Ok(process) = process::open_pidfd(pid)
+            && processes(cgroups).contains(&pid)
+        {
+            let _ = process::signal(&process, signal);
+        }
+    }
+}
+
+/// Every process in the container's cgroups, in this process's pid namespace.
+pub fn processes(cgroups: &[CgroupDir]) -> Vec<i32> {
+    let mut pids = Vec::new();
+    if let Some(cgroup) = cgroups.first() {
+        collect(cgroup.path.as_str().as_ref(), &mut pids);
+    }
+    pids.sort_unstable();
+    pids
+}
+
+fn collect(directory: &std::path::Path, pids: &mut Vec<i32>) {
+    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    pids.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            collect(&entry.path(), pids);
+        }
+    }
+}
+
+/// Lets frozen processes go on.
+pub fn thaw(cgroups: &[CgroupDir]) {
+    for cgroup in cgroups {
+        match cgroup.hierarchy.as_str() {
+            "" => write(cgroup, "cgroup.freeze", "0"),
+            "freezer" => write(cgroup, "freezer.state", "THAWED"),
+            _ => false,
+        };
+    }
+}
+
+fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
+    let is_its = (cgroup.hierarchy.as_str().is_empty()) == file.starts_with("cgroup.");
+    is_its && fs::write(format!("{}/{file}", cgroup.path), value).is_ok()
+}
+
+/// Removes the directories, those that the payload made below them first. Processes that are on their way out keep a
+/// directory for a moment.
+pub fn remove(cgroups: &[CgroupDir]) -> Result<(), String> {
+    for CgroupDir { path, .. } in cgroups {
+        let mut removed = remove_tree(path.as_str().as_ref());
+        for _ in 0..200 {
+            match &removed {
+                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    removed = remove_tree(path.as_str().as_ref());
+                }
+                _ => break,
+            }
+        }
+        removed.map_err(|error| format!("cannot remove the cgroup {path}: {error}"))?;
+    }
+    Ok(())
+}
+
+fn remove_tree(directory: &std::path::Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path())?;
+        }
+    }
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}

@@ -1,0 +1,184 @@
+//! The commands of the life cycle, with runc's options.
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Container;
+use super::overrides::OverrideOptions;
+use crate::terminal::ConsoleMode;
+
+/// Options of `create` and `run`.
+#[derive(Debug, Args)]
+pub struct Making {
+    #[command(flatten)]
+    pub container: Container,
+    /// Socket to send the console's master to.
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// File to write the pid of the container's first process to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Socket to send a pidfd of the container's first process to.
+    #[arg(long, value_name = "PATH")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Descriptors from 3 on that the payload inherits.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Do not start a new session keyring.
+    #[arg(long)]
+    pub no_new_keyring: bool,
+    /// Do not use pivot_root(2), for roots on a ramfs.
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Without effect: rspawn never becomes a subreaper.
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// Write a line of JSON for every step that is taken.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Policy to apply instead of /etc/rspawn/policy.conf.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Create {
+    #[command(flatten)]
+    pub making: Making,
+    /// Name of the container.
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub making: Making,
+    /// Leave the container running.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Keep the state of the container when it has ended.
+    #[arg(long)]
+    pub keep: bool,
+    /// Connect the container's console: as systemd-nspawn's option of this name.
+    #[arg(long, value_name = "MODE")]
+    pub console: Option<ConsoleMode>,
+    /// Name of the container; made up if absent.
+    pub id: Option<String>,
+    /// The command to run instead of the bundle's.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Name of the container.
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct State {
+    /// Name of the container.
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Send it to every process of the container.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Name of the container.
+    pub id: String,
+    /// Name or number of the signal.
+    #[arg(default_value = "SIGTERM", allow_hyphen_values = true)]
+    pub signal: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Delete {
+    /// Kill a container that runs, and be content with one that is not there.
+    #[arg(short, long)]
+    pub force: bool,
+    /// Name of the container.
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    /// table or json.
+    #[arg(short, long, default_value = "table")]
+    pub format: String,
+    /// Names alone.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Exec {
+    /// Socket to send the console's master to.
+    #[arg(long, value_name = "PATH")]
+    pub console_socket: Option<PathBuf>,
+    /// Socket to send a pidfd of the process to.
+    #[arg(long, value_name = "PATH")]
+    pub pidfd_socket: Option<PathBuf>,
+    /// Working directory.
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// A variable of the environment, NAME=value.
+    #[arg(short, long, value_name = "ENTRY")]
+    pub env: Vec<String>,
+    /// Give the process a terminal.
+    #[arg(short, long)]
+    pub tty: bool,
+    /// UID[:GID]
+    #[arg(short, long, value_name = "USER")]
+    pub user: Option<String>,
+    /// Supplementary groups.
+    #[arg(short = 'g', long, value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// Take the whole process from a file instead.
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Leave the process running.
+    #[arg(short, long)]
+    pub detach: bool,
+    /// File to write the pid of the process to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// SELinux label.
+    #[arg(long, value_name = "LABEL")]
+    pub process_label: Option<String>,
+    /// AppArmor profile.
+    #[arg(long, value_name = "PROFILE")]
+    pub apparmor: Option<String>,
+    /// No new privileges by exec.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub no_new_privs: Option<bool>,
+    /// A capability in addition.
+    #[arg(short, long, value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Descriptors from 3 on that the process inherits.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// A cgroup below the container's, [CONTROLLERS:]PATH.
+    #[arg(long, value_name = "CGROUP")]
+    pub cgroup: Vec<String>,
+    /// Do not refuse a paused container.
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// Without effect: rspawn never becomes a subreaper.
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// Policy to apply instead of /etc/rspawn/policy.conf.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Write a line of JSON for every step that is taken.
+    #[arg(long, value_name = "FILE")]
+    pub audit: Option<PathBuf>,
+    /// Name of the container.
+    pub id: String,
+    /// The command, and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}

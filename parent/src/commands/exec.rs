@@ -1,0 +1,187 @@
+//! `rspawn exec`: another process in a running container.
+use std::fs::File;
+use std::io::{IsTerminal, Read};
+
+use rspawn_proto::WIRE_VERSION;
+use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_sys::Fd;
+
+use super::explain;
+use crate::cli::{Exec, Global};
+use crate::drive::{ConsoleSink, Reached, Session, Signals};
+use crate::facts::Facts;
+use crate::invoker::{self, Preserved};
+use crate::oci::{self, Capabilities, MAX_CONFIG, Process, Spec};
+use crate::plan::{InitChoice, Options};
+use crate::problem::Problem;
+use crate::state::{StateRoot, Status};
+use crate::terminal::{ConsoleMode, caller_size};
+use crate::{describe, launch, plan, policy_file, sandbox};
+
+pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
+    let preserved = Preserved::take(arguments.preserve_fds)?;
+    let mut audit = invoker::audit(arguments.audit.as_deref())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut session = Session::new(setup, audit);
+    let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
+    let target = container.process().ok_or("cannot exec in a stopped container")?;
+    if container.status() == Status::Paused && !arguments.ignore_paused {
+        return Err("cannot exec in a paused container (use --ignore-paused to override)".into());
+    }
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let config = container.config()?;
+    let process = arguments.process.as_ref().map(|path| {
+        File::open(path).map_err(|error| format!("cannot open the process file {}: {error}", path.display()))
+    });
+    let process = process.transpose()?;
+    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let console_socket = invoker::socket("--console-socket", arguments.console_socket.as_deref())?;
+    let pidfd_socket = invoker::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?;
+    let pid_file = invoker::pid_file(arguments.pid_file.as_deref())?;
+    let mode = if arguments.detach { Mode::Detached } else { Mode::Foreground };
+    let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
+    let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
+    let stdin_tty = std::io::stdin().is_terminal();
+
+    let (environment, preserve_fds) = (preserved.environment(), preserved.count);
+    drop(preserved);
+    let record = &container.record;
+    let cgroups = container.cgroups_of_exec(&arguments.cgroup)?;
+    let trusted = Trusted {
+        version: WIRE_VERSION,
+        id: record.id.clone(),
+        policy,
+        mode,
+        keep: true,
+        purpose: Purpose::Exec { namespaces: record.namespaces, cgroups },
+        pid_file: pid_file.as_ref().map(|file| file.name.clone()),
+        audit: session.audit.is_on(),
+        preserve_fds,
+    };
+    let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
+    session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
+    drop(fds);
+    let facts = Facts::gather();
+    let options = Options {
+        id: record.id.clone(),
+        bundle: record.bundle.to_string(),
+        init: InitChoice::Exec,
+        terminal: None,
+        console_size: None,
+        preserve_fds,
+        new_keyring: true,
+    };
+
+    session
+        .audit
+        .step("give up privileges", sandbox::confine)
+        .map_err(|error| format!("cannot confine itself: {error}"))?;
+    let spec = session.audit.step("parse", || spec(&config, process.as_ref(), &arguments, environment))?;
+    let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
+    let size = spec.process.as_ref().and_then(|process| process.console_size).filter(|_| terminal);
+    let sink = match console_socket {
+        Some(_) if mode == Mode::Foreground || !terminal => {
+            return Err("cannot use --console-socket if the process is not detached or has no terminal".into());
+        }
+        Some(socket) => ConsoleSink::Socket(socket),
+        None if terminal && mode == Mode::Detached => {
+            return Err("cannot allocate tty if the process is detached, without --console-socket".into());
+        }
+        None if terminal && stdin_tty => ConsoleSink::Shown(ConsoleMode::Interactive),
+        None if terminal => ConsoleSink::Shown(ConsoleMode::ReadOnly),
+        None => ConsoleSink::Shown(ConsoleMode::Pipe),
+    };
+    session.console_size = size.map(|size| (size.height as u16, size.width as u16)).or_else(caller_size);
+    let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    session.send_plan(planned.plan)?;
+    match session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())? {
+        Reached::End(status) => Ok(status),
+        Reached::Running => Ok(0),
+    }
+}
+
+/// The container's configuration with the process to run in the place of its own.
+fn spec(config: &File, process: Option<&File>, arguments: &Exec, environment: Vec<String>) -> Result<Spec, String> {
+    let mut spec =
+        oci::parse(&read(config, "the container's configuration")?).map_err(|problem| problem.to_string())?;
+    let mut process = match process {
+        Some(file) => {
+            let text = read(file, "the process file")?;
+            oci::parse_process(&text).map_err(|Problem { pointer, message }| {
+                format!("the process file{}{pointer}: {message}", if pointer.is_empty() { "" } else { " " })
+            })?
+        }
+        None => from_arguments(spec.process.take().unwrap_or_default(), arguments)?,
+    };
+    process.env.extend(environment);
+    spec.process = Some(process);
+    Ok(spec)
+}
+
+fn read(file: &File, what: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    file.take(MAX_CONFIG as u64).read_to_end(&mut bytes).map_err(|error| format!("cannot read {what}: {error}"))?;
+    Ok(bytes)
+}
+
+/// The container's own process, with another command and what the options say; runc's rules.
+fn from_arguments(mut process: Process, arguments: &Exec) -> Result<Process, String> {
+    if arguments.command.is_empty() {
+        return Err("there is no command to execute".into());
+    }
+    process.args = arguments.command.clone();
+    process.terminal = arguments.tty;
+    process.console_size = None;
+    process.env.extend(arguments.env.clone());
+    if let Some(cwd) = &arguments.cwd {
+        process.cwd = cwd.clone();
+    }
+    if let Some(label) = &arguments.process_label {
+        process.selinux_label = Some(label.clone());
+    }
+    if let Some(profile) = &arguments.apparmor {
+        process.apparmor_profile = Some(profile.clone());
+    }
+    if let Some(no_new_privileges) = arguments.no_new_privs {
+        process.no_new_privileges = no_new_privileges;
+    }
+    if let Some(user) = &arguments.user {
+        (process.user.uid, process.user.gid) = parse_user(user, process.user.gid)?;
+    }
+    process.user.additional_gids.extend(&arguments.additional_gids);
+    if !arguments.cap.is_empty() {
+        let sets = process.capabilities.get_or_insert_with(Capabilities::default);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+            set.extend(arguments.cap.clone());
+        }
+    }
+    Ok(process)
+}
+
+/// UID[:GID] in decimal, and nothing else: a name, or a number that does not fit, must never become an id
+/// (CVE-2026-30892, CVE-2024-40635).
+fn parse_user(text: &str, gid: u32) -> Result<(u32, u32), String> {
+    let number = |text: &str| -> Result<u32, String> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let parsed = text.parse().ok().filter(|_| digits);
+        parsed.ok_or_else(|| format!("--user: {text:?} is no id: UID[:GID] in decimal numbers is wanted"))
+    };
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
+        None => Ok((number(text)?, gid)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_user;
+
+    #[test]
+    fn users_are_numbers() {
+        assert_eq!(parse_user("1", 7), Ok((1, 7)));
+        assert_eq!(parse_user("0:5", 7), Ok((0, 5)));
+        for bad in ["", ":", "1:", ":1", "root", "+1", "-1", " 1", "1 ", "4294967296", "0x1", "1:2:3"] {
+            assert!(parse_user(bad, 0).is_err(), "{bad}");
+        }
+    }
+}

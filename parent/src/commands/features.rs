@@ -1,0 +1,58 @@
+//! `rspawn features`: the specification's features document (features.md), and the version.
+use rspawn_proto::namespaces::Namespace;
+use serde_json::json;
+
+use crate::oci::STATE_VERSION;
+use crate::plan::seccomp::Arch;
+use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
+use crate::plan::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES, mount_options};
+
+pub fn features() -> Result<i32, String> {
+    let apparmor =
+        std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y'));
+    let selinux = std::path::Path::new("/sys/fs/selinux/enforce").exists();
+    // What this build carries out, not what it can read.
+    let actions: Vec<&str> = ACTIONS.iter().copied().filter(|action| *action != "SCMP_ACT_NOTIFY").collect();
+    let flags: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
+    let document = json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": STATE_VERSION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": mount_options(),
+        "linux": {
+            "namespaces": Namespace::ALL.map(Namespace::name),
+            "capabilities": CAPABILITIES.as_slice(),
+            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "seccomp": {
+                "enabled": true,
+                "actions": actions,
+                "operators": OPERATORS,
+                "archs": Arch::ALL.map(Arch::oci_name),
+                "knownFlags": flags,
+                "supportedFlags": flags,
+            },
+            "apparmor": {"enabled": apparmor},
+            "selinux": {"enabled": selinux},
+            "intelRdt": {"enabled": false},
+            "memoryPolicy": {
+                "modes": MEMORY_MODES.map(|(name, _)| name),
+                "flags": MEMORY_FLAGS.map(|(name, _)| name),
+            },
+            "mountExtensions": {"idmap": {"enabled": true}},
+            "netDevices": {"enabled": true},
+        },
+        "annotations": {
+            "org.rspawn.version": env!("CARGO_PKG_VERSION"),
+            "org.opencontainers.runc.checkpoint.enabled": "false",
+        },
+        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init"],
+    });
+    println!("{document:#}");
+    Ok(0)
+}
+
+/// runc's form: clients take any line with the word for one, so it occurs once.
+pub fn version() -> String {
+    let commit = option_env!("RSPAWN_COMMIT").unwrap_or("unknown");
+    format!("rspawn version {}\ncommit: {commit}\nspec: {STATE_VERSION}", env!("CARGO_PKG_VERSION"))
+}

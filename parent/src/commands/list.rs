@@ -1,0 +1,61 @@
+//! `rspawn list`: every container of a state root.
+use nix::unistd::{Uid, User};
+use serde_json::Value;
+
+use crate::cli::{Global, List};
+use crate::sandbox;
+use crate::state::{StateRoot, View};
+
+pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
+    let root = StateRoot::open(global.root.as_deref())?;
+    let views: Vec<(View, String)> = root
+        .containers()
+        .iter()
+        .map(|container| {
+            let view = View::of(container);
+            let owner = owner(view.record.owner);
+            (view, owner)
+        })
+        .collect();
+    sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
+    if arguments.quiet {
+        views.iter().for_each(|(view, _)| println!("{}", view.record.id));
+        return Ok(0);
+    }
+    match arguments.format.as_str() {
+        "table" => print!("{}", table(&views)),
+        "json" if views.is_empty() => println!("null"),
+        "json" => println!("{}", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
+        _ => return Err("invalid format option: table and json are known".into()),
+    }
+    Ok(0)
+}
+
+fn owner(uid: u32) -> String {
+    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
+    name.unwrap_or_else(|| format!("#{uid}"))
+}
+
+fn table(views: &[(View, String)]) -> String {
+    const HEAD: [&str; 6] = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"];
+    let row = |(view, owner): &(View, String)| {
+        let record = &view.record;
+        let status = view.status.name().to_string();
+        [
+            record.id.to_string(),
+            view.pid().to_string(),
+            status,
+            record.bundle.to_string(),
+            view.created(),
+            owner.clone(),
+        ]
+    };
+    let rows: Vec<[String; 6]> = [HEAD.map(str::to_string)].into_iter().chain(views.iter().map(row)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", cells.join("   ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,224 @@
+//! `rspawn create` and `rspawn run`: the pipeline of the parent, top to bottom.
+use std::io::{IsTerminal, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rspawn_proto::WIRE_VERSION;
+use rspawn_proto::ids::{ContainerId, HostPath, Text};
+use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_sys::Fd;
+
+use super::prepare::{Intent, Prepared};
+use super::{Source, explain};
+use crate::bundle::Bundle;
+use crate::cli::overrides::OverrideOptions;
+use crate::cli::{Create, Global, Making, Run};
+use crate::drive::{ConsoleSink, Reached, Session, Signals};
+use crate::facts::Facts;
+use crate::invoker::{self, Preserved, fd};
+use crate::oci::{ConsoleSize, Spec};
+use crate::plan::{InitChoice, Options};
+use crate::show::colours::printable;
+use crate::state::{NewContainer, StateRoot, boot_id};
+use crate::terminal::{ConsoleMode, caller_size};
+use crate::{describe, launch, policy_file, sandbox};
+
+pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
+    let request = Request {
+        mode: Mode::Created,
+        keep: false,
+        id: Some(arguments.id),
+        console: None,
+        command: vec![],
+        overrides: OverrideOptions::default(),
+    };
+    make(global, arguments.making, request)
+}
+
+pub fn run(global: &Global, arguments: Run) -> Result<i32, String> {
+    let Run { making, detach, keep, console, id, command, overrides } = arguments;
+    let mode = if detach { Mode::Detached } else { Mode::Foreground };
+    make(global, making, Request { mode, keep, id, console, command, overrides })
+}
+
+/// In what `create` and `run` differ.
+struct Request {
+    mode: Mode,
+    keep: bool,
+    id: Option<String>,
+    console: Option<ConsoleMode>,
+    command: Vec<String>,
+    overrides: OverrideOptions,
+}
+
+fn make(global: &Global, making: Making, request: Request) -> Result<i32, String> {
+    let Request { mode, keep, id, console, command, overrides } = request;
+    if making.no_pivot {
+        return Err("--no-pivot is not supported: rspawn always leaves the host's tree by pivot_root(2)".into());
+    }
+    let preserved = Preserved::take(making.preserve_fds)?;
+    let mut audit = invoker::audit(making.audit.as_deref())?;
+    // First of all, since its own start takes as long as all that follows here.
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut session = Session::new(setup, audit);
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let container = &making.container;
+    if container.image.is_some() {
+        return Err("--image is not supported: mount the image, and name the mount point with --directory".into());
+    }
+    let given = id;
+    let id = ContainerId::new(given.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
+    let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
+    let asked = ConsoleMode::resolve(console, stdin_tty, stdout_tty);
+    let on_terminal = stdin_tty && stdout_tty && mode == Mode::Foreground;
+    let source = if container.host {
+        let term = std::env::var("TERM").ok();
+        Source::Host { args: Vec::new(), terminal: on_terminal, term }
+    } else if let Some(directory) = &container.directory {
+        Source::open_directory(directory, given.as_deref(), on_terminal)?
+    } else {
+        Source::Bundle(Bundle::open(&container.bundle)?)
+    };
+    let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
+    let prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
+    if let Some(cpus) = prepared.cpus() {
+        session.run_on(cpus)?;
+    }
+    let policy = policy_file::load(making.policy.as_deref())?;
+    let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
+    let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
+    let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
+    let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
+    let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
+    let root = StateRoot::open(global.root.as_deref())?;
+    let new = NewContainer::make(&root, &id)?;
+    let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
+    let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
+
+    let (environment, preserve_fds) = (preserved.environment(), preserved.count);
+    drop(preserved);
+    let trusted = Trusted {
+        version: WIRE_VERSION,
+        id: id.clone(),
+        policy,
+        mode,
+        keep,
+        purpose: purpose(source.directory())?,
+        pid_file: pid_file.as_ref().map(|file| file.name.clone()),
+        audit: session.audit.is_on(),
+        preserve_fds,
+    };
+    let (state, mut config) = new.hand_over();
+    let mut fds = vec![fd(state), fd(root.into_directory())];
+    fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
+    fds.extend(pid_file.map(|file| file.directory));
+    session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
+    drop(fds);
+    let facts = Facts::gather();
+    let mut options = Options {
+        id,
+        bundle: source.directory(),
+        init: making.container.init.into(),
+        terminal: asked.map(ConsoleMode::has_terminal),
+        console_size: size_of_environment(),
+        preserve_fds,
+        new_keyring: !making.no_new_keyring,
+    };
+
+    session
+        .audit
+        .step("give up privileges", sandbox::confine)
+        .map_err(|error| format!("cannot confine itself: {error}"))?;
+    let (mut spec, mut bytes) = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let applied = prepared.apply(&mut spec, &options.bundle)?;
+    if options.init == InitChoice::Auto {
+        options.init = applied.init.unwrap_or_default();
+    }
+    session.kill_signal = applied.kill_signal;
+    if !applied.origins.is_empty() {
+        // What runs later in the container goes by what it is, not by what the bundle says.
+        bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+    }
+    let terminal =
+        asked.map_or(spec.process.as_ref().is_some_and(|process| process.terminal), ConsoleMode::has_terminal);
+    let sink = match console_socket {
+        Some(socket) => {
+            check_socket(mode, terminal)?;
+            ConsoleSink::Socket(socket)
+        }
+        None if terminal && mode != Mode::Foreground => {
+            return Err("cannot allocate tty if the container is detached, without --console-socket".into());
+        }
+        None => {
+            let mode = asked.unwrap_or_else(|| default_mode(terminal, stdin_tty));
+            fit_console(&mut spec, mode, caller_size());
+            ConsoleSink::Shown(mode)
+        }
+    };
+    spec.process.iter_mut().for_each(|process| process.env.extend(environment.clone()));
+    let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    // One line on stderr is all that clients of `create` take for an error, and a warning is none.
+    for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {
+        eprintln!("rspawn: warning: {}", printable(&note.to_string()));
+    }
+    session.origins = planned.origins;
+    session.send_plan(planned.plan)?;
+    // rspawn-setup is at work meanwhile.
+    config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
+    let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref());
+    match &reached {
+        Ok(Reached::End(status)) => session.audit.end(Some(*status), None),
+        Ok(Reached::Running) => session.audit.end(None, None),
+        Err(message) => session.audit.end(None, Some(message)),
+    }
+    reached.map(|reached| match reached {
+        Reached::End(status) => status,
+        Reached::Running => 0,
+    })
+}
+
+fn purpose(bundle: String) -> Result<Purpose, String> {
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    Ok(Purpose::Container {
+        bundle: HostPath::new(bundle)?,
+        created,
+        owner: nix::unistd::getuid().as_raw(),
+        boot: Text::new(boot_id())?,
+    })
+}
+
+/// runc's rule: a console socket is for a terminal that outlives this command.
+fn check_socket(mode: Mode, terminal: bool) -> Result<(), String> {
+    if mode == Mode::Foreground || !terminal {
+        return Err("cannot use --console-socket if the container is not detached or has no terminal".into());
+    }
+    Ok(())
+}
+
+/// As systemd-nspawn: interactive on a terminal, else only shown.
+fn default_mode(terminal: bool, stdin_is_terminal: bool) -> ConsoleMode {
+    match (terminal, stdin_is_terminal) {
+        (false, _) => ConsoleMode::Pipe,
+        (true, true) => ConsoleMode::Interactive,
+        (true, false) => ConsoleMode::ReadOnly,
+    }
+}
+
+/// First size of the console where nobody else gives one, as systemd-nspawn takes it.
+fn size_of_environment() -> Option<(u16, u16)> {
+    let variable = |name: &str| std::env::var(name).ok()?.parse::<u16>().ok();
+    Some((variable("LINES")?, variable("COLUMNS")?))
+}
+
+/// The terminal that the console is shown on counts before what the bundle would like it to be.
+fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
+    if let (Some(process), Some((rows, columns)), true) = (&mut spec.process, size, mode.is_shown()) {
+        process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
+    }
+}
+
+/// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every
+/// default bundle would make a warning out of every start.
+fn is_worth_a_warning(pointer: &str) -> bool {
+    // What does not begin with a slash are the invoker's own words, or a settings file's.
+    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
+}

@@ -1,0 +1,70 @@
+//! `rspawn start`: opens the gate of a created container.
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rspawn_proto::msg::FromStage;
+use rspawn_sys::channel::{self, Interest};
+use rspawn_sys::{Fd, process};
+
+use crate::cli::{Global, Start};
+use crate::describe;
+use crate::hooks;
+use crate::invoker::fd;
+use crate::overrides::Origins;
+use crate::state::{Container, StateRoot, Status};
+
+pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
+    let root = StateRoot::open(global.root.as_deref())?;
+    let container = root.container(&arguments.id)?;
+    let _lock = container.lock()?;
+    match container.status() {
+        Status::Created => {}
+        Status::Running => return Err("cannot start an already running container".into()),
+        Status::Stopped => return Err("cannot start a container that has stopped".into()),
+        Status::Paused => return Err("cannot start a container in the paused state".into()),
+    }
+    open_gate(&container)?;
+    for name in ["gate", "report"] {
+        let _ = fs::remove_file(container.path.join(name));
+    }
+    // Others may look at, stop and delete it while its hooks run.
+    container.unlock();
+    let after = &container.record.after;
+    let state = after.state.fill("running", Some(container.record.pid));
+    hooks::run(&after.poststart, state).inspect_err(|_| {
+        let _ = container.process().map(|process| process::signal(&process, libc::SIGKILL));
+    })?;
+    Ok(0)
+}
+
+/// Lets the first process execute the payload, and waits until it has, or has said why it cannot.
+fn open_gate(container: &Container) -> Result<(), String> {
+    let stopped = || "cannot start a container that has stopped".to_string();
+    let process = container.process().ok_or_else(stopped)?;
+    let open = |name: &str, writing: bool| {
+        let mut options = fs::OpenOptions::new();
+        options.read(!writing).write(writing).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW);
+        options.open(container.path.join(name))
+    };
+    let say = |error: std::io::Error| match error.kind() {
+        // Nobody waits at it any more (ENXIO).
+        _ if error.raw_os_error() == Some(libc::ENXIO) => stopped(),
+        ErrorKind::NotFound => "cannot start an already running container".to_string(),
+        _ => format!("cannot open the gate of container {}: {error}", container.record.id),
+    };
+    let report = fd(open("report", false).map_err(say)?);
+    open("gate", true).and_then(|mut gate| gate.write_all(b"0")).map_err(say)?;
+    // Its end, when the payload's program closes the last other end of it; or words; or the end of the process.
+    let readable = |fd| Interest { fd, read: true, write: false };
+    let ready = channel::wait([readable(&report), readable(&process)]);
+    ready.map_err(|errno| describe::errno(errno.0))?;
+    match read(&report) {
+        Some(FromStage::Failed(error)) => Err(describe::failure(None, &error, &Origins::default())),
+        _ => Ok(()),
+    }
+}
+
+fn read(report: &Fd) -> Option<FromStage> {
+    channel::read_value(report).ok().flatten()
+}

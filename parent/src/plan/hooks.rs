@@ -1,0 +1,102 @@
+//! `hooks` (config.md, "POSIX-platform Hooks"): what runs when, and the state that each reads.
+use rspawn_proto::ids::HostPath;
+use rspawn_proto::plan::{Hooks, RootfsOp};
+use rspawn_proto::record::{After, Hook, StateTemplate};
+use serde_json::json;
+
+use super::Planner;
+use crate::oci::{self, STATE_VERSION};
+
+/// Hooks that look for the container's root by its path on the host: it is attached there, in the container's mount
+/// namespace, so that what they mount below it is the container's.
+pub fn look_for_the_root(planner: &Planner) -> bool {
+    let hooks = planner.spec.hooks.as_ref();
+    hooks.is_some_and(|hooks| {
+        !(hooks.prestart.is_empty() && hooks.create_runtime.is_empty() && hooks.create_container.is_empty())
+    })
+}
+
+/// Every list but that of startContainer, and the step at which the first of them run: everything is mounted then, and
+/// neither names nor sysctls are set, so that those of a network device find the device that a hook has made.
+pub fn plan(planner: &mut Planner) -> Hooks {
+    let state = state(planner);
+    let lists = planner.spec.hooks.clone().unwrap_or_default();
+    let mut runtime = list(planner, "prestart", &lists.prestart);
+    runtime.extend(list(planner, "createRuntime", &lists.create_runtime));
+    let container = list(planner, "createContainer", &lists.create_container);
+    let poststart = list(planner, "poststart", &lists.poststart);
+    let poststop = list(planner, "poststop", &lists.poststop);
+    if look_for_the_root(planner) {
+        planner.rootfs("/hooks", RootfsOp::Hooks);
+    }
+    Hooks { runtime, container, after: After { poststart, poststop, state } }
+}
+
+/// startContainer, whose paths are the container's.
+pub fn start(planner: &mut Planner) -> Vec<Hook> {
+    let lists = planner.spec.hooks.clone().unwrap_or_default();
+    list(planner, "startContainer", &lists.start_container)
+}
+
+fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
+    let mut list = Vec::with_capacity(hooks.len());
+    for (index, hook) in hooks.iter().enumerate() {
+        let origin = format!("/hooks/{name}/{index}");
+        let path = HostPath::new(hook.path.as_str());
+        let path = path.map_err(|reason| planner.problem(format!("{origin}/path"), reason)).ok();
+        let mut texts = |member: &str, words: &[String]| {
+            let pointer = |index| format!("{origin}/{member}/{index}");
+            let texts = words.iter().enumerate().filter_map(|(index, word)| planner.text(&pointer(index), word));
+            texts.collect::<Vec<_>>()
+        };
+        let (argv, env) = (texts("args", &hook.args), texts("env", &hook.env));
+        let timeout = match hook.timeout.map(u32::try_from) {
+            None => 0,
+            Some(Ok(seconds @ 1..)) => seconds,
+            Some(_) => {
+                planner.problem(format!("{origin}/timeout"), "the timeout must be at least one second");
+                0
+            }
+        };
+        list.extend(path.map(|path| Hook { origin, path, argv, env, timeout }));
+    }
+    list
+}
+
+/// The state of runtime.md, cut where status and pid will be.
+fn state(planner: &Planner) -> StateTemplate {
+    let id = planner.options.id.as_str();
+    let mut tail = format!(",\"bundle\":{}", json!(planner.options.bundle));
+    if !planner.spec.annotations.is_empty() {
+        tail.push_str(&format!(",\"annotations\":{}", json!(planner.spec.annotations)));
+    }
+    tail.push('}');
+    StateTemplate { head: format!("{{\"ociVersion\":\"{STATE_VERSION}\",\"id\":\"{id}\",\"status\":"), tail }
+}
+
+#[cfg(test)]
+mod tests {
+    use rspawn_proto::ids::ContainerId;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::facts::Facts;
+    use crate::plan::{InitChoice, Kind, Options};
+
+    #[test]
+    fn the_state_is_json_with_and_without_a_pid() {
+        let annotations = [("a\"b".to_string(), "c\\".to_string())].into();
+        let spec = oci::Spec { annotations, ..oci::Spec::default() };
+        let options = Options::for_a_look("x", "/b \"q\"".into(), InitChoice::Auto).unwrap();
+        let facts = Facts::default();
+        let planner = Planner::new(&spec, &facts, &options, Kind::Container);
+        assert_eq!(options.id, ContainerId::new("x").unwrap());
+        let template = state(&planner);
+        let text = template.fill("running", Some(7));
+        let state: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&state["status"], &state["pid"], &state["id"]), (&json!("running"), &json!(7), &json!("x")));
+        assert_eq!((&state["bundle"], &state["annotations"]["a\"b"]), (&json!("/b \"q\""), &json!("c\\")));
+        let state: Value = serde_json::from_str(&template.fill("stopped", None)).unwrap();
+        assert!(state.get("pid").is_none());
+    }
+}

@@ -1,0 +1,22 @@
+//! The state directories: one below the state root for each container, made before anything untrusted is read.
+//!
+//! | file | written by | what |
+//! |---|---|---|
+//! | `record` | rspawn-setup | [`Record`]: pid, cgroups, hooks to come. Not JSON: commands with privileges read it |
+//! | `config.json` | the parent | the bundle's configuration, which may change or go; read by confined parents alone |
+//! | `gate`, `report` | the parent | named pipes to a container that waits for its start |
+//!
+//! A directory is locked (flock(2)) while a command changes the container, so two of them never meet.
+mod container;
+mod new;
+mod root;
+mod view;
+
+pub use container::{Container, Status, boot_id};
+pub use new::{Gate, NewContainer};
+pub use root::{StateRoot, in_initial_user_namespace};
+pub use view::View;
+
+/// What runc says, and clients match on.
+pub const DOES_NOT_EXIST: &str = "container does not exist";
+pub const EXISTS: &str = "container with given ID already exists";

@@ -1,0 +1,106 @@
+//! The state root: where it is, and who may use it.
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use rspawn_proto::ids::ContainerId;
+
+use super::{Container, DOES_NOT_EXIST};
+
+/// The directory that holds the state directories.
+pub struct StateRoot {
+    pub path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl StateRoot {
+    /// Opens the root named, or the default one; makes it where it is missing.
+    pub fn open(named: Option<&Path>) -> Result<Self, String> {
+        let path = match named {
+            Some(path) => std::path::absolute(path).map_err(|error| format!("--root {}: {error}", path.display()))?,
+            None => default_path()?,
+        };
+        if path == Path::new("/") {
+            return Err("--root /: the root of the file system cannot be the state directory".into());
+        }
+        let say = |error: io::Error| format!("cannot use the state directory {}: {error}", path.display());
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
+        let directory = open_directory(&path).map_err(say)?;
+        check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
+        Ok(Self { path, directory })
+    }
+
+    pub fn directory(&self) -> &OwnedFd {
+        &self.directory
+    }
+
+    pub fn into_directory(self) -> OwnedFd {
+        self.directory
+    }
+
+    /// The container of an id.
+    pub fn container(&self, id: &str) -> Result<Container, String> {
+        let id = ContainerId::new(id).map_err(|reason| reason.to_string())?;
+        match self.open_state(id.as_str()) {
+            Ok(directory) => Container::open(id, directory, self),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DOES_NOT_EXIST.into()),
+            Err(error) => Err(format!("cannot open the state of container {id}: {error}")),
+        }
+    }
+
+    /// The state directory of an id: never through a link.
+    pub fn open_state(&self, id: &str) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let directory = openat(&self.directory, id, flags, Mode::empty())?;
+        check_owner(&directory).map_err(|reason| io::Error::other(format!("its directory {reason}")))?;
+        Ok(directory)
+    }
+
+    /// Every container; half-made ones and files of others are passed over.
+    pub fn containers(&self) -> Vec<Container> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        names.retain(|name| !name.starts_with('.'));
+        names.iter().filter_map(|name| self.container(name).ok()).collect()
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    Ok(open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+}
+
+/// What others can write to is not ours to believe (a hostile XDG_RUNTIME_DIR, another user's container).
+fn check_owner(directory: &OwnedFd) -> Result<(), &'static str> {
+    let found = fs::File::from(directory.as_fd().try_clone_to_owned().map_err(|_| "cannot be looked at")?);
+    let found = found.metadata().map_err(|_| "cannot be looked at")?;
+    if found.uid() != nix::unistd::geteuid().as_raw() {
+        Err("belongs to another user")
+    } else if found.mode() & 0o022 != 0 {
+        Err("can be written to by others")
+    } else {
+        Ok(())
+    }
+}
+
+/// `/run/rspawn` for the machine's root; below XDG_RUNTIME_DIR for everyone else, the root of a user namespace
+/// included: what podman runs without root.
+fn default_path() -> Result<PathBuf, String> {
+    if nix::unistd::geteuid().is_root() && in_initial_user_namespace() {
+        return Ok("/run/rspawn".into());
+    }
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        Some(directory) => Ok(PathBuf::from(directory).join("rspawn")),
+        None => Ok(PathBuf::from(format!("/run/user/{}/rspawn", nix::unistd::geteuid()))),
+    }
+}
+
+/// Whether ids mean here what they mean to the machine.
+pub fn in_initial_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}

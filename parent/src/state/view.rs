@@ -1,0 +1,62 @@
+//! What `state` and `list` print of a container: runc's members.
+use std::fs::File;
+use std::io::Read;
+use std::time::{Duration, UNIX_EPOCH};
+
+use rspawn_proto::record::Record;
+use serde_json::{Map, Value, json};
+
+use super::{Container, Status};
+use crate::oci::{self, MAX_CONFIG, STATE_VERSION};
+
+/// A container as it was found, with everything opened that is still to be read: what config.json says is read by a
+/// confined process.
+pub struct View {
+    pub record: Record,
+    pub status: Status,
+    config: Option<File>,
+}
+
+impl View {
+    pub fn of(container: &Container) -> Self {
+        let status = container.status();
+        Self { record: container.record.clone(), status, config: container.config().ok() }
+    }
+
+    /// 0 for one that has ended: its number may be another's by now.
+    pub fn pid(&self) -> i32 {
+        if self.status == Status::Stopped { 0 } else { self.record.pid }
+    }
+
+    /// RFC 3339.
+    pub fn created(&self) -> String {
+        humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.record.created)).to_string()
+    }
+
+    /// The members of runc's state. Reads the configuration.
+    pub fn json(&self, owner: &str) -> Value {
+        let spec = self.config.as_ref().and_then(|config| {
+            let mut bytes = Vec::new();
+            config.take(MAX_CONFIG as u64).read_to_end(&mut bytes).ok()?;
+            oci::parse(&bytes).ok()
+        });
+        let bundle = self.record.bundle.as_str();
+        let rootfs = spec.as_ref().and_then(|spec| spec.root.as_ref()).map_or(String::new(), |root| {
+            if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) }
+        });
+        let mut state = Map::from_iter([
+            ("ociVersion".to_string(), json!(STATE_VERSION)),
+            ("id".to_string(), json!(self.record.id.as_str())),
+            ("pid".to_string(), json!(self.pid())),
+            ("status".to_string(), json!(self.status.name())),
+            ("bundle".to_string(), json!(bundle)),
+            ("rootfs".to_string(), json!(rootfs)),
+            ("created".to_string(), json!(self.created())),
+            ("owner".to_string(), json!(owner)),
+        ]);
+        if let Some(spec) = spec.filter(|spec| !spec.annotations.is_empty()) {
+            state.insert("annotations".into(), json!(spec.annotations));
+        }
+        Value::Object(state)
+    }
+}
