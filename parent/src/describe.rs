@@ -2,6 +2,7 @@
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
 
 /// Where a place of the plan comes from: a JSON pointer or the name of a rule.
@@ -24,7 +25,7 @@ pub fn action(plan: &Plan, place: Place) -> String {
     match place {
         Place::Receive => "start rspawn-setup".into(),
         Place::Check => "check the plan".into(),
-        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(&step.op)),
+        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(plan, &step.op)),
         Place::Attach(index) => plan.attach.get(index as usize).map_or_else(String::new, |step| attach(&step.op)),
         Place::Rootfs(index) => plan.rootfs.get(index as usize).map_or_else(String::new, |step| rootfs(plan, &step.op)),
         Place::Spawn(step) => spawn(step).into(),
@@ -56,7 +57,7 @@ pub fn stage(place: Place) -> &'static str {
 }
 
 /// The sentence for a failed step: where from, what, which call, why.
-pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
+pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> String {
     // runc's words, which clients match on; the place adds nothing to them.
     if error.place == Place::Finish(FinishStep::Exec) && error.errno == 0 {
         return error.detail.clone();
@@ -64,7 +65,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     if let (Some(plan), Place::Finish(FinishStep::Rlimits)) = (plan, error.place)
         && let Some(limit) = error.detail.parse::<usize>().ok().and_then(|index| plan.finish.rlimits.get(index))
     {
-        return failed_limit(&error.detail, limit, error);
+        return failed_limit(&error.detail, limit, error, origins);
     }
     if error.detail.starts_with("/hooks/") {
         let why = if error.errno == 0 { String::new() } else { format!(": {}: {}", error.call, errno(error.errno)) };
@@ -82,11 +83,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
             place => (String::new(), phase(place).into()),
         },
     };
-    let mut text = match origin.as_str() {
-        "" => String::new(),
-        origin if origin.starts_with('/') => format!("config.json {origin}: "),
-        rule => format!("{rule}: "),
-    };
+    let mut text = place_name(origins.of(&origin));
     text.push_str(&action);
     if error.errno != 0 {
         text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
@@ -102,8 +99,17 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     text
 }
 
+/// The beginning of a sentence about what comes from an origin.
+fn place_name(origin: &str) -> String {
+    match origin {
+        "" => String::new(),
+        pointer if pointer.starts_with('/') => format!("config.json {pointer}: "),
+        rule => format!("{rule}: "),
+    }
+}
+
 /// The sentence for a resource limit that could not be set; rspawn-init gives its index in the list.
-fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
+fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origins) -> String {
     let name = RLIMITS.get(limit.resource as usize).copied().unwrap_or("a resource limit");
     let Rlimit { soft, hard, .. } = limit;
     let reason = errno(error.errno);
@@ -111,7 +117,8 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
         libc::EPERM => "; raising a hard limit needs CAP_SYS_RESOURCE on the host",
         _ => "",
     };
-    format!("config.json /process/rlimits/{index}: set {name} to soft {soft}, hard {hard}: {reason}{hint}")
+    let place = place_name(origins.of(&format!("/process/rlimits/{index}")));
+    format!("{place}set {name} to soft {soft}, hard {hard}: {reason}{hint}")
 }
 
 /// What an errno of a certain step usually means.
@@ -237,7 +244,7 @@ fn finish(step: FinishStep) -> &'static str {
     }
 }
 
-pub fn host(op: &HostOp) -> String {
+pub fn host(plan: &Plan, op: &HostOp) -> String {
     match op {
         HostOp::OpenPath { path, .. } => format!("open host path {path}"),
         HostOp::OpenNamespace { path, kind, .. } => format!("open {} namespace {path}", kind.name()),
@@ -251,7 +258,7 @@ pub fn host(op: &HostOp) -> String {
         HostOp::NewFilesystem { fs, params, attrs, .. } => {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
-        HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+        HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         HostOp::OpenCgroup { mount, path, owner, .. } => {
             let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
             format!("make the cgroup {mount}/{path}{owner}")

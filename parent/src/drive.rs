@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::describe;
 use crate::launch::{self, Setup};
 use crate::notify::Relay;
+use crate::overrides::{Origins, Said};
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -41,6 +42,10 @@ impl Signals {
 pub struct Session {
     setup: Setup,
     pub audit: Audit,
+    /// What the container gets where this process gets SIGTERM.
+    pub kill_signal: Option<u8>,
+    /// Where parts of the configuration come from that are not the bundle's, for reports.
+    pub origins: Origins,
     plan: Option<Plan>,
     /// Nothing is left to wait for.
     ended: bool,
@@ -78,7 +83,13 @@ impl Drop for Session {
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, plan: None, ended: false, console_size: None, relay: None }
+        let origins = Origins::default();
+        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, console_size: None, relay: None }
+    }
+
+    /// Binds everything to CPUs: before there is a container.
+    pub fn run_on(&self, cpus: &Said<Vec<usize>>) -> Result<(), String> {
+        self.setup.run_on(&cpus.value).map_err(|reason| format!("{}: {reason}", cpus.origin))
     }
 
     /// The first message, before anything untrusted is read.
@@ -184,7 +195,9 @@ impl Session {
                             return Ok(Reached::Running);
                         }
                     }
-                    (FromSetup::Failed(error), _) => return Err(describe::failure(self.plan.as_ref(), &error)),
+                    (FromSetup::Failed(error), _) => {
+                        return Err(describe::failure(self.plan.as_ref(), &error, &self.origins));
+                    }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
                         eprintln!("rspawn: warning: {}", one_violation(&violation));
@@ -206,7 +219,8 @@ impl Session {
         if is(Signal::SIGCHLD) || is(Signal::SIGPIPE) {
             return Ok(());
         }
-        self.send(&ToSetup::Signal(number))
+        let asked_to_end = is(Signal::SIGTERM);
+        self.send(&ToSetup::Signal(self.kill_signal.filter(|_| asked_to_end).unwrap_or(number)))
     }
 
     fn receive(&mut self) -> Result<(FromSetup, Option<Fd>), String> {
@@ -233,7 +247,7 @@ impl Session {
             Some(place) => {
                 let error = StepError { place, call: String::new(), errno: 0, detail: reason };
                 // Not the text that clients match on: the payload was never looked up.
-                describe::failure(self.plan.as_ref(), &error)
+                describe::failure(self.plan.as_ref(), &error, &self.origins)
             }
             None => reason,
         }

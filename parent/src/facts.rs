@@ -24,6 +24,10 @@ pub struct Facts {
     pub selinux: bool,
     pub cgroup: CgroupFacts,
     pub resctrl: bool,
+    /// Kinds of namespaces that the kernel has, as /proc/PID/ns calls them. Empty if it could not be asked.
+    pub namespaces: Vec<String>,
+    /// Filesystem types that it has now. Empty if it could not be asked.
+    pub filesystems: Vec<String>,
 }
 
 /// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
@@ -45,7 +49,24 @@ impl Facts {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup: CgroupFacts::gather(),
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
+            namespaces: names_in("/proc/self/ns"),
+            filesystems: filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default()),
         }
+    }
+
+    /// Whether the kernel has a kind of namespace, by its name in config.json.
+    pub fn has_namespace(&self, kind: &str) -> bool {
+        let name = match kind {
+            "network" => "net",
+            "mount" => "mnt",
+            other => other,
+        };
+        self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == name)
+    }
+
+    /// Whether the kernel has a filesystem type now; of what a module may bring it does not say.
+    pub fn has_filesystem(&self, kind: &str) -> bool {
+        self.filesystems.is_empty() || self.filesystems.iter().any(|known| known == kind)
     }
 
     pub fn arch(&self) -> Option<Arch> {
@@ -66,6 +87,16 @@ fn kernel_and_machine() -> ((u32, u32), String) {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     (kernel, name.machine().to_string_lossy().into_owned())
+}
+
+fn names_in(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The last column of /proc/filesystems.
+fn filesystems(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_string).collect()
 }
 
 fn permitted_capabilities() -> u64 {

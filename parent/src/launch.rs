@@ -2,7 +2,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Fd, channel, signal};
 
@@ -15,6 +17,16 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// Binds it, and so all that it starts from here on, to CPUs, and this process as well (sched_setaffinity(2)).
+    pub fn run_on(&self, cpus: &[usize]) -> Result<(), String> {
+        let mut set = CpuSet::new();
+        for cpu in cpus {
+            set.set(*cpu).map_err(|_| format!("there is no CPU {cpu}"))?;
+        }
+        let bind = |pid: i32| sched_setaffinity(Pid::from_raw(pid), &set);
+        bind(0).and_then(|()| bind(self.pid)).map_err(|error| format!("cannot run on these CPUs: {error}"))
+    }
+
     /// Waits for its end; its exit status as a shell gives it, if that is still to be had.
     pub fn wait(&self) -> Option<i32> {
         let ended = process::wait(self.pid, true).ok().flatten();

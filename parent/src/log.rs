@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::show::colours::printable;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -49,6 +50,7 @@ impl Log {
             None if self.format == Format::Json => return eprintln!("{line}"),
             None => {}
         }
-        eprintln!("rspawn: {message}");
+        let lines: Vec<String> = message.lines().map(printable).collect();
+        eprintln!("rspawn: {}", lines.join("\n"));
     }
 }

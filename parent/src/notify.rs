@@ -11,8 +11,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use nix::sys::stat::{Mode, umask};
-use rspawn_sys::channel::{self, Interest};
 use rspawn_sys::Fd;
+use rspawn_sys::channel::{self, Interest};
 
 use crate::invoker::fd;
 

@@ -12,7 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::{Output, cannot_make_containers, finish, leftovers, leftovers_now, make_busybox_root, program, skip_unless, wait_for};
+use crate::{
+    Output, cannot_make_containers, finish, leftovers, leftovers_now, make_busybox_root, program, skip_unless, wait_for,
+};
 
 /// The runtime that the clients are given.
 pub fn runtime() -> PathBuf {

@@ -4,14 +4,15 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rspawn_proto::msg::FromStage;
-use rspawn_sys::channel::{self, Interest};
 use rspawn_sys::Fd;
+use rspawn_sys::channel::{self, Interest};
 
 use crate::cli::{Global, Start};
 use crate::describe;
 use crate::hooks;
 use crate::invoker::fd;
 use crate::notify::{self, Relay};
+use crate::overrides::Origins;
 use crate::state::{Container, StateRoot, Status};
 
 pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
@@ -63,7 +64,7 @@ fn open_gate(container: &Container) -> Result<(), String> {
     let ready = channel::wait([readable(&report), readable(&process)]);
     ready.map_err(|errno| describe::errno(errno.0))?;
     match read(&report) {
-        Some(FromStage::Failed(error)) => Err(describe::failure(None, &error)),
+        Some(FromStage::Failed(error)) => Err(describe::failure(None, &error, &Origins::default())),
         _ => Ok(()),
     }
 }

@@ -38,7 +38,12 @@ pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name}
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
+use crate::overrides::Origins;
 use crate::problem::Problem;
+
+/// The pointer that a volatile root's steps have until they are named after the option that asked for it: a property
+/// that no config.json has.
+const VOLATILE: &str = "/root/volatile";
 
 /// What the invoker asked for beside the bundle.
 #[derive(Debug, Clone)]
@@ -81,10 +86,22 @@ impl Options {
 pub struct Planned {
     pub plan: Plan,
     pub notes: Vec<Problem>,
+    /// Where the parts of the configuration come from that are not the bundle's.
+    pub origins: Origins,
 }
 
 /// Plans a container. The error lists everything that is wrong, not only the first.
 pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+    plan_noting(spec, facts, options, &mut Vec::new())
+}
+
+/// As [`plan`]; what is worth knowing of a configuration that cannot be planned goes to `notes`.
+pub fn plan_noting(
+    spec: &Spec,
+    facts: &Facts,
+    options: &Options,
+    notes: &mut Vec<Problem>,
+) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
@@ -103,7 +120,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();
-    planner.into_plan(finish, hooks)
+    planner.into_plan(finish, hooks, notes)
 }
 
 /// Plans another process for a running container: `spec` is the container's, but for its process. The error lists
@@ -111,7 +128,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
 pub fn exec(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Exec);
     let finish = process::finish(&mut planner, Vec::new(), Default::default());
-    planner.into_plan(finish, Hooks::default())
+    planner.into_plan(finish, Hooks::default(), &mut Vec::new())
 }
 
 /// A plan in the making.
@@ -241,16 +258,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn into_plan(self, finish: Option<Finish>, hooks: Hooks) -> Result<Planned, Vec<Problem>> {
+    fn into_plan(self, finish: Option<Finish>, hooks: Hooks, left: &mut Vec<Problem>) -> Result<Planned, Vec<Problem>> {
         let Self { mut problems, notes, kind, host, spawn, attach, rootfs, options, .. } = self;
         let Some(finish) = finish.filter(|_| problems.is_empty()) else {
+            left.extend(notes);
             return Err(problems);
         };
         let header = Header { version: WIRE_VERSION, id: options.id.clone(), kind };
         let plan = Plan { header, host, spawn, attach, rootfs, finish, hooks };
         // The helper would refuse it; saying so here costs less and says more.
         match rspawn_proto::check::check(&plan) {
-            Ok(()) => Ok(Planned { plan, notes }),
+            Ok(()) => Ok(Planned { plan, notes, origins: Origins::default() }),
             Err(fault) => {
                 // Of too many operations, the first one too many says what there is too much of.
                 let origins = plan.host.iter().map(|step| &step.origin);

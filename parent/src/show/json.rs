@@ -43,7 +43,7 @@ pub fn json(planned: &Planned) -> Value {
             },
             "seccompInstructions": finish.seccomp.as_ref().map(|filter| filter.program.len()),
             "steps": finish_lines(finish).iter()
-                .map(|(step, text)| json!({"origin": describe::finish_origin(*step), "do": text})).collect::<Vec<_>>(),
+                .map(|line| json!({"origin": planned.origins.of(&line.pointer), "do": line.text})).collect::<Vec<_>>(),
         },
         "notes": planned.notes,
     })
