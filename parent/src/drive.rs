@@ -65,7 +65,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         // The end of the stream is what tells it.
         self.setup.control = Fd::from_raw(-1);
-        let _ = self.setup.child.wait();
+        let _ = self.setup.wait();
     }
 }
 
@@ -201,7 +201,7 @@ impl Session {
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
     fn obituary(&mut self) -> String {
-        let how = self.setup.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let how = self.setup.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
         let mut word = [0u8; 4];
         let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
         let reason = format!("rspawn-setup died: {how}");

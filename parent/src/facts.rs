@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
+use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -17,6 +18,7 @@ pub struct Facts {
     pub machine: String,
     pub uid: u32,
     pub gid: u32,
+    pub ids: Ids,
     /// The caller's permitted capabilities, as bits: what a container can be given at most.
     pub capabilities: u64,
     pub apparmor: bool,
@@ -41,12 +43,18 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
 impl Facts {
     /// Asks the machine.
     pub fn gather() -> Self {
+        Self::with(Ids::of_caller())
+    }
+
+    /// As [`Self::gather`], for a caller whose ids are known.
+    pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
         Self {
             kernel,
             machine,
             uid: getuid().as_raw(),
             gid: getgid().as_raw(),
+            ids,
             capabilities: permitted_capabilities(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),

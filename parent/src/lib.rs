@@ -15,6 +15,7 @@ pub mod describe;
 mod drive;
 pub mod facts;
 mod hooks;
+pub mod ids;
 mod invoker;
 mod launch;
 mod log;

@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Read};
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
 use super::explain;
 use crate::cli::{Exec, Global};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
 use crate::oci::{self, Capabilities, MAX_CONFIG, Process, Spec};
 use crate::plan::{InitChoice, Options};
@@ -41,7 +43,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
     let stdin_tty = std::io::stdin().is_terminal();
 
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let (environment, preserve_fds) = (preserved.environment(), preserved.count);
     drop(preserved);
     let record = &container.record;
@@ -61,7 +63,11 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()));
+    if record.namespaces.contains(Namespace::User) {
+        // Over that namespace it may have every one.
+        facts.capabilities = u64::MAX;
+    }
     let options = Options {
         id: record.id.clone(),
         bundle: record.bundle.to_string(),

@@ -12,6 +12,7 @@ use crate::bundle::Bundle;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::Options;
@@ -58,7 +59,6 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     } else {
         return Err("a command can be given with --host only: a bundle brings its own".into());
     };
-    let policy = policy_file::load(making.policy.as_deref())?;
     let mut audit = invoker::audit(making.audit.as_deref())?;
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
@@ -70,7 +70,14 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
 
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut ids = Ids::of_caller();
+    let mut policy = policy_file::load(making.policy.as_deref())?;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = None;
+    }
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let setup = setup.map_err(|error| error.to_string())?;
     let (environment, preserve_fds) = (preserved.environment(), preserved.count);
     drop(preserved);
     let trusted = Trusted {
@@ -91,7 +98,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     fds.extend(pid_file.map(|file| file.directory));
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let facts = Facts::with(ids);
     let options = Options {
         id,
         bundle: source.directory(),

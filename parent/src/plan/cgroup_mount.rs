@@ -6,7 +6,7 @@ use rspawn_proto::ids::RelPath;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::{Planner, rootless};
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
 use crate::oci::Mount;
@@ -19,6 +19,9 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         let message = "a writable cgroup mount needs a cgroup namespace in /linux/namespaces";
         planner.problem(format!("{origin}/options"), message);
         return;
+    }
+    if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
+        return mounts::bind_instead(planner, origin, place, at, set);
     }
     if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
         let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();

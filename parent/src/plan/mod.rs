@@ -16,6 +16,7 @@ mod overlay;
 mod paths;
 mod process;
 mod root;
+mod rootless;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;

@@ -128,11 +128,12 @@ pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
         add(FinishStep::Umask, format!("umask {umask:04o}"));
     }
     add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
-    let groups: Vec<String> = finish.groups.iter().map(|id| id.raw().to_string()).collect();
-    add(
-        FinishStep::Groups,
-        format!("supplementary groups: {}", if groups.is_empty() { "none".into() } else { groups.join(" ") }),
-    );
+    let groups = match finish.groups.as_deref() {
+        None => "the caller's".into(),
+        Some([]) => "none".into(),
+        Some(groups) => groups.iter().map(|id| id.raw().to_string()).collect::<Vec<_>>().join(" "),
+    };
+    add(FinishStep::Groups, format!("supplementary groups: {groups}"));
     add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
     add(FinishStep::BoundingSet, format!("capability bounding set: {}", set(finish.capabilities.bounding)));
     if !finish.no_new_privileges {

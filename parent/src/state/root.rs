@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use rspawn_proto::ids::ContainerId;
 
 use super::{Container, DOES_NOT_EXIST};
@@ -28,8 +29,13 @@ impl StateRoot {
             return Err("--root /: the root of the file system cannot be the state directory".into());
         }
         let say = |error: io::Error| format!("cannot use the state directory {}: {error}", path.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
-        let directory = open_directory(&path).map_err(say)?;
+        let directory = match named {
+            Some(_) => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
+                open_directory(&path).map_err(say)?
+            }
+            None => open_default(&path)?,
+        };
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
         Ok(Self { path, directory })
     }
@@ -67,6 +73,25 @@ impl StateRoot {
         names.sort();
         names.retain(|name| !name.starts_with('.'));
         names.iter().filter_map(|name| self.container(name).ok()).collect()
+    }
+}
+
+/// Opens a default root. The directory around it is named by a variable: it must be the caller's alone, so that what
+/// is made in it stays, and is no link of somebody else's to another place.
+fn open_default(path: &Path) -> Result<OwnedFd, String> {
+    let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let say = |error: io::Error| {
+        let hint = if error.kind() == io::ErrorKind::NotFound { "; set XDG_RUNTIME_DIR, or give --root" } else { "" };
+        format!("cannot use the runtime directory {}: {error}{hint}", parent.display())
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let around = open(parent, flags, Mode::empty()).map_err(|errno| say(errno.into()))?;
+    check_owner(&around).map_err(|reason| format!("the runtime directory {} {reason}", parent.display()))?;
+    let say = |errno: Errno| format!("cannot use the state directory {}: {}", path.display(), io::Error::from(errno));
+    // The sticky bit keeps it from those who tidy up runtime directories (XDG Base Directory Specification).
+    match mkdirat(&around, name, Mode::from_bits_truncate(0o1700)) {
+        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, flags, Mode::empty()).map_err(say),
+        Err(errno) => Err(say(errno)),
     }
 }
 
