@@ -57,6 +57,11 @@ impl Stage {
         let _ = channel::write_value(&self.socket, &FromStage::Failed(failure.at(Place::Finish(step))));
     }
 
+    /// Says that this process will fork no more.
+    fn say_ready(&self) {
+        let _ = channel::write_value(&self.socket, &FromStage::Ready);
+    }
+
     /// Says that nothing more can be wrong but what the payload's own filter will do; a gate is announced by itself.
     pub fn announce_unless_gated(&self) {
         if self.gate.is_none() {
@@ -129,6 +134,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         return REPORTED;
     }
     if finish.init == InitMode::Exec {
+        stage.say_ready();
         return become_payload(stage, &last, &payload);
     }
     let forked = stage.step(FinishStep::Fork, || {
@@ -144,6 +150,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             become_payload(stage, &last, &payload)
         }
         Some((Side::Parent { pid, child }, read, write)) => {
+            stage.say_ready();
             if let Err(errno) = supervise::hold_no_more_than(&finish, foreground) {
                 return supervise::give_up(pid, errno);
             }

@@ -128,6 +128,11 @@ fn hint(error: &StepError) -> Option<&'static str> {
     }
 }
 
+/// An exit status as a shell gives it, in words.
+pub fn status(status: i32) -> String {
+    if status > 128 { format!("signal: {}", status - 128) } else { format!("exit status: {status}") }
+}
+
 /// `EPERM: Operation not permitted`.
 pub fn errno(number: i32) -> String {
     let errno = nix::errno::Errno::from_raw(number);

@@ -11,7 +11,7 @@ use rspawn_sys::{Errno, Fd, pty, signal};
 
 use crate::audit::Audit;
 use crate::describe;
-use crate::launch::Setup;
+use crate::launch::{self, Setup};
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -41,6 +41,8 @@ pub struct Session {
     setup: Setup,
     pub audit: Audit,
     plan: Option<Plan>,
+    /// Nothing is left to wait for.
+    ended: bool,
     /// First size of a console that is opened without one (exec): rows, columns.
     pub console_size: Option<(u16, u16)>,
 }
@@ -63,15 +65,17 @@ pub enum Reached {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // The end of the stream is what tells it.
-        self.setup.control = Fd::from_raw(-1);
-        let _ = self.setup.wait();
+        if !self.ended {
+            // The end of the stream is what tells it.
+            self.setup.control = Fd::from_raw(-1);
+            self.setup.wait();
+        }
     }
 }
 
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
-        Self { setup, audit, plan: None, console_size: None }
+        Self { setup, audit, plan: None, ended: false, console_size: None }
     }
 
     /// The first message, before anything untrusted is read.
@@ -156,6 +160,7 @@ impl Session {
                         if let Some(mut console) = console.take() {
                             console.drain();
                         }
+                        self.ended = true;
                         return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
                     }
                     (FromSetup::Created { .. } | FromSetup::Started { .. }, Some(pidfd)) => {
@@ -201,7 +206,13 @@ impl Session {
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
     fn obituary(&mut self) -> String {
-        let how = self.setup.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+        let status = self.setup.wait();
+        self.ended = true;
+        if status == Some(launch::NOT_EXECUTED) {
+            return "rspawn-setup cannot be executed: is it a program for this machine, and may this user execute it?"
+                .into();
+        }
+        let how = status.map_or_else(|| "nobody knows how".into(), describe::status);
         let mut word = [0u8; 4];
         let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
         let reason = format!("rspawn-setup died: {how}");

@@ -113,7 +113,8 @@ impl Ids {
                 write_proc(pid, "setgroups", "deny")?;
                 self.setgroups = false;
             }
-            let text: String = ranges.iter().map(|r| format!("{} {} {}\n", r.container_id, r.host_id, r.size)).collect();
+            let text: String =
+                ranges.iter().map(|r| format!("{} {} {}\n", r.container_id, r.host_id, r.size)).collect();
             write_proc(pid, &format!("{kind}_map"), &text)?;
         }
         Ok(())
@@ -142,7 +143,10 @@ fn ended_well(name: &str, child: Child) -> Result<(), String> {
 
 fn write_proc(pid: i32, file: &str, text: &str) -> io::Result<()> {
     let path = format!("/proc/{pid}/{file}");
-    let written = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .open(&path)
+        .and_then(|mut file| io::Write::write_all(&mut file, text.as_bytes()));
     written.map_err(|error| io::Error::new(error.kind(), format!("cannot write {path}: {error}")))
 }
 

@@ -1,13 +1,11 @@
 //! Starting rspawn-setup, before anything untrusted is read.
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::path::PathBuf;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
-use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Fd, channel, process, signal};
+use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::{Fd, channel, signal};
 
 use crate::ids::Ids;
 
@@ -20,15 +18,19 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Waits for its end.
-    pub fn wait(&mut self) -> io::Result<ExitStatus> {
-        let ended = process::wait(self.pid, true).map_err(errno)?;
-        Ok(ExitStatus::from_raw(ended.map_or(0, |(_, status)| status)))
+    /// Waits for its end; its exit status as a shell gives it, if that is still to be had.
+    pub fn wait(&self) -> Option<i32> {
+        let ended = process::wait(self.pid, true).ok().flatten();
+        ended.map(|(_, status)| process::exit_status(status))
     }
 }
 
+/// Exit status of a process that could not execute rspawn-setup.
+pub const NOT_EXECUTED: i32 = 126;
+
 /// Starts the helper. It runs on beside this process, and waits for the first message. Where the caller cannot mount,
-/// it gets a user namespace of its own; which ids are in it, `ids` says afterwards.
+/// it is root of a new user namespace, and of a mount namespace that belongs to it: there its rights end. Which ids
+/// it has, `ids` says afterwards.
 pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
     let program = find("rspawn-setup")?;
     // Above the descriptors that the payload is to inherit, so that a hole among them is not filled by ours.
@@ -40,46 +42,42 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
     progress.set_len(4096)?;
     let page =
         Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
-    theirs.keep_on_exec().map_err(errno)?;
-    page.keep_on_exec().map_err(errno)?;
-    let arguments = [theirs.raw().to_string(), page.raw().to_string()];
-    let started = match ids.filter(|ids| ids.rootless) {
-        Some(ids) => start_in_namespace(&program, &arguments, ids),
-        // The terminal's signals are the parent's to pass on; the helper would die of them.
-        None => Command::new(&program).args(arguments).env_clear().process_group(0).spawn().map(|child| child.id() as i32),
-    };
-    let pid = started
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
-    Ok(Setup { control, progress, pid })
-}
-
-/// Starts the helper as root of a new user namespace, with a mount namespace that belongs to it. Its rights end there.
-fn start_in_namespace(program: &Path, arguments: &[String], ids: &mut Ids) -> io::Result<i32> {
-    let path = program.to_str().ok_or_else(|| io::Error::other("its path is not UTF-8"))?;
-    let argv = StringArray::new(["rspawn-setup"].into_iter().chain(arguments.iter().map(String::as_str)));
-    let argv = argv.map_err(errno)?;
-    let environment = StringArray::new(std::iter::empty()).map_err(errno)?;
+    let path = program.to_str().ok_or_else(|| io::Error::other("the path of rspawn-setup is not UTF-8"))?;
+    let (channel, page_number) = (theirs.raw().to_string(), page.raw().to_string());
+    let argv = StringArray::new([path, &channel, &page_number].into_iter()).map_err(errno)?;
+    let env = StringArray::new(std::iter::empty()).map_err(errno)?;
+    let ids = ids.filter(|ids| ids.rootless);
+    let kinds: &[Namespace] = if ids.is_some() { &[Namespace::User, Namespace::Mount] } else { &[] };
+    let kinds: NamespaceSet = kinds.iter().copied().collect();
     let (go, wait) = channel::pair().map_err(errno)?;
-    let kinds: NamespaceSet = [Namespace::User, Namespace::Mount].into_iter().collect();
-    match process::fork(kinds.clone_flags()).map_err(|errno| no_namespace(errno.0))? {
-        Side::Child => {
-            drop(go);
-            // It is nobody before the maps are written. If that never happens, this process's end ends the wait.
-            if let Ok(Some(_)) = channel::receive(&wait, 0) {
-                let _ = signal::set_blocked(0);
-                let _ = process::new_process_group(0);
-                process::execute(path, &argv, &environment);
-            }
-            process::exit(127)
-        }
-        Side::Parent { pid, child } => {
+    // A plain fork, which does not wait for the exec as posix_spawn(3) does: this process goes on at once.
+    match process::fork(kinds.clone_flags()) {
+        Err(number) if ids.is_some() => Err(no_namespace(number.0)),
+        Err(number) => Err(errno(number)),
+        Ok(Side::Parent { pid, child }) => {
+            let Some(ids) = ids else { return Ok(Setup { control, progress, pid }) };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
-            if let Err(error) = begun {
-                let _ = process::signal(&child, libc::SIGKILL);
-                let _ = process::wait(pid, true);
-                return Err(error);
+            match begun {
+                Ok(()) => Ok(Setup { control, progress, pid }),
+                Err(error) => {
+                    let _ = process::signal(&child, libc::SIGKILL);
+                    let _ = process::wait(pid, true);
+                    Err(error)
+                }
             }
-            Ok(pid)
+        }
+        Ok(Side::Child) => {
+            drop(go);
+            // Before its ids are mapped it is nobody, whose exec would cost it its rights. If they never are, the end
+            // of the parent ends the wait.
+            let mapped = ids.is_none() || channel::receive(&wait, 0).is_ok_and(|word| word.is_some());
+            // The terminal's signals are the parent's to pass on; the helper would die of them.
+            let _ = process::new_process_group(0);
+            let _ = signal::set_blocked(0);
+            if mapped && theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
+                process::execute(path, &argv, &env);
+            }
+            process::exit(NOT_EXECUTED)
         }
     }
 }

@@ -129,8 +129,8 @@ pub enum FromStage {
     Console,
     /// From the worker: everything is mounted. It waits until the hooks of that moment have run.
     Mounted,
-    /// From the worker: the container's root is the root of its namespaces; the host's tree is about to go.
-    Pivoted,
+    /// From rspawn-init: it has forked, if it was to. A fork that pivot_root(2) overtook would keep the host's root.
+    Ready,
     /// From the worker: all steps done.
     Done,
 }

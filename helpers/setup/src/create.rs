@@ -3,7 +3,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::msg::{Mode, Purpose};
-use rspawn_proto::plan::{Hooks, InitMode, Plan};
+use rspawn_proto::plan::{Hooks, InitMode, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{Hook, RECORD_VERSION, Record};
 use rspawn_proto::report::{Place, SpawnStep};
@@ -11,7 +11,7 @@ use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
 
-use crate::follow::{follow_init, follow_worker, send_finish};
+use crate::follow::{await_init, follow_init, follow_worker, send_finish};
 use crate::hooks::Runner;
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
@@ -76,50 +76,50 @@ pub fn create(
     let inside = Inside::of(&plan.spawn);
     let hooks = core::mem::take(&mut plan.hooks);
     let place = Place::Spawn(SpawnStep::Hooks);
-    let guest = (!hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
-        .transpose()?;
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
+        // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(None))?);
     }
-    // Made now, since a payload may have ended before its record is written.
-    let init = plan.finish.init;
-    let place = Place::Spawn(SpawnStep::Record);
-    let record = parent.step(place, || record(invoker, &container, init, &inside, &traces.hooks))?;
+    let guest = (!traces.hooks.container.is_empty())
+        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
+    let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
     let job = Job { plan: &plan, inside: &inside, audit: parent.audit, progress: parent.progress };
     // Not before: a sysctl of a network device needs the device.
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
+    // Made now, since a payload may have ended before its record is written.
+    let init = plan.finish.init;
+    let place = Place::Spawn(SpawnStep::Record);
+    let record = parent.step(place, || record(invoker, &container, init, &inside, &traces.hooks))?;
+    let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
-        traces.run(|hooks| &hooks.runtime, "creating", container.pid)?;
+        traces.run(|hooks| &hooks.runtime, "creating", pid)?;
         match &guest {
-            Some(guest) => {
-                let pid = inside.pid_of_first(&container);
-                Ok(guest.run(&traces.hooks.container, traces.state_text("creating", Some(pid)))?)
-            }
+            Some(guest) => Ok(guest.run(&traces.hooks.container, traces.state_text("creating", Some(pid_inside)))?),
             None => Ok(()),
         }
     };
-    let (mut done, slave) = follow_worker(parent, &worker, mounted)?;
-    // It still has the host's root.
-    drop(guest);
-    // A process that rspawn-setup starts before the pivot could keep the host's root; from here on none can.
+    let slave = if plan.finish.terminal { follow_worker(parent, &worker, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
         .transpose()?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
     let fds: Vec<&Fd> = slave.iter().chain(gates).chain(&start_hooks).collect();
+    // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
     let sent = send_finish(invoker, plan.finish, &container, &fds);
-    while !done {
-        (done, _) = follow_worker(parent, &worker, || Ok(()))?;
+    await_init(parent, &mut container, sent)?;
+    if !has_hooks {
+        worker.give_word();
     }
+    follow_worker(parent, &worker, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
-    drop((worker, slots));
-    follow_init(parent, &mut container, mode, sent)?;
+    drop((worker, guest, slots));
+    follow_init(parent, &mut container, mode)?;
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
     traces.state.unlock();
     if mode != Mode::Created {

@@ -11,7 +11,7 @@ use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::{file, tune};
 
-use crate::follow::{follow_init, pass_console, send_finish};
+use crate::follow::{await_init, follow_init, pass_console, send_finish};
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay};
@@ -52,7 +52,8 @@ pub fn exec(
     };
     let fds: Vec<&Fd> = slave.iter().collect();
     let sent = send_finish(invoker, finish, &process, &fds);
-    follow_init(parent, &mut process, mode, sent)?;
+    await_init(parent, &mut process, sent)?;
+    follow_init(parent, &mut process, mode)?;
     announce(parent, invoker, &process)?;
     stay(parent, mode, process)
 }

@@ -3,7 +3,7 @@ use alloc::format;
 
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit};
 use rspawn_proto::plan::Finish;
-use rspawn_proto::report::{FinishStep, Place, SpawnStep};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::{Fd, channel, process};
 
@@ -12,26 +12,24 @@ use crate::parent::{End, Parent, progress_word};
 use crate::spawn::Container;
 use crate::worker::Worker;
 
-/// Hears the worker until it has pivoted, or is done: whether it is, and the console's slave, if there is a console.
-/// `mounted` runs at the moment of the hooks.
+/// Hears the worker until it is done, or has opened the console, whose slave it gives then. `mounted` runs at the moment
+/// of the hooks.
 pub fn follow_worker(
     parent: &Parent,
     worker: &Worker,
     mounted: impl Fn() -> Result<(), End>,
-) -> Result<(bool, Option<Fd>), End> {
-    let mut slave = None;
+) -> Result<Option<Fd>, End> {
     loop {
         match parent.hear(&worker.socket)? {
-            Some((FromStage::Done, _)) => return Ok((true, slave)),
-            Some((FromStage::Pivoted, _)) => return Ok((false, slave)),
+            Some((FromStage::Done, _)) => return Ok(None),
             Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            Some((FromStage::Console, fds)) => slave = pass_console(parent, fds)?,
+            Some((FromStage::Console, fds)) => return pass_console(parent, fds),
             Some((FromStage::Mounted, _)) => {
                 mounted()?;
-                let _ = channel::send(&worker.socket, &[], &[]);
+                worker.give_word();
             }
-            None => {
+            _ => {
                 let reason = "the worker died before it was done";
                 return Err(Failure::check(reason).at(last_rootfs_step(parent)).into());
             }
@@ -65,25 +63,47 @@ pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container,
     channel::send_value(&container.stage, &message, fds).named("sendmsg")
 }
 
-/// Lets rspawn-init, which was `sent` its last mile, end it, and waits until the payload's program has been executed,
-/// or, where the container is only created, until nothing but its start is left to do.
-pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode, sent: Outcome<()>) -> Result<(), End> {
+/// Waits until rspawn-init, which was `sent` its last mile, has forked, if it is to.
+pub fn await_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
-    let sent = sent.and_then(|()| channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg"));
+    match next_word(parent, container)? {
+        Some(FromStage::Ready) => Ok(()),
+        _ => Err(obituary(container, sent).into()),
+    }
+}
+
+/// Lets rspawn-init end its last mile, and waits until the payload's program has been executed, or, where the container
+/// is only created, until nothing but its start is left to do.
+pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode) -> Result<(), End> {
+    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
+    let sent = channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg");
     let mut ready = false;
     loop {
-        match parent.hear(&container.stage)? {
-            Some((FromStage::Done, _)) if mode == Mode::Created => return Ok(()),
-            Some((FromStage::Done, _)) => ready = true,
-            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
-            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+        match next_word(parent, container)? {
+            Some(FromStage::Done) if mode == Mode::Created => return Ok(()),
+            Some(FromStage::Done) => ready = true,
             None if ready => return Ok(()),
-            _ => {
-                let status = container.wait().map_or(0, process::exit_status);
-                let reason = format!("rspawn-init ended with status {status} before the payload began");
-                let failure = sent.err().unwrap_or_else(|| Failure::check(&reason)).with(reason.as_str());
-                return Err(failure.at(Place::Finish(FinishStep::Receive)).into());
-            }
+            _ => return Err(obituary(container, sent).into()),
         }
     }
+}
+
+/// What rspawn-init says next that is neither a record, which is passed on, nor a failure.
+fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>, End> {
+    loop {
+        match parent.hear(&container.stage)? {
+            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+            Some((FromStage::Failed(error), _)) => return Err(error.into()),
+            other => return Ok(other.map(|(word, _)| word)),
+        }
+    }
+}
+
+/// rspawn-init is gone, or makes no sense.
+fn obituary(container: &mut Container, sent: Outcome<()>) -> StepError {
+    let _ = process::signal(&container.process, libc::SIGKILL);
+    let status = container.wait().map_or(0, process::exit_status);
+    let reason = format!("rspawn-init ended with status {status} before the payload began");
+    let failure = sent.err().unwrap_or_else(|| Failure::check(&reason)).with(reason.as_str());
+    failure.at(Place::Finish(FinishStep::Receive))
 }

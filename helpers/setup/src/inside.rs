@@ -2,9 +2,9 @@
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::Spawn;
+use rspawn_sys::cred;
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{cred, file};
 
 use crate::spawn::Container;
 
@@ -28,25 +28,12 @@ impl Inside {
     }
 
     /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one.
+    /// All later children of this program are in it too: without root there is no way back (pid_namespaces(7)).
     pub fn fork(&self, container: &Container) -> Outcome<Side> {
-        let pid_flag = Namespace::Pid.clone_flag();
-        if !self.owned.contains(Namespace::Pid) {
-            return process::fork(0).named("clone3");
+        if self.owned.contains(Namespace::Pid) {
+            process::join(&container.process, Namespace::Pid.clone_flag()).named("setns")?;
         }
-        let own = file::open_namespace("/proc/self/ns/pid").named("openat2")?;
-        process::join(&container.process, pid_flag).named("setns")?;
-        let forked = process::fork(0).named("clone3");
-        if let Ok(Side::Child) = forked {
-            return forked;
-        }
-        let restored = process::join(&own, pid_flag).named("setns");
-        if let (Ok(Side::Parent { pid, child }), Err(_)) = (&forked, &restored) {
-            // PID 1 cannot end before its namespace's processes are reaped, and this process would wait for PID 1
-            // first.
-            let _ = process::signal(child, 9);
-            let _ = process::wait(*pid, true);
-        }
-        restored.and(forked)
+        process::fork(0).named("clone3")
     }
 
     /// In the new process: joins the other namespaces, as their root. It does not outlive this program.

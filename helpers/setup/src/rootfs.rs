@@ -73,7 +73,7 @@ impl Rootfs {
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
-            RootfsOp::Pivot => self.pivot(tell)?,
+            RootfsOp::Pivot => self.pivot()?,
             // The worker's own, which holds the socket.
             RootfsOp::Hooks => {}
         }
@@ -176,12 +176,9 @@ impl Rootfs {
         mount::attach(&cover, &target).named("move_mount")
     }
 
-    /// Dropping the old tree waits for every processor to have left it: rspawn-init goes on meanwhile, but looks up
-    /// no path before this is done.
-    fn pivot(&self, tell: Tell) -> Outcome<()> {
+    fn pivot(&self) -> Outcome<()> {
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
-        tell(&FromStage::Pivoted, &[]).named("sendmsg")?;
         mount::drop_old_root().named("umount2")
     }
 }

@@ -34,6 +34,13 @@ impl Drop for Worker {
     }
 }
 
+impl Worker {
+    /// The pivot may come. If it is not heard, the worker is dead, and that is heard.
+    pub fn give_word(&self) {
+        let _ = channel::send(&self.socket, &[], &[]);
+    }
+}
+
 /// What the worker needs beside the plan.
 pub struct Job<'a> {
     pub plan: &'a Plan,
@@ -67,11 +74,19 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
     let mut rootfs = Rootfs::default();
+    let mut told = false;
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
         job.progress.store(progress_word(place));
         let action = || match &step.op {
-            RootfsOp::Hooks => wait_for_hooks(socket),
+            RootfsOp::Hooks => {
+                tell(&FromStage::Mounted, &[]).named("sendmsg")?;
+                wait_for_word(socket, &mut told)
+            }
+            RootfsOp::Pivot => {
+                wait_for_word(socket, &mut told)?;
+                rootfs.carry_out(&step.op, slots, &tell)
+            }
             op => rootfs.carry_out(op, slots, &tell),
         };
         let (done, record) = timed(job.audit, place, action);
@@ -85,9 +100,13 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
     i32::from(tell(&FromStage::Done, &[]).is_err())
 }
 
-/// Until rspawn-setup says, by an empty message, that the hooks have run.
-fn wait_for_hooks(socket: &Fd) -> Outcome<()> {
-    channel::send_value(socket, &FromStage::Mounted, &[]).named("sendmsg")?;
+/// Waits for the only word that is ever said to a worker, an empty message: rspawn-init is ready for the pivot, and the
+/// hooks have run, if there are any.
+fn wait_for_word(socket: &Fd, told: &mut bool) -> Outcome<()> {
+    if *told {
+        return Ok(());
+    }
+    *told = true;
     channel::receive(socket, 0).named("recvmsg")?.map(drop).ok_or_else(|| Failure::check("rspawn-setup died"))
 }
 
@@ -97,9 +116,9 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
     const EMPTY_PATH: u32 = 0x1000;
     use libc::*;
     let calls = [
-        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_fcntl, SYS_fsopen,
-        SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat, SYS_fchdir,
-        SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
+        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_recvmsg, SYS_fcntl,
+        SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat,
+        SYS_fchdir, SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
     ];
     let mut calls: Vec<Allowed> = calls.map(Allowed::Call).into();
     // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
@@ -112,7 +131,6 @@ fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
             RootfsOp::Console { .. } => &[SYS_ioctl],
             RootfsOp::Hostname { .. } => &[SYS_sethostname],
             RootfsOp::Domainname { .. } => &[SYS_setdomainname],
-            RootfsOp::Hooks => &[SYS_recvmsg],
             RootfsOp::CopyMode { .. } => &[SYS_fchmod],
             RootfsOp::CopyUp { .. } => &[SYS_getdents64, SYS_sendfile, SYS_fchmod],
             _ => &[],

@@ -22,6 +22,9 @@ use crate::{describe, launch, plan, policy_file, sandbox};
 
 pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds)?;
+    let mut audit = invoker::audit(arguments.audit.as_deref())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
+    let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let target = container.process().ok_or("cannot exec in a stopped container")?;
     if container.status() == Status::Paused && !arguments.ignore_paused {
@@ -34,7 +37,6 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     });
     let process = process.transpose()?;
     let policy = policy_file::load(arguments.policy.as_deref())?;
-    let mut audit = invoker::audit(arguments.audit.as_deref())?;
     let console_socket = invoker::socket("--console-socket", arguments.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(arguments.pid_file.as_deref())?;
@@ -43,7 +45,6 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
     let stdin_tty = std::io::stdin().is_terminal();
 
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let (environment, preserve_fds) = (preserved.environment(), preserved.count);
     drop(preserved);
     let record = &container.record;
@@ -56,10 +57,9 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         keep: true,
         purpose: Purpose::Exec { namespaces: record.namespaces, cgroups },
         pid_file: pid_file.as_ref().map(|file| file.name.clone()),
-        audit: audit.is_on(),
+        audit: session.audit.is_on(),
         preserve_fds,
     };
-    let mut session = Session::new(setup, audit);
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);

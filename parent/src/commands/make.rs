@@ -46,6 +46,12 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         return Err("--no-pivot is not supported: rspawn always leaves the host's tree by pivot_root(2)".into());
     }
     let preserved = Preserved::take(making.preserve_fds)?;
+    let mut audit = invoker::audit(making.audit.as_deref())?;
+    // First of all, since its own start takes as long as all that follows here.
+    let mut ids = Ids::of_caller();
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let setup = setup.map_err(|error| error.to_string())?;
+    let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
     let id = ContainerId::new(id.unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
@@ -59,7 +65,11 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     } else {
         return Err("a command can be given with --host only: a bundle brings its own".into());
     };
-    let mut audit = invoker::audit(making.audit.as_deref())?;
+    let mut policy = policy_file::load(making.policy.as_deref())?;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = None;
+    }
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -70,14 +80,6 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
 
-    let mut ids = Ids::of_caller();
-    let mut policy = policy_file::load(making.policy.as_deref())?;
-    if ids.rootless {
-        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
-        policy.min_host_id = None;
-    }
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
-    let setup = setup.map_err(|error| error.to_string())?;
     let (environment, preserve_fds) = (preserved.environment(), preserved.count);
     drop(preserved);
     let trusted = Trusted {
@@ -88,10 +90,9 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         keep,
         purpose: purpose(source.directory())?,
         pid_file: pid_file.as_ref().map(|file| file.name.clone()),
-        audit: audit.is_on(),
+        audit: session.audit.is_on(),
         preserve_fds,
     };
-    let mut session = Session::new(setup, audit);
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));

@@ -6,9 +6,9 @@ use rspawn_proto::ids::RelPath;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::{Planner, rootless};
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
+use super::{Planner, rootless};
 use crate::oci::Mount;
 
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {

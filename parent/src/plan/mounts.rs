@@ -168,8 +168,21 @@ fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOpt
                     .problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
             }
         }
-        let uid_map = namespaces::convert(planner, &format!("{origin}/uidMappings"), &mount.uid_mappings, &planner.facts.ids.uids);
-        (uid_map, namespaces::convert(planner, &format!("{origin}/gidMappings"), &mount.gid_mappings, &planner.facts.ids.gids))
+        let uid_map = namespaces::convert(
+            planner,
+            &format!("{origin}/uidMappings"),
+            &mount.uid_mappings,
+            &planner.facts.ids.uids,
+        );
+        (
+            uid_map,
+            namespaces::convert(
+                planner,
+                &format!("{origin}/gidMappings"),
+                &mount.gid_mappings,
+                &planner.facts.ids.gids,
+            ),
+        )
     } else {
         (planner.spawn.uid_map.clone(), planner.spawn.gid_map.clone())
     };
@@ -226,7 +239,8 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
 
 /// The host's own filesystem of a kind in the place of a new one.
 pub fn bind_instead(planner: &mut Planner, origin: &str, place: &str, at: RelPath, set: u64) {
-    planner.note(origin, format!("the host's {place} is bound: a new one needs a namespace that is not the container's"));
+    planner
+        .note(origin, format!("the host's {place} is bound: a new one needs a namespace that is not the container's"));
     let Some(path) = planner.outside(origin, place) else { return };
     let out = planner.slot();
     let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };

@@ -24,7 +24,9 @@ pub fn user_namespace(planner: &mut Planner) {
 
 /// Every id of rspawn-setup's namespace, as it is called there.
 pub fn all_ids(ids: &Ranges) -> Vec<IdMap> {
-    ids.iter().map(|range| IdMap { inside: range.container_id, outside: range.container_id, count: range.size }).collect()
+    ids.iter()
+        .map(|range| IdMap { inside: range.container_id, outside: range.container_id, count: range.size })
+        .collect()
 }
 
 /// A range whose outside is the caller's, as rspawn-setup calls it: cut where the caller's ids are of different
