@@ -1,5 +1,6 @@
 //! Configurations that rspawn writes itself: the default one (`rspawn spec`), and the host's own root as a container
 //! (`rspawn run --host`).
+use crate::ids::Ids;
 use crate::oci::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Rlimit, Root, Spec};
 use crate::plan::seccomp::{Arch, default_profile};
 
@@ -74,6 +75,20 @@ pub fn host_spec(args: Vec<String>, terminal: bool, term: Option<String>, arch: 
     }
     spec
 }
+
+/// Puts a container into a user namespace with all ids that there are; the caller is its root.
+pub fn in_user_namespace(spec: &mut Spec, ids: &Ids) {
+    if let Some(linux) = &mut spec.linux {
+        linux.namespaces.extend(namespaces(&["user"]));
+        (linux.uid_mappings, linux.gid_mappings) = ids.everything();
+    }
+    if ids.gids.iter().all(|range| range.size < TTY) {
+        spec.mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != format!("gid={TTY}")));
+    }
+}
+
+/// The group of terminals.
+const TTY: u32 = 5;
 
 fn system_mounts() -> Vec<Mount> {
     vec![

@@ -164,8 +164,8 @@ fn find(program: &str) -> Option<String> {
     places.iter().map(|place| format!("{place}/{program}")).find(|path| Path::new(path).exists())
 }
 
-/// By the local file alone: a static program has no other source of names.
-fn user_name(uid: u32) -> Option<String> {
+/// The name of a user, by the local file alone: the C library's other sources are no part of a static program.
+pub fn user_name(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     let is_theirs = |line: &&str| line.split(':').nth(2).and_then(|id| id.parse().ok()) == Some(uid);
     passwd.lines().find(is_theirs)?.split(':').next().map(str::to_string)

@@ -1,7 +1,7 @@
 //! The way into a container's namespaces, for processes that are no part of it: the worker, and hooks.
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
-use rspawn_proto::plan::Spawn;
+use rspawn_proto::plan::{IdMap, Spawn};
 use rspawn_sys::cred;
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::process::{self, Side};
@@ -11,15 +11,21 @@ use crate::spawn::Container;
 /// The namespaces that a container has of its own.
 pub struct Inside {
     pub owned: NamespaceSet,
-    /// Its user namespace, if it has one, maps an id to root.
-    has_root: bool,
+    /// Who makes files in it: its root, or, if its new user namespace has none, the first id that it has. An id that
+    /// is not mapped could not make any.
+    uid: u32,
+    gid: u32,
     new_pid: bool,
 }
 
 impl Inside {
     pub fn of(spawn: &Spawn) -> Self {
-        let has_root = spawn.uid_map.iter().any(|range| range.inside == 0) || spawn.uid_map.is_empty();
-        Self { owned: owned_namespaces(spawn), has_root, new_pid: spawn.new.contains(Namespace::Pid) }
+        let root = |map: &[IdMap]| match map {
+            [first, ..] if map.iter().all(|range| range.inside > 0) => first.inside,
+            _ => 0,
+        };
+        let (uid, gid) = (root(&spawn.uid_map), root(&spawn.gid_map));
+        Self { owned: owned_namespaces(spawn), uid, gid, new_pid: spawn.new.contains(Namespace::Pid) }
     }
 
     /// The container's first process, as its pid namespace numbers it.
@@ -43,10 +49,8 @@ impl Inside {
         kinds.remove(Namespace::Pid);
         process::join(&container.process, kinds.clone_flags()).named("setns")?;
         if kinds.contains(Namespace::User) {
-            if self.has_root {
-                cred::set_gid(0).named("setresgid")?;
-                cred::set_uid(0).named("setresuid")?;
-            }
+            cred::set_gid(self.gid).named("setresgid")?;
+            cred::set_uid(self.uid).named("setresuid")?;
             // Changing ids cleared it.
             cred::set_parent_death_signal(9).named("prctl")?;
         }
