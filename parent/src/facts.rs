@@ -25,6 +25,9 @@ pub struct Facts {
     pub selinux: bool,
     pub cgroup: CgroupFacts,
     pub resctrl: bool,
+    /// Places of the host's procfs and sysfs are covered by mounts, so that no user namespace gets new ones.
+    pub covered_proc: bool,
+    pub covered_sysfs: bool,
 }
 
 /// The cgroup hierarchies that the caller is in, as /proc/self/cgroup lists them.
@@ -49,6 +52,10 @@ impl Facts {
     /// As [`Self::gather`], for a caller whose ids are known.
     pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
+        // Only where it is certain that the container is no equal of the machine's root.
+        let limited = ids.rootless || !ids.initial;
+        let mounts =
+            if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
         Self {
             kernel,
             machine,
@@ -61,6 +68,8 @@ impl Facts {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
+            covered_proc: limited && is_covered(&mounts, "proc"),
+            covered_sysfs: limited && is_covered(&mounts, "sysfs"),
         }
     }
 
@@ -74,6 +83,28 @@ impl Facts {
             _ => return None,
         })
     }
+}
+
+/// mount_too_revealing() of the kernel: whether every whole mount of a filesystem has another on something of it that
+/// is more than an empty directory for mounts (proc_pid_mountinfo(5)).
+fn is_covered(mounts: &str, kind: &str) -> bool {
+    /// Directories that the kernel made for mounts alone.
+    const EMPTY: [&str; 11] = [
+        "proc/sys/fs/binfmt_misc", "sys/fs/cgroup", "sys/fs/bpf", "sys/fs/pstore", "sys/fs/selinux",
+        "sys/fs/fuse/connections", "sys/firmware/efi/efivars", "sys/kernel/config", "sys/kernel/debug",
+        "sys/kernel/tracing", "sys/kernel/security",
+    ];
+    let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+    let field = |line: &[&str], index: usize| line.get(index).map_or(String::new(), |field| field.to_string());
+    let is_whole = |line: &&Vec<&str>| {
+        let kind_at = line.iter().position(|field| *field == "-").map_or(0, |dash| dash + 1);
+        line.get(kind_at) == Some(&kind) && line.get(3) == Some(&"/")
+    };
+    let covers = |line: &Vec<&str>, id: &str| {
+        line.get(1) == Some(&id) && !EMPTY.contains(&field(line, 4).trim_start_matches('/'))
+    };
+    let whole: Vec<String> = lines.iter().filter(is_whole).map(|line| field(line, 0)).collect();
+    whole.iter().all(|id| lines.iter().any(|line| covers(line, id)))
 }
 
 fn kernel_and_machine() -> ((u32, u32), String) {
@@ -100,6 +131,15 @@ impl CgroupFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_covers_procfs_is_found() {
+        let proc = "22 1 0:5 / /proc rw - proc proc rw\n";
+        assert!(!is_covered(proc, "proc"));
+        assert!(!is_covered(&format!("{proc}23 22 0:9 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n"), "proc"));
+        assert!(is_covered(&format!("{proc}23 22 0:9 / /proc/acpi rw - tmpfs none rw\n"), "proc"));
+        assert!(is_covered("22 1 0:5 /sys /proc/sys rw - proc proc rw\n", "proc"));
+    }
 
     #[test]
     fn cgroup_layouts_are_told_apart() {

@@ -14,14 +14,17 @@ use crate::oci::Mount;
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
     let set = options.set | options.set_recursive;
     let source = mounts::source_name(planner, origin, mount);
+    if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
+        if set & attr::RDONLY == 0 {
+            planner.note(format!("{origin}/options"), "read-only: it shows cgroups that are not the container's");
+        }
+        return mounts::bind_instead(planner, origin, place, at, set | attr::RDONLY);
+    }
     if !planner.owns(Namespace::Cgroup) && set & attr::RDONLY == 0 {
         // Without it the mount shows the host's whole hierarchy (CVE-2023-25809).
         let message = "a writable cgroup mount needs a cgroup namespace in /linux/namespaces";
         planner.problem(format!("{origin}/options"), message);
         return;
-    }
-    if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
-        return mounts::bind_instead(planner, origin, place, at, set);
     }
     if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
         let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();

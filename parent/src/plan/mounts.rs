@@ -217,6 +217,11 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
             if let Some(place) = rootless::bound_instead(planner, fs) {
                 return bind_instead(planner, origin, place, at, set);
             }
+            if fs == VirtualFs::Proc && planner.facts.covered_proc && rootless::is_limited(planner) {
+                let message = "parts of the host's /proc are covered: the kernel will hardly make a new one for this \
+                               container (\"mount too revealing\")";
+                planner.note(origin, message);
+            }
             let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
             if fs == VirtualFs::Devpts {
                 params.retain(|param| terminal_group_exists(planner, origin, param));
@@ -239,8 +244,7 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
 
 /// The host's own filesystem of a kind in the place of a new one.
 pub fn bind_instead(planner: &mut Planner, origin: &str, place: &str, at: RelPath, set: u64) {
-    planner
-        .note(origin, format!("the host's {place} is bound: a new one needs a namespace that is not the container's"));
+    planner.note(origin, format!("the host's {place} is bound: the kernel makes no new one for this container"));
     let Some(path) = planner.outside(origin, place) else { return };
     let out = planner.slot();
     let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };

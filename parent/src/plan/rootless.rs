@@ -72,7 +72,9 @@ pub fn bound_instead(planner: &Planner, fs: VirtualFs) -> Option<&'static str> {
         VirtualFs::Cgroup | VirtualFs::Cgroup2 => (Namespace::Cgroup, "/sys/fs/cgroup"),
         VirtualFs::Tmpfs | VirtualFs::Devpts => return None,
     };
-    (is_limited(planner) && !planner.owns(kind)).then_some(place)
+    // A covered procfs cannot be bound for a container with pids of its own: it would show others.
+    let covered = fs == VirtualFs::Sysfs && planner.facts.covered_sysfs;
+    (is_limited(planner) && (covered || !planner.owns(kind))).then_some(place)
 }
 
 #[cfg(test)]

@@ -81,8 +81,7 @@ impl StateRoot {
 fn open_default(path: &Path) -> Result<OwnedFd, String> {
     let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
     let say = |error: io::Error| {
-        let hint = if error.kind() == io::ErrorKind::NotFound { "; set XDG_RUNTIME_DIR, or give --root" } else { "" };
-        format!("cannot use the runtime directory {}: {error}{hint}", parent.display())
+        format!("cannot use the runtime directory {}: {error}; set XDG_RUNTIME_DIR, or give --root", parent.display())
     };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let around = open(parent, flags, Mode::empty()).map_err(|errno| say(errno.into()))?;
@@ -113,15 +112,23 @@ fn check_owner(directory: &OwnedFd) -> Result<(), &'static str> {
 }
 
 /// `/run/rspawn` for the machine's root; below XDG_RUNTIME_DIR for everyone else, the root of a user namespace
-/// included: what podman runs without root.
+/// included, who is what podman runs as without root.
 fn default_path() -> Result<PathBuf, String> {
     if nix::unistd::geteuid().is_root() && in_initial_user_namespace() {
         return Ok("/run/rspawn".into());
     }
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
-        Some(directory) => Ok(PathBuf::from(directory).join("rspawn")),
-        None => Ok(PathBuf::from(format!("/run/user/{}/rspawn", nix::unistd::geteuid()))),
+    if let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(directory).join("rspawn"));
     }
+    let user = nix::unistd::geteuid();
+    let directory = PathBuf::from(format!("/run/user/{user}"));
+    if directory.exists() {
+        return Ok(directory.join("rspawn"));
+    }
+    // No login made one. Whoever takes the name first keeps the user from containers, and gets nothing else.
+    let directory = PathBuf::from(format!("/tmp/rspawn-run-{user}"));
+    let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
+    Ok(directory.join("rspawn"))
 }
 
 /// Whether ids mean here what they mean to the machine.
