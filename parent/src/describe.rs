@@ -133,7 +133,11 @@ fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
 
 /// An exit status as a shell gives it, in words.
 pub fn status(status: i32) -> String {
-    if status > 128 { format!("signal: {}", status - 128) } else { format!("exit status: {status}") }
+    let name = |number| nix::sys::signal::Signal::try_from(number).map_or("", |signal| signal.as_str());
+    match status - 128 {
+        number @ 1.. => format!("signal: {number} ({})", name(number)),
+        _ => format!("exit status: {status}"),
+    }
 }
 
 /// What the kernel means by refusing a mount.
@@ -181,7 +185,7 @@ pub fn errno(number: i32) -> String {
 fn spawn_origin(step: SpawnStep) -> &'static str {
     match step {
         SpawnStep::SealInit | SpawnStep::Worker | SpawnStep::Enter => "rule: stages",
-        SpawnStep::Cgroups => "rule: the container's cgroups",
+        SpawnStep::Cgroups => "/linux/cgroupsPath",
         SpawnStep::Hooks => "/hooks",
         SpawnStep::Record => "rule: state",
         SpawnStep::TimeOffsets => "/linux/timeOffsets",
@@ -279,7 +283,37 @@ pub fn host(op: &HostOp) -> String {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
         HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+        HostOp::OpenCgroup { mount, path, owner, .. } => {
+            let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
+            format!("make the cgroup {mount}/{path}{owner}")
+        }
+        HostOp::SetCgroup { choices, .. } => {
+            let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
+            format!("set {}", names.join(", or where there is no such file "))
+        }
+        HostOp::DeviceRules { rules, .. } => {
+            let rules: Vec<String> = rules.iter().map(device_access).collect();
+            format!("deny devices but {}", rules.join(", "))
+        }
     }
+}
+
+fn cgroup_setting(setting: &CgroupSetting) -> String {
+    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
+    format!("{} = {}", setting.file, values.join("; "))
+}
+
+fn device_access(rule: &DeviceAccess) -> String {
+    let verb = if rule.allow { "" } else { "not " };
+    let kind = match rule.kind {
+        Some(NodeKind::Block) => 'b',
+        Some(_) => 'c',
+        None => 'a',
+    };
+    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
+    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
+    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
 
 pub fn attach(op: &AttachOp) -> String {

@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
+pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
 use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
 
@@ -30,15 +31,6 @@ pub struct Facts {
     pub covered_sysfs: bool,
 }
 
-/// The cgroup hierarchies that the caller is in, as /proc/self/cgroup lists them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CgroupFacts {
-    /// The unified hierarchy is the only one, mounted at /sys/fs/cgroup.
-    pub unified: bool,
-    /// Controllers of each v1 hierarchy ("cpu,cpuacct", "name=systemd").
-    pub v1: Vec<String>,
-}
-
 /// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
 /// clone3 into a cgroup, close_range with CLOEXEC.
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
@@ -52,8 +44,12 @@ impl Facts {
     /// As [`Self::gather`], for a caller whose ids are known.
     pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
+        let mut cgroup = CgroupFacts::gather();
         // Only where it is certain that the container is no equal of the machine's root.
         let limited = ids.rootless || !ids.initial;
+        if limited {
+            cgroup.find_reach();
+        }
         let mounts =
             if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
         Self {
@@ -66,7 +62,7 @@ impl Facts {
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
+            cgroup,
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
             covered_proc: limited && is_covered(&mounts, "proc"),
             covered_sysfs: limited && is_covered(&mounts, "sysfs"),
@@ -120,14 +116,6 @@ fn permitted_capabilities() -> u64 {
     permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
 }
 
-impl CgroupFacts {
-    fn parse(text: &str) -> Self {
-        let controllers = text.lines().filter_map(|line| line.split(':').nth(1));
-        let v1: Vec<String> = controllers.filter(|names| !names.is_empty()).map(str::to_string).collect();
-        Self { unified: v1.is_empty() && !text.is_empty(), v1 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,12 +127,5 @@ mod tests {
         assert!(!is_covered(&format!("{proc}23 22 0:9 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n"), "proc"));
         assert!(is_covered(&format!("{proc}23 22 0:9 / /proc/acpi rw - tmpfs none rw\n"), "proc"));
         assert!(is_covered("22 1 0:5 /sys /proc/sys rw - proc proc rw\n", "proc"));
-    }
-
-    #[test]
-    fn cgroup_layouts_are_told_apart() {
-        let hybrid = CgroupFacts::parse("3:cpu,cpuacct:/a\n1:name=systemd:/\n0::/\n");
-        assert_eq!((hybrid.unified, hybrid.v1), (false, vec!["cpu,cpuacct".into(), "name=systemd".into()]));
-        assert!(CgroupFacts::parse("0::/user.slice\n").unified);
     }
 }

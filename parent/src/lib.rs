@@ -7,6 +7,7 @@
 
 mod audit;
 mod bundle;
+mod cgroup_facts;
 mod cgroups;
 pub mod cli;
 pub mod commands;

@@ -167,6 +167,11 @@ impl Bundle {
         &self.scratch.path
     }
 
+    /// The state root of this bundle alone.
+    pub fn state_root(&self) -> PathBuf {
+        self.scratch.path.join("state")
+    }
+
     pub fn rootfs(&self) -> PathBuf {
         self.scratch.path.join("rootfs")
     }
@@ -206,6 +211,7 @@ impl Bundle {
     pub fn command(&self, options: &[&str]) -> Command {
         self.write_config();
         let mut command = Command::new(program("rspawn"));
+        command.arg("--root").arg(self.state_root());
         command.arg("run").arg("--bundle").arg(self.path()).args(options).arg(&self.id);
         command
     }
@@ -221,14 +227,21 @@ impl Bundle {
     pub fn run_with(&self, options: &[&str], input: &[u8]) -> Output {
         let output = finish(self.command(options), input);
         self.assert_nothing_left();
+        assert!(!self.state_root().join(&self.id).exists(), "its state is left behind");
         output
     }
 
-    /// Nothing of the bundle is mounted, runs, or has a cgroup.
+    /// Nothing of the bundle is mounted, runs, or has a cgroup, and nobody is at its state. Of a container whose
+    /// rspawn-setup was killed the state itself may be left: the next one of its name takes it over.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
         let left = leftovers(&self.id);
         assert!(left.is_empty(), "left behind: {left:#?}");
+        wait_for("its state is let go", || !self.state_is_locked());
+    }
+
+    fn state_is_locked(&self) -> bool {
+        fs::File::open(self.state_root().join(&self.id)).is_ok_and(|state| state.try_lock().is_err())
     }
 }
 
@@ -263,6 +276,9 @@ fn leftovers_now(name: &str) -> Vec<String> {
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
+    left.extend(
+        cgroups_named(Path::new("/sys/fs/cgroup"), name).iter().map(|path| format!("cgroup {}", path.display())),
+    );
     let own = std::process::id().to_string();
     for process in fs::read_dir("/proc").expect("/proc").flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();
@@ -277,6 +293,20 @@ fn leftovers_now(name: &str) -> Vec<String> {
         }
     }
     left
+}
+
+/// Directories below another whose name has a certain part.
+pub fn cgroups_named(directory: &Path, part: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.file_name().to_string_lossy().contains(part) {
+                found.push(entry.path());
+            }
+            found.extend(cgroups_named(&entry.path(), part));
+        }
+    }
+    found
 }
 
 /// Runs a command to its end, with input; kills it (alone) if it hangs, which fails the test.

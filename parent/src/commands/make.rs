@@ -192,8 +192,7 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     }
 }
 
-/// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every
-/// default bundle would make a warning out of every start.
+/// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
-    pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
+    pointer.is_empty() || pointer.starts_with("/linux/resources/")
 }

@@ -36,10 +36,10 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
     let read_only = set & attr::RDONLY != 0;
     let params = [directory].into_iter().chain(source.clone()).collect();
     let base = attach_new(planner, origin, VirtualFs::Tmpfs, params, set & !attr::RDONLY, at.clone());
-    for hierarchy in planner.facts.cgroup.v1.clone() {
-        let name = hierarchy.strip_prefix("name=").unwrap_or(&hierarchy).to_string();
+    for hierarchy in planner.facts.cgroup.v1().map(|hierarchy| hierarchy.controllers.as_str()) {
+        let name = hierarchy.strip_prefix("name=").unwrap_or(hierarchy).to_string();
         let Some(below) = planner.inside(origin, &format!("{at}/{name}")) else { continue };
-        let params = parameters(&hierarchy).into_iter().chain(source.clone()).collect();
+        let params = parameters(hierarchy).into_iter().chain(source.clone()).collect();
         attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
         for controller in name.split(',').filter(|controller| *controller != name) {
             let (Some(link), Some(target)) =

@@ -3,8 +3,10 @@
 //! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
 //! config.json adds its steps; this one says in which order.
 mod capabilities;
+mod cgroup;
 mod cgroup_mount;
 mod console;
+pub mod device_rules;
 mod devices;
 mod hooks;
 mod init_mode;
@@ -15,6 +17,7 @@ mod namespaces;
 mod overlay;
 mod paths;
 mod process;
+pub mod resources;
 mod root;
 mod rootless;
 pub mod seccomp;
@@ -71,6 +74,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
+    cgroup::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
@@ -211,13 +215,6 @@ impl<'a> Planner<'a> {
     /// Properties that this version does not carry out. Protection that was asked for is never dropped in silence.
     fn not_yet(&mut self) {
         let Some(linux) = self.linux() else { return };
-        if linux.cgroups_path.is_some() {
-            self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
-        }
-        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
-            let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
-            self.note(pointer, "not applied: rspawn does not make cgroups yet");
-        }
         if linux.intel_rdt.is_some() {
             let message = if self.facts.resctrl {
                 "rspawn does not set up resctrl groups yet"
