@@ -93,7 +93,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
     } else {
         text.push_str(&format!(": {}", error.detail));
     }
-    if let Some(hint) = hint(error) {
+    if let Some(hint) = hint(plan, error) {
         text.push_str(&format!("; {hint}"));
     }
     text
@@ -122,7 +122,10 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origin
 }
 
 /// What an errno of a certain step usually means.
-fn hint(error: &StepError) -> Option<&'static str> {
+fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
+    if let Some(hint) = plan.and_then(|plan| mount_hint(plan, error)) {
+        return Some(hint);
+    }
     match (error.place, error.call.as_str(), error.errno) {
         (Place::Spawn(SpawnStep::Clone), _, libc::EPERM) => {
             Some("new namespaces need root, or a user namespace among them")
@@ -149,6 +152,42 @@ pub fn status(status: i32) -> String {
     match status - 128 {
         number @ 1.. => format!("signal: {number} ({})", name(number)),
         _ => format!("exit status: {status}"),
+    }
+}
+
+/// What the kernel means by refusing a mount.
+fn mount_hint(plan: &Plan, error: &StepError) -> Option<&'static str> {
+    let call = error.call.as_str();
+    match error.place {
+        Place::Rootfs(index) => match (&plan.rootfs.get(index as usize)?.op, call, error.errno) {
+            (RootfsOp::NewFilesystem { fs: VirtualFs::Proc | VirtualFs::Sysfs, .. }, "fsmount", libc::EPERM) => Some(
+                "in a user namespace the kernel makes no new one where parts of the host's are covered (\"mount too \
+                 revealing\"), nor for a pid or network namespace that is not the container's: bind the host's instead",
+            ),
+            _ => None,
+        },
+        Place::Host(index) => match (&plan.host.get(index as usize)?.op, call, error.errno) {
+            (HostOp::CloneTree { recursive: false, .. }, "open_tree", libc::EINVAL) => Some(
+                "without root, mounts below the source cannot be left out, since they may cover something: use rbind",
+            ),
+            (HostOp::CloneTree { attrs, .. } | HostOp::SetAttrs { attrs, .. }, "mount_setattr", number) => {
+                match (number, attrs.idmap.is_some()) {
+                    (libc::EINVAL, true) => Some("this filesystem cannot be id-mapped, or is so already"),
+                    (libc::EPERM, true) => {
+                        Some("ids are mapped only by the root of the namespace that owns the filesystem")
+                    }
+                    (libc::EPERM, false) if attrs.clear != 0 => {
+                        Some("without root, what the host's mount forbids stays forbidden")
+                    }
+                    _ => None,
+                }
+            }
+            (HostOp::NewFilesystem { .. }, "fsopen" | "fsmount", libc::EPERM) => {
+                Some("without root, only filesystems that the kernel trusts with any content can be mounted")
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -17,6 +17,7 @@ pub mod describe;
 mod drive;
 pub mod facts;
 mod hooks;
+pub mod ids;
 mod invoker;
 mod launch;
 mod log;

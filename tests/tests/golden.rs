@@ -22,6 +22,7 @@ fn facts() -> Facts {
                 controllers: String::new(),
                 mount: Some("/sys/fs/cgroup".into()),
                 own: "user.slice/session-1.scope".into(),
+                ..Hierarchy::default()
             }],
             controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_string).to_vec(),
         },

@@ -98,13 +98,14 @@ pub fn create(
     let inside = Inside::of(&plan.spawn);
     let hooks = core::mem::take(&mut plan.hooks);
     let place = Place::Spawn(SpawnStep::Hooks);
-    let guest = (!hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
-        .transpose()?;
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
+        // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(None))?);
     }
+    let guest = (!traces.hooks.container.is_empty())
+        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }

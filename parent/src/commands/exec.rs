@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Read};
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
 use super::explain;
 use crate::cli::{Exec, Global};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
 use crate::oci::{self, Capabilities, MAX_CONFIG, Process, Spec};
 use crate::plan::{InitChoice, Options};
@@ -21,7 +23,7 @@ use crate::{describe, launch, plan, policy_file, sandbox};
 pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds)?;
     let mut audit = invoker::audit(arguments.audit.as_deref())?;
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let target = container.process().ok_or("cannot exec in a stopped container")?;
@@ -61,7 +63,11 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()));
+    if record.namespaces.contains(Namespace::User) {
+        // Over that namespace it may have every one.
+        facts.capabilities = u64::MAX;
+    }
     let options = Options {
         id: record.id.clone(),
         bundle: record.bundle.to_string(),

@@ -1,8 +1,8 @@
 //! `rspawn list`: every container of a state root.
-use nix::unistd::{Uid, User};
 use serde_json::Value;
 
 use crate::cli::{Global, List};
+use crate::ids;
 use crate::sandbox;
 use crate::state::{Container, StateRoot, View};
 
@@ -31,8 +31,7 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
 }
 
 fn owner(uid: u32) -> String {
-    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-    name.unwrap_or_else(|| format!("#{uid}"))
+    ids::user_name(uid).unwrap_or_else(|| format!("#{uid}"))
 }
 
 fn table(views: &[(View, String)]) -> String {

@@ -14,6 +14,7 @@ use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::{InitChoice, Options};
@@ -58,7 +59,9 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let preserved = Preserved::take(making.preserve_fds)?;
     let mut audit = invoker::audit(making.audit.as_deref())?;
     // First of all, since its own start takes as long as all that follows here.
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut ids = Ids::of_caller();
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
     let container = &making.container;
@@ -83,7 +86,11 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }
-    let policy = policy_file::load(making.policy.as_deref())?;
+    let mut policy = policy_file::load(making.policy.as_deref())?;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = None;
+    }
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -116,7 +123,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     fds.extend(pid_file.map(|file| file.directory));
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let facts = Facts::with(ids);
     let mut options = Options {
         id,
         bundle: source.directory(),

@@ -9,14 +9,20 @@ use rspawn_proto::ids::{HostPath, RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
+use super::{Planner, rootless};
 use crate::oci::Mount;
 
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
     let set = options.set | options.set_recursive;
     let source = mounts::source_name(planner, origin, mount);
+    if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
+        if set & attr::RDONLY == 0 {
+            planner.note(format!("{origin}/options"), "read-only: it shows cgroups that are not the container's");
+        }
+        return mounts::bind_instead(planner, origin, place, at, set | attr::RDONLY);
+    }
     let read_only = set & attr::RDONLY != 0;
     let (own_namespace, any) = (planner.owns(Namespace::Cgroup), own_cgroups(planner).next().is_some());
     if !own_namespace && !read_only && !any {

@@ -20,6 +20,7 @@ mod paths;
 mod process;
 pub mod resources;
 mod root;
+mod rootless;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
