@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rspawn_proto::msg::FromStage;
-use rspawn_sys::channel::{self, Interest};
 use rspawn_sys::Fd;
+use rspawn_sys::channel::{self, Interest};
 
 use crate::cli::{Global, Start};
 use crate::describe;
