@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod hostile;
+pub mod life;
 pub mod mountinfo;
 pub mod podman;
 pub mod podman_profile;
@@ -77,7 +78,8 @@ pub struct Scratch {
 impl Scratch {
     pub fn new() -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}", std::process::id()));
+        // No name is the beginning of another: what is left behind is looked for by name.
+        let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}x", std::process::id()));
         fs::create_dir_all(&path).expect("a scratch directory");
         Self { path }
     }

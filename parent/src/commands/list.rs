@@ -7,6 +7,9 @@ use crate::sandbox;
 use crate::state::{Container, StateRoot, View};
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
+    if !["table", "json"].contains(&arguments.format.as_str()) {
+        return Err("invalid format option: table and json are known".into());
+    }
     let root = StateRoot::open(global.root.as_deref())?;
     let (found, damaged): (Vec<_>, Vec<_>) = root.containers().into_iter().partition(Result::is_ok);
     let with_owner = |container: Container| {
@@ -22,10 +25,9 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
         return Ok(0);
     }
     match arguments.format.as_str() {
-        "table" => print!("{}", table(&views)),
         "json" if views.is_empty() => println!("null"),
         "json" => println!("{}", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
-        _ => return Err("invalid format option: table and json are known".into()),
+        _ => print!("{}", table(&views)),
     }
     Ok(0)
 }

@@ -69,7 +69,8 @@ impl StateRoot {
     /// Every container, and why others cannot be read; half-made ones and files of others are passed over.
     pub fn containers(&self) -> Vec<Result<Container, String>> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<String> = directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
         names.retain(|name| !name.starts_with('.') && ContainerId::new(name.as_str()).is_ok());
         let containers = names.iter().map(|name| self.container(name));
