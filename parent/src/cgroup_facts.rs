@@ -1,6 +1,7 @@
 //! The cgroup hierarchies of the host, as the caller is in them.
 use std::fs;
 
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 /// Where distributions mount cgroups, and where the containers look for them.
@@ -26,6 +27,18 @@ pub struct Hierarchy {
     pub mount: Option<String>,
     /// The caller's own cgroup, below the mount point.
     pub own: String,
+    pub reach: Reach,
+}
+
+/// Where a caller may make cgroups and move processes to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Reach {
+    /// The machine's root: anywhere.
+    #[default]
+    Everywhere,
+    /// Below this one, which was delegated to it, and which it is in.
+    Below(String),
+    Nowhere,
 }
 
 /// One line of mountinfo (proc_pid_mountinfo(5)).
@@ -63,6 +76,7 @@ impl CgroupFacts {
                 controllers: controllers.to_string(),
                 mount: mount.map(|mount| mount.point.clone()),
                 own: mount.map_or_else(String::new, |mount| mount.below(path)),
+                reach: Reach::Everywhere,
             })
         };
         let mut hierarchies: Vec<Hierarchy> = cgroups.lines().filter_map(hierarchy).collect();
@@ -70,6 +84,24 @@ impl CgroupFacts {
             hierarchies.retain(|hierarchy| hierarchy.controllers.is_empty());
         }
         Self { unified, hierarchies, controllers: Vec::new() }
+    }
+
+    /// Looks for what was delegated to a caller who is not the machine's root.
+    pub fn find_reach(&mut self) {
+        for hierarchy in &mut self.hierarchies {
+            let mount = hierarchy.mount.clone().unwrap_or_default();
+            let writable = |cgroup: &str| {
+                let directory = format!("{mount}/{cgroup}");
+                [directory.clone(), format!("{directory}/cgroup.procs")]
+                    .iter()
+                    .all(|path| access(path.as_str(), AccessFlags::W_OK).is_ok())
+            };
+            // A process may go from one cgroup to another if its user may write to the next one above both.
+            let mut above: Vec<&str> = hierarchy.own.match_indices('/').map(|(end, _)| &hierarchy.own[..end]).collect();
+            above.push(&hierarchy.own);
+            let delegated = above.into_iter().rev().take_while(|cgroup| writable(cgroup)).last();
+            hierarchy.reach = delegated.map_or(Reach::Nowhere, |cgroup| Reach::Below(cgroup.to_string()));
+        }
     }
 
     pub fn v1(&self) -> impl Iterator<Item = &Hierarchy> {
@@ -134,6 +166,7 @@ mod tests {
             controllers: controllers.into(),
             mount: mount.map(str::to_string),
             own: own.into(),
+            reach: Reach::Everywhere,
         };
         let expected = vec![
             hierarchy("cpu,cpuacct", Some("/sys/fs/cgroup/cpu,cpuacct"), "a/b"),

@@ -1,5 +1,6 @@
 //! Configurations that rspawn writes itself: the default one (`rspawn spec`), and the host's own root as a container
-//! (`rspawn run --host`).
+//! (`rspawn run --host`), or a directory's (`--directory=`).
+use crate::ids::Ids;
 use crate::oci::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Rlimit, Root, Spec};
 use crate::plan::seccomp::{Arch, default_profile};
 
@@ -53,7 +54,7 @@ pub fn default_spec(terminal: bool) -> Spec {
 /// The host's own root, read-only, in namespaces of every kind.
 pub fn host_spec(args: Vec<String>, terminal: bool, term: Option<String>, arch: Option<Arch>) -> Spec {
     let mut spec = default_spec(terminal);
-    spec.root = Some(Root { path: "/".into(), readonly: true, readonly_recursive: true });
+    spec.root = Some(Root { path: "/".into(), readonly: true, readonly_recursive: true, volatile: None });
     spec.hostname = Some("rspawn-host".into());
     let writable = ["/tmp", "/run", "/var/tmp"];
     let private = |path: &&str| mount(path, "tmpfs", "tmpfs", &["nosuid", "nodev", "mode=1777"]);
@@ -74,6 +75,37 @@ pub fn host_spec(args: Vec<String>, terminal: bool, term: Option<String>, arch: 
     }
     spec
 }
+
+/// A directory with a root filesystem, as it is: writable, and with what container engines grant by default.
+pub fn directory_spec(path: &str, name: &str, terminal: bool, term: Option<String>, arch: Option<Arch>) -> Spec {
+    let mut spec = host_spec(Vec::new(), terminal, term, arch);
+    spec.root = Some(Root { path: path.into(), ..Root::default() });
+    spec.hostname = Some(host_name(name));
+    // Its own /tmp and /var/tmp are as writable as the rest; /run is never of a previous run.
+    spec.mounts.retain(|mount| !matches!(mount.destination.as_str(), "/tmp" | "/var/tmp"));
+    spec
+}
+
+/// A container's name as a host name: what DNS takes of it.
+fn host_name(name: &str) -> String {
+    let usable: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
+    let trimmed = usable.trim_matches('-');
+    if trimmed.is_empty() { "rspawn".into() } else { trimmed.into() }
+}
+
+/// Puts a container into a user namespace with all ids that there are; the caller is its root.
+pub fn in_user_namespace(spec: &mut Spec, ids: &Ids) {
+    if let Some(linux) = &mut spec.linux {
+        linux.namespaces.extend(namespaces(&["user"]));
+        (linux.uid_mappings, linux.gid_mappings) = ids.everything();
+    }
+    if ids.gids.iter().all(|range| range.size < TTY) {
+        spec.mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != format!("gid={TTY}")));
+    }
+}
+
+/// The group of terminals.
+const TTY: u32 = 5;
 
 fn system_mounts() -> Vec<Mount> {
     vec![

@@ -2,6 +2,7 @@
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
 
 /// Where a place of the plan comes from: a JSON pointer or the name of a rule.
@@ -24,7 +25,7 @@ pub fn action(plan: &Plan, place: Place) -> String {
     match place {
         Place::Receive => "start rspawn-setup".into(),
         Place::Check => "check the plan".into(),
-        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(&step.op)),
+        Place::Host(index) => plan.host.get(index as usize).map_or_else(String::new, |step| host(plan, &step.op)),
         Place::Attach(index) => plan.attach.get(index as usize).map_or_else(String::new, |step| attach(&step.op)),
         Place::Rootfs(index) => plan.rootfs.get(index as usize).map_or_else(String::new, |step| rootfs(plan, &step.op)),
         Place::Spawn(step) => spawn(step).into(),
@@ -56,7 +57,7 @@ pub fn stage(place: Place) -> &'static str {
 }
 
 /// The sentence for a failed step: where from, what, which call, why.
-pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
+pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> String {
     // runc's words, which clients match on; the place adds nothing to them.
     if error.place == Place::Finish(FinishStep::Exec) && error.errno == 0 {
         return error.detail.clone();
@@ -64,7 +65,11 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     if let (Some(plan), Place::Finish(FinishStep::Rlimits)) = (plan, error.place)
         && let Some(limit) = error.detail.parse::<usize>().ok().and_then(|index| plan.finish.rlimits.get(index))
     {
-        return failed_limit(&error.detail, limit, error);
+        return failed_limit(&error.detail, limit, error, origins);
+    }
+    if error.detail.starts_with("/hooks/") {
+        let why = if error.errno == 0 { String::new() } else { format!(": {}: {}", error.call, errno(error.errno)) };
+        return format!("config.json {}{why}", error.detail);
     }
     let (origin, action) = match plan {
         // rspawn-init is executed with the payload's arguments and environment, so that they are too long shows there.
@@ -72,13 +77,13 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
             ("/process/args".into(), action(plan, error.place))
         }
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
-        None => (String::new(), phase(error.place).into()),
+        None => match error.place {
+            Place::Spawn(step) => (spawn_origin(step).into(), spawn(step).into()),
+            Place::Finish(step) => (finish_origin(step).into(), finish(step).into()),
+            place => (String::new(), phase(place).into()),
+        },
     };
-    let mut text = match origin.as_str() {
-        "" => String::new(),
-        origin if origin.starts_with('/') => format!("config.json {origin}: "),
-        rule => format!("{rule}: "),
-    };
+    let mut text = place_name(origins.of(&origin));
     text.push_str(&action);
     if error.errno != 0 {
         text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
@@ -88,14 +93,23 @@ pub fn failure(plan: Option<&Plan>, error: &StepError) -> String {
     } else {
         text.push_str(&format!(": {}", error.detail));
     }
-    if let Some(hint) = hint(error) {
+    if let Some(hint) = hint(plan, error) {
         text.push_str(&format!("; {hint}"));
     }
     text
 }
 
+/// The beginning of a sentence about what comes from an origin.
+fn place_name(origin: &str) -> String {
+    match origin {
+        "" => String::new(),
+        pointer if pointer.starts_with('/') => format!("config.json {pointer}: "),
+        rule => format!("{rule}: "),
+    }
+}
+
 /// The sentence for a resource limit that could not be set; rspawn-init gives its index in the list.
-fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
+fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origins) -> String {
     let name = RLIMITS.get(limit.resource as usize).copied().unwrap_or("a resource limit");
     let Rlimit { soft, hard, .. } = limit;
     let reason = errno(error.errno);
@@ -103,11 +117,15 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError) -> String {
         libc::EPERM => "; raising a hard limit needs CAP_SYS_RESOURCE on the host",
         _ => "",
     };
-    format!("config.json /process/rlimits/{index}: set {name} to soft {soft}, hard {hard}: {reason}{hint}")
+    let place = place_name(origins.of(&format!("/process/rlimits/{index}")));
+    format!("{place}set {name} to soft {soft}, hard {hard}: {reason}{hint}")
 }
 
 /// What an errno of a certain step usually means.
-fn hint(error: &StepError) -> Option<&'static str> {
+fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
+    if let Some(hint) = plan.and_then(|plan| mount_hint(plan, error)) {
+        return Some(hint);
+    }
     match (error.place, error.call.as_str(), error.errno) {
         (Place::Spawn(SpawnStep::Clone), _, libc::EPERM) => {
             Some("new namespaces need root, or a user namespace among them")
@@ -140,6 +158,42 @@ pub fn status(status: i32) -> String {
     match status - 128 {
         number @ 1.. => format!("signal: {number} ({})", name(number)),
         _ => format!("exit status: {status}"),
+    }
+}
+
+/// What the kernel means by refusing a mount.
+fn mount_hint(plan: &Plan, error: &StepError) -> Option<&'static str> {
+    let call = error.call.as_str();
+    match error.place {
+        Place::Rootfs(index) => match (&plan.rootfs.get(index as usize)?.op, call, error.errno) {
+            (RootfsOp::NewFilesystem { fs: VirtualFs::Proc | VirtualFs::Sysfs, .. }, "fsmount", libc::EPERM) => Some(
+                "in a user namespace the kernel makes no new one where parts of the host's are covered (\"mount too \
+                 revealing\"), nor for a pid or network namespace that is not the container's: bind the host's instead",
+            ),
+            _ => None,
+        },
+        Place::Host(index) => match (&plan.host.get(index as usize)?.op, call, error.errno) {
+            (HostOp::CloneTree { recursive: false, .. }, "open_tree", libc::EINVAL) => Some(
+                "without root, mounts below the source cannot be left out, since they may cover something: use rbind",
+            ),
+            (HostOp::CloneTree { attrs, .. } | HostOp::SetAttrs { attrs, .. }, "mount_setattr", number) => {
+                match (number, attrs.idmap.is_some()) {
+                    (libc::EINVAL, true) => Some("this filesystem cannot be id-mapped, or is so already"),
+                    (libc::EPERM, true) => {
+                        Some("ids are mapped only by the root of the namespace that owns the filesystem")
+                    }
+                    (libc::EPERM, false) if attrs.clear != 0 => {
+                        Some("without root, what the host's mount forbids stays forbidden")
+                    }
+                    _ => None,
+                }
+            }
+            (HostOp::NewFilesystem { .. }, "fsopen" | "fsmount", libc::EPERM) => {
+                Some("without root, only filesystems that the kernel trusts with any content can be mounted")
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -235,7 +289,7 @@ fn finish(step: FinishStep) -> &'static str {
     }
 }
 
-pub fn host(op: &HostOp) -> String {
+pub fn host(plan: &Plan, op: &HostOp) -> String {
     match op {
         HostOp::OpenPath { path, .. } => format!("open host path {path}"),
         HostOp::OpenNamespace { path, kind, .. } => format!("open {} namespace {path}", kind.name()),
@@ -249,7 +303,7 @@ pub fn host(op: &HostOp) -> String {
         HostOp::NewFilesystem { fs, params, attrs, .. } => {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
-        HostOp::SetAttrs { mount, attrs } => format!("change mount {mount}{}", mount_attrs(attrs)),
+        HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         HostOp::OpenCgroup { mount, path, owner, .. } => {
             let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
             format!("make the cgroup {mount}/{path}{owner}")

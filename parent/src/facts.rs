@@ -6,7 +6,8 @@ use std::path::Path;
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
-pub use crate::cgroup_facts::{CgroupFacts, Hierarchy};
+pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
+use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -18,12 +19,20 @@ pub struct Facts {
     pub machine: String,
     pub uid: u32,
     pub gid: u32,
+    pub ids: Ids,
     /// The caller's permitted capabilities, as bits: what a container can be given at most.
     pub capabilities: u64,
     pub apparmor: bool,
     pub selinux: bool,
     pub cgroup: CgroupFacts,
     pub resctrl: bool,
+    /// Kinds of namespaces that the kernel has, as /proc/PID/ns calls them. Empty if it could not be asked.
+    pub namespaces: Vec<String>,
+    /// Filesystem types that it has now. Empty if it could not be asked.
+    pub filesystems: Vec<String>,
+    /// Places of the host's procfs and sysfs are covered by mounts, so that no user namespace gets new ones.
+    pub covered_proc: bool,
+    pub covered_sysfs: bool,
 }
 
 /// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
@@ -33,19 +42,52 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
 impl Facts {
     /// Asks the machine.
     pub fn gather() -> Self {
+        Self::with(Ids::of_caller())
+    }
+
+    /// As [`Self::gather`], for a caller whose ids are known.
+    pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
+        let mut cgroup = CgroupFacts::gather();
+        // Only where it is certain that the container is no equal of the machine's root.
+        let limited = ids.rootless || !ids.initial;
+        if limited {
+            cgroup.find_reach();
+        }
+        let mounts =
+            if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
         Self {
             kernel,
             machine,
             uid: getuid().as_raw(),
             gid: getgid().as_raw(),
+            ids,
             capabilities: permitted_capabilities(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            cgroup: CgroupFacts::gather(),
+            cgroup,
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
+            namespaces: names_in("/proc/self/ns"),
+            filesystems: filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default()),
+            covered_proc: limited && is_covered(&mounts, "proc"),
+            covered_sysfs: limited && is_covered(&mounts, "sysfs"),
         }
+    }
+
+    /// Whether the kernel has a kind of namespace, by its name in config.json.
+    pub fn has_namespace(&self, kind: &str) -> bool {
+        let name = match kind {
+            "network" => "net",
+            "mount" => "mnt",
+            other => other,
+        };
+        self.namespaces.is_empty() || self.namespaces.iter().any(|known| known == name)
+    }
+
+    /// Whether the kernel has a filesystem type now; of what a module may bring it does not say.
+    pub fn has_filesystem(&self, kind: &str) -> bool {
+        self.filesystems.is_empty() || self.filesystems.iter().any(|known| known == kind)
     }
 
     pub fn arch(&self) -> Option<Arch> {
@@ -60,6 +102,28 @@ impl Facts {
     }
 }
 
+/// mount_too_revealing() of the kernel: whether every whole mount of a filesystem has another on something of it that
+/// is more than an empty directory for mounts (proc_pid_mountinfo(5)).
+fn is_covered(mounts: &str, kind: &str) -> bool {
+    /// Directories that the kernel made for mounts alone.
+    const EMPTY: [&str; 11] = [
+        "proc/sys/fs/binfmt_misc", "sys/fs/cgroup", "sys/fs/bpf", "sys/fs/pstore", "sys/fs/selinux",
+        "sys/fs/fuse/connections", "sys/firmware/efi/efivars", "sys/kernel/config", "sys/kernel/debug",
+        "sys/kernel/tracing", "sys/kernel/security",
+    ];
+    let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+    let field = |line: &[&str], index: usize| line.get(index).map_or(String::new(), |field| field.to_string());
+    let is_whole = |line: &&Vec<&str>| {
+        let kind_at = line.iter().position(|field| *field == "-").map_or(0, |dash| dash + 1);
+        line.get(kind_at) == Some(&kind) && line.get(3) == Some(&"/")
+    };
+    let covers = |line: &Vec<&str>, id: &str| {
+        line.get(1) == Some(&id) && !EMPTY.contains(&field(line, 4).trim_start_matches('/'))
+    };
+    let whole: Vec<String> = lines.iter().filter(is_whole).map(|line| field(line, 0)).collect();
+    whole.iter().all(|id| lines.iter().any(|line| covers(line, id)))
+}
+
 fn kernel_and_machine() -> ((u32, u32), String) {
     let Ok(name) = nix::sys::utsname::uname() else { return ((0, 0), String::new()) };
     let release = name.release().to_string_lossy();
@@ -68,7 +132,31 @@ fn kernel_and_machine() -> ((u32, u32), String) {
     (kernel, name.machine().to_string_lossy().into_owned())
 }
 
+fn names_in(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The last column of /proc/filesystems.
+fn filesystems(text: &str) -> Vec<String> {
+    text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_string).collect()
+}
+
 fn permitted_capabilities() -> u64 {
     let permitted = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
     permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_covers_procfs_is_found() {
+        let proc = "22 1 0:5 / /proc rw - proc proc rw\n";
+        assert!(!is_covered(proc, "proc"));
+        assert!(!is_covered(&format!("{proc}23 22 0:9 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n"), "proc"));
+        assert!(is_covered(&format!("{proc}23 22 0:9 / /proc/acpi rw - tmpfs none rw\n"), "proc"));
+        assert!(is_covered("22 1 0:5 /sys /proc/sys rw - proc proc rw\n", "proc"));
+    }
 }

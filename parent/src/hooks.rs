@@ -6,6 +6,7 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::record::{Hook, HookJob};
 use rspawn_sys::channel;
 
+use crate::overrides::Origins;
 use crate::{describe, launch};
 
 /// Runs hooks in their order, up to the first that fails.
@@ -26,7 +27,7 @@ pub fn run(hooks: &[Hook], state: String) -> Result<(), String> {
     let _ = child.wait();
     match answer.map_err(|errno| say(&describe::errno(errno.0)))? {
         Some((FromStage::Done, _)) => Ok(()),
-        Some((FromStage::Failed(error), _)) => Err(describe::failure(None, &error)),
+        Some((FromStage::Failed(error), _)) => Err(describe::failure(None, &error, &Origins::default())),
         _ => Err(say(&"rspawn-hooks died")),
     }
 }

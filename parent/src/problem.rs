@@ -6,7 +6,8 @@ use serde::Serialize;
 /// A sentence and the place in config.json that it is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// A JSON pointer (RFC 6901); empty for the document as a whole.
+    /// A JSON pointer (RFC 6901); empty for the document as a whole. Where an override has changed what is there: the
+    /// option, or the line of the settings file.
     pub pointer: String,
     pub message: String,
 }
@@ -21,7 +22,8 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pointer.as_str() {
             "" => write!(f, "config.json: {}", self.message),
-            pointer => write!(f, "config.json {pointer}: {}", self.message),
+            pointer if pointer.starts_with('/') => write!(f, "config.json {pointer}: {}", self.message),
+            option => write!(f, "{option}: {}", self.message),
         }
     }
 }

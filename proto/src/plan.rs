@@ -449,8 +449,8 @@ pub struct Finish {
     pub keyring: Option<Text>,
     pub label: Option<Label>,
     pub umask: Option<u32>,
-    /// Supplementary groups, replaced as a whole.
-    pub groups: Vec<Id>,
+    /// Supplementary groups, replaced as a whole; left as they are where the kernel lets nobody set them.
+    pub groups: Option<Vec<Id>>,
     pub gid: Id,
     pub uid: Id,
     pub capabilities: Capabilities,

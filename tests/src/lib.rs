@@ -3,10 +3,12 @@
 
 pub mod clients;
 pub mod hostile;
+pub mod life;
 pub mod mountinfo;
 pub mod podman;
 pub mod podman_profile;
 pub mod terminal;
+pub mod user;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -64,7 +66,7 @@ pub fn is_root() -> bool {
 
 /// True, with the reason printed, if this process cannot make containers.
 pub fn cannot_make_containers() -> bool {
-    skip_unless(is_root(), "containers of these tests need root")
+    user::is_exception() || skip_unless(is_root(), "containers of these tests need root")
 }
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -77,7 +79,8 @@ pub struct Scratch {
 impl Scratch {
     pub fn new() -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}", std::process::id()));
+        // No name is the beginning of another: what is left behind is looked for by name.
+        let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}x", std::process::id()));
         fs::create_dir_all(&path).expect("a scratch directory");
         Self { path }
     }
@@ -100,6 +103,8 @@ pub struct Bundle {
     pub scratch: Scratch,
     pub config: Value,
     pub id: String,
+    /// Who runs it, if not this process's user.
+    pub user: Option<user::User>,
 }
 
 /// What a program printed and how it ended.
@@ -144,7 +149,7 @@ impl Bundle {
         // Left to each test: most want to see what their own change does.
         config["root"]["readonly"] = json!(false);
         let id = scratch.path.file_name().expect("a name").to_string_lossy().into_owned();
-        Self { scratch, config, id }
+        Self { scratch, config, id, user: user::of_this_lane() }
     }
 
     /// A bundle whose payload is a shell script.
@@ -213,7 +218,16 @@ impl Bundle {
         let mut command = Command::new(program("rspawn"));
         command.arg("--root").arg(self.state_root());
         command.arg("run").arg("--bundle").arg(self.path()).args(options).arg(&self.id);
-        command
+        match &self.user {
+            Some(user) => self.command_of(user, command),
+            None => command,
+        }
+    }
+
+    /// A command on the bundle, run by a user, whose it is from then on.
+    pub fn command_of(&self, user: &user::User, command: Command) -> Command {
+        user.give(self.path());
+        user.run(command)
     }
 
     /// Runs the bundle to its end, stdin empty.
@@ -272,7 +286,7 @@ pub fn leftovers(name: &str) -> Vec<String> {
     }
 }
 
-fn leftovers_now(name: &str) -> Vec<String> {
+pub(crate) fn leftovers_now(name: &str) -> Vec<String> {
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));

@@ -219,8 +219,8 @@ fn the_planner_plans_or_says_what_is_wrong() {
         // What is said of it must not panic either.
         let _ = rspawn::show::json::json(&made);
         if made.plan.rootfs.len() < 200 {
-            let _ = rspawn::show::text::text(&made);
-            let _ = rspawn::show::diff::diff(&made.plan, &made.plan);
+            let _ = rspawn::show::text::text(&made, rspawn::show::Colours::NEVER);
+            let _ = rspawn::show::diff::diff(&made.plan, &made.plan, rspawn::show::Colours::NEVER);
         }
     });
     println!("{total} configurations, {planned} plans");

@@ -4,7 +4,7 @@ use std::path::Path;
 use rspawn::default_spec::{default_spec, host_spec};
 use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn::plan::seccomp::Arch;
-use rspawn::show;
+use rspawn::show::{self, Colours};
 use rspawn_tests::hostile::options;
 use serde_json::{Value, json};
 
@@ -22,6 +22,7 @@ fn facts() -> Facts {
                 controllers: String::new(),
                 mount: Some("/sys/fs/cgroup".into()),
                 own: "user.slice/session-1.scope".into(),
+                ..Hierarchy::default()
             }],
             controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_string).to_vec(),
         },
@@ -33,7 +34,8 @@ fn facts() -> Facts {
 fn golden(name: &str, config: &Value) {
     let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
     let planned = rspawn::plan::plan(&spec, &facts(), &options("golden", Path::new("/bundle")));
-    let text = show::text::text(&planned.unwrap_or_else(|problems| panic!("{name}: {problems:?}")));
+    let planned = planned.unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
+    let text = show::text::text(&planned, Colours::NEVER);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&file, &text).expect("a golden file");

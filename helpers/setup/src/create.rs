@@ -1,6 +1,7 @@
 //! A new container: from an approved plan to a payload that runs, or waits for its start.
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::slice;
 
 use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Hooks, InitMode, Plan, RootfsOp};
@@ -38,13 +39,18 @@ impl<'a> Traces<'a> {
         Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default() }
     }
 
-    /// Clears them away: the container has ended, or never began.
+    /// Clears them away, if nobody else has: the container has ended, or never began.
     pub fn clear(&mut self) {
+        if !self.state.lock() {
+            return;
+        }
         self.keeper = None;
         self.cgroups.remove();
         if let Some(runner) = &self.runner {
-            // Whatever they say, the container is deleted (runtime.md, "Lifecycle").
-            let _ = runner.run(&self.hooks.after.poststop, self.state_text("stopped", None));
+            for hook in &self.hooks.after.poststop {
+                // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
+                let _ = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+            }
         }
         self.state.remove();
     }
@@ -59,9 +65,9 @@ impl<'a> Traces<'a> {
     }
 
     /// Runs hooks in the caller's namespaces.
-    fn run(&self, list: impl Fn(&Hooks) -> &Vec<Hook>, status: &str, pid: i32) -> Result<(), End> {
+    fn run(&self, parent: &Parent, list: &[Hook], status: &str, pid: i32) -> Result<(), End> {
         match &self.runner {
-            Some(runner) => Ok(runner.run(list(&self.hooks), self.state_text(status, Some(pid)))?),
+            Some(runner) => runner.run(Some(parent), list, self.state_text(status, Some(pid))),
             None => Ok(()),
         }
     }
@@ -92,13 +98,14 @@ pub fn create(
     let inside = Inside::of(&plan.spawn);
     let hooks = core::mem::take(&mut plan.hooks);
     let place = Place::Spawn(SpawnStep::Hooks);
-    let guest = (!hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
-        .transpose()?;
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
+        // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(None))?);
     }
+    let guest = (!traces.hooks.container.is_empty())
+        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
@@ -113,9 +120,11 @@ pub fn create(
     let record = parent.step(place, || record(invoker, &container, init, &inside, directories, &traces.hooks))?;
     let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
-        traces.run(|hooks| &hooks.runtime, "creating", pid)?;
+        traces.run(parent, &traces.hooks.runtime, "creating", pid)?;
         match &guest {
-            Some(guest) => Ok(guest.run(&traces.hooks.container, traces.state_text("creating", Some(pid_inside)))?),
+            Some(guest) => {
+                guest.run(Some(parent), &traces.hooks.container, traces.state_text("creating", Some(pid_inside)))
+            }
             None => Ok(()),
         }
     };
@@ -134,11 +143,12 @@ pub fn create(
     follow_worker(parent, &worker, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, guest, slots));
-    follow_init(parent, &mut container, mode)?;
+    // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
+    follow_init(parent, &mut container, mode)?;
     traces.state.unlock();
     if mode != Mode::Created {
-        traces.run(|hooks| &hooks.after.poststart, "running", container.pid)?;
+        traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;
     }
     announce(parent, invoker, &container)?;
     stay(parent, mode, container)

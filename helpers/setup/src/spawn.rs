@@ -13,7 +13,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Fd, cgroup, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, process, tune};
 
 use crate::host::Slots;
 use crate::rootfs::open_terminal;
@@ -243,10 +243,17 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
     create_sibling(new, entry)
 }
 
-/// Whoever is not the root of a user namespace loses at the next exec what joining it gave.
+/// Keeps over the next exec what being in a new user namespace, or joining one, gave: as its root, or, where no id is
+/// mapped to root, by ambient capabilities, which rspawn-init replaces with the payload's.
 fn become_root() -> Outcome<()> {
-    let became_root = cred::set_gid(0).named("setresgid").and_then(|()| cred::set_uid(0).named("setresuid"));
-    became_root.map_err(|failure| failure.with(Namespace::User.name()))
+    let became_root = match cred::set_gid(0).and_then(|()| cred::set_uid(0)) {
+        Err(Errno::EINVAL) => cred::permitted_capabilities().and_then(|all| {
+            let (effective, permitted, inheritable, ambient) = (all, all, all, all);
+            cred::set_capabilities(&Capabilities { bounding: 0, effective, permitted, inheritable, ambient })
+        }),
+        became_root => became_root,
+    };
+    became_root.named("setresuid").map_err(|failure| failure.with(Namespace::User.name()))
 }
 
 fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
@@ -330,8 +337,7 @@ impl<'a> Entry<'a> {
     /// Ids and descriptors.
     fn prepare_process(&self) -> Outcome<()> {
         if self.mapped {
-            cred::set_gid(0).named("setresgid")?;
-            cred::set_uid(0).named("setresuid")?;
+            become_root()?;
         }
         // A hole in the range is the caller's choice (podman's --preserve-fd leaves some), and what fills it by now
         // is this program's own.

@@ -26,6 +26,11 @@ impl StateDir {
         replace(&self.dir, "record", &bytes, 0o600)
     }
 
+    /// Keeps other commands from the container. False if one has removed it.
+    pub fn lock(&self) -> bool {
+        file::lock(&self.dir).is_ok() && file::status(&self.dir).is_ok_and(|found| found.links > 0)
+    }
+
     /// Lets other commands at the container.
     pub fn unlock(&self) {
         let _ = file::unlock(&self.dir);
@@ -35,7 +40,9 @@ impl StateDir {
     /// the next container of this name, try again.
     pub fn remove(&self) {
         for entry in file::entries(&self.dir).unwrap_or_default() {
-            let _ = file::remove(&self.dir, &entry.name);
+            // `notify`, where `start` would listen, is empty before that.
+            let removed = file::remove(&self.dir, &entry.name);
+            let _ = removed.or_else(|_| file::remove_directory(&self.dir, &entry.name));
         }
         if let Ok(name) = CString::new(self.name.as_str()) {
             let _ = file::remove_directory(&self.root, &name);

@@ -90,6 +90,7 @@ pub struct Status {
     pub major: u32,
     pub minor: u32,
     pub inode: u64,
+    pub links: u32,
 }
 
 impl Status {
@@ -118,6 +119,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
         major: found.stx_rdev_major,
         minor: found.stx_rdev_minor,
         inode: found.stx_ino,
+        links: found.stx_nlink,
     })
 }
 
@@ -141,6 +143,11 @@ pub fn filesystem_magic(file: &Fd) -> Result<i64> {
 /// Makes one directory in a held one. `name` is a single component.
 pub fn make_directory(dir: &Fd, name: &str, mode: u32) -> Result<()> {
     sys!(SYS_mkdirat, dir, &c_string(name)?, mode).map(drop)
+}
+
+/// Takes the lock of flock(2), which others may have for a while.
+pub fn lock(file: &Fd) -> Result<()> {
+    sys!(SYS_flock, file, libc::LOCK_EX).map(drop)
 }
 
 /// Takes back a lock of flock(2), whoever took it on this open file.

@@ -95,6 +95,11 @@ pub fn pid() -> i32 {
     sys!(SYS_getpid).unwrap_or(0) as i32
 }
 
+pub fn parent() -> i32 {
+    // getppid cannot fail.
+    sys!(SYS_getppid).unwrap_or(0) as i32
+}
+
 /// Waits for a child (-1: any) to end and gives its pid and wait status; `None` if `block` is false and none has.
 /// Stopped and continued children are not reported.
 pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, i32)>> {

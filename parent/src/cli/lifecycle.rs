@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Container;
+use super::overrides::OverrideOptions;
 use crate::terminal::ConsoleMode;
 
 /// Options of `create` and `run`.
@@ -63,9 +64,11 @@ pub struct Run {
     pub console: Option<ConsoleMode>,
     /// Name of the container; made up if absent.
     pub id: Option<String>,
-    /// With --host: the command to run.
+    /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 #[derive(Debug, Args)]

@@ -1,4 +1,7 @@
 //! The command line.
+pub mod examples;
+pub mod overrides;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,10 +13,11 @@ pub use global::Global;
 pub use lifecycle::*;
 
 use crate::plan::InitChoice;
+use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rspawn", disable_help_subcommand = true, disable_version_flag = true)]
+#[command(name = "rspawn", disable_version_flag = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -28,6 +32,7 @@ pub enum Command {
     /// Start the payload of a created container.
     Start(Start),
     /// Run a container in the foreground and end with its payload's status; or start it and leave it running.
+    #[command(after_long_help = examples::RUN)]
     Run(Run),
     /// Print the state of a container as JSON.
     State(State),
@@ -42,19 +47,41 @@ pub enum Command {
     /// Print what this runtime can do, as the specification's features document.
     Features,
     /// Show what running a bundle would do, step by step. Nothing is done.
+    #[command(after_long_help = examples::PLAN)]
     Plan(Plan),
     /// Report what is invalid in a bundle, what is ignored, and what this machine lacks.
+    #[command(after_long_help = examples::CHECK)]
     Check(Check),
     /// Write a default config.json.
+    #[command(after_long_help = examples::SPEC)]
     Spec(Spec),
     /// Translate a policy file into the form that rspawn-setup --check takes.
+    #[command(after_long_help = examples::POLICY)]
     Policy(PolicyCommand),
+    /// Write shell completions or man pages.
+    #[command(hide = true, after_long_help = examples::GENERATE)]
+    #[command(subcommand)]
+    Generate(Generate),
     /// Not supported: rspawn neither saves nor restores the memory of processes.
     #[command(disable_help_flag = true)]
     Checkpoint(Unsupported),
     /// Not supported: rspawn neither saves nor restores the memory of processes.
     #[command(disable_help_flag = true)]
     Restore(Unsupported),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// To standard output.
+    Completions {
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Into a directory, which is made if it is missing.
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
 }
 
 /// Whatever follows: none of it is read.
@@ -71,8 +98,14 @@ pub struct Container {
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
     /// No bundle: the host's own root, read-only, in new namespaces.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "directory")]
     pub host: bool,
+    /// No bundle: the root filesystem in this directory.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
+    pub directory: Option<PathBuf>,
+    /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
     /// Whether PID 1 is rspawn-init or the payload.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
@@ -101,17 +134,24 @@ pub struct Plan {
     #[arg(value_name = "BUNDLE")]
     pub bundles: Vec<PathBuf>,
     /// Plan `run --host -- CMD` instead.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["bundles", "directory"])]
     pub host: bool,
+    /// Plan `run --directory DIR` instead.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundles")]
+    pub directory: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
-    /// Say what the second bundle may do that the first may not, and the other way round.
+    /// Say what the second bundle may do that the first may not, and the other way round; of one bundle, what the
+    /// options change.
     #[arg(long)]
     pub diff: bool,
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
+    /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -127,6 +167,11 @@ pub struct Check {
     pub bundle: PathBuf,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
+    /// Policy to judge by instead of /etc/rspawn/policy.conf.
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    #[command(flatten)]
+    pub overrides: OverrideOptions,
 }
 
 #[derive(Debug, Args)]
@@ -137,6 +182,9 @@ pub struct Spec {
     /// Write a configuration whose payload has no terminal.
     #[arg(long)]
     pub no_terminal: bool,
+    /// Write one with a user namespace that has the ids which this user may map.
+    #[arg(long)]
+    pub rootless: bool,
 }
 
 #[derive(Debug, Args)]

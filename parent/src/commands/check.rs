@@ -1,43 +1,202 @@
-//! `rspawn check`: everything wrong with a bundle in one go.
+//! `rspawn check`: everything wrong with a bundle in one go, before anything starts.
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::{Expect, HostOp, Plan};
+use rspawn_proto::policy::{Mode, Policy, violations};
 use serde_json::json;
 
+use super::Source;
+use super::prepare::{Intent, Prepared};
 use crate::bundle::Bundle;
+use crate::check::document::Document;
+use crate::check::{Finding, Severity, is_warning};
 use crate::cli::{Check, Format};
 use crate::facts::Facts;
+use crate::look::{Kind, Looker};
+use crate::oci::Spec;
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
-use crate::{plan, sandbox};
+use crate::show::{Colours, Tone};
+use crate::{describe, policy_file, sandbox};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(arguments: Check) -> Result<i32, String> {
     let bundle = Bundle::open(&arguments.bundle)?;
-    let facts = Facts::gather();
-    let options = Options::for_a_look("check", bundle.path.clone(), InitChoice::Auto)?;
+    let path = bundle.path.clone();
+    let source = Source::Bundle(bundle);
+    let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
+    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+    let machine = Machine { facts: Facts::gather(), looker, policy };
+    let colours = Colours::of_stdout();
+    let options = Options::for_a_look("check", path, InitChoice::Auto)?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let (errors, notes) = match crate::oci::parse(&bundle.read()?) {
-        Err(problem) => (vec![problem], Vec::new()),
-        Ok(spec) => match plan::plan(&spec, &facts, &options) {
-            Ok(planned) => (Vec::new(), planned.notes),
-            Err(problems) => (problems, Vec::new()),
-        },
-    };
+    let Source::Bundle(bundle) = source else { return Err("a bundle was opened".into()) };
+    let document = Document::read(&bundle.read()?);
+    let mut findings = machine.judge(&document, &prepared, options)?;
+    findings.sort_by_key(Finding::rank);
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     match arguments.format {
-        Format::Json => println!("{:#}", json!({"errors": errors, "notes": notes})),
-        Format::Text | Format::Bin => print_text(&errors, &notes),
+        Format::Json => println!("{:#}", json!({"startable": errors == 0, "findings": findings})),
+        Format::Text | Format::Bin => print!("{}", text(&findings, errors, colours)),
     }
-    Ok(i32::from(!errors.is_empty()))
+    Ok(i32::from(errors != 0))
 }
 
-fn print_text(errors: &[Problem], notes: &[Problem]) {
-    let line = |kind: &str, problem: &Problem| {
-        let pointer = if problem.pointer.is_empty() { "config.json" } else { &problem.pointer };
-        println!("{kind} {pointer}: {}", problem.message);
-    };
-    errors.iter().for_each(|problem| line("error:", problem));
-    notes.iter().for_each(|problem| line("note: ", problem));
-    match errors.len() {
-        0 => println!("the bundle can be started here"),
-        1 => println!("the bundle cannot be started here: 1 error"),
-        count => println!("the bundle cannot be started here: {count} errors"),
+/// What a bundle is held against.
+struct Machine {
+    facts: Facts,
+    looker: Looker,
+    policy: Policy,
+}
+
+impl Machine {
+    fn judge(&self, document: &Document, prepared: &Prepared, options: Options) -> Result<Vec<Finding>, String> {
+        let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
+        let mut findings: Vec<Finding> = self.lacks().map(|message| find(Severity::Error, machine(message))).collect();
+        findings.extend(document.errors.iter().cloned().map(|error| find(Severity::Error, error)));
+        findings.extend(document.unknown.iter().cloned().map(|note| find(Severity::Note, note)));
+        let Some(mut spec) = document.spec.clone() else { return Ok(findings) };
+        findings.extend(self.missing_namespaces(&spec).into_iter().map(|problem| find(Severity::Error, problem)));
+        findings.extend(self.missing_filesystems(&spec).into_iter().map(|problem| find(Severity::Warning, problem)));
+        let applied = prepared.apply(&mut spec, &options.bundle)?;
+        let outcome = applied.plan_anyway(&spec, &self.facts, &options);
+        let own = outcome.problems.into_iter().filter(|problem| !document.is_consequence(&problem.pointer));
+        findings.extend(own.map(|problem| find(Severity::Error, problem)));
+        let mut notes = outcome.notes;
+        if let Some(planned) = outcome.planned {
+            notes.extend(planned.notes);
+            findings.extend(self.missing_paths(&planned.plan)?.into_iter().map(|p| find(Severity::Error, p)));
+            findings.extend(self.refusals(&planned.plan));
+        }
+        findings.extend(notes.into_iter().filter(|note| !document.is_consequence(&note.pointer)).map(|note| {
+            let severity = if is_warning(&note.pointer) { Severity::Warning } else { Severity::Note };
+            find(severity, note)
+        }));
+        Ok(findings)
     }
+
+    /// What keeps this user on this kernel from starting any container.
+    fn lacks(&self) -> impl Iterator<Item = String> {
+        let root = (self.facts.uid != 0)
+            .then(|| format!("uid {} cannot start containers: only root can so far", self.facts.uid));
+        const SYS_ADMIN: u64 = 1 << 21;
+        let rights = self.facts.uid == 0 && self.facts.capabilities & SYS_ADMIN == 0;
+        let rights = rights.then(|| "this root has no CAP_SYS_ADMIN, and so can make no namespaces or mounts".into());
+        root.into_iter().chain(rights)
+    }
+
+    /// Namespaces that this kernel was built without.
+    fn missing_namespaces(&self, spec: &Spec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let namespaces = spec.linux.iter().flat_map(|linux| linux.namespaces.iter().enumerate());
+        for (index, entry) in namespaces {
+            let known = Namespace::from_name(&entry.kind).is_some();
+            if known && !self.facts.has_namespace(&entry.kind) {
+                let message = format!("this kernel has no {} namespaces", entry.kind);
+                problems.push(Problem::new(format!("/linux/namespaces/{index}/type"), message));
+            }
+        }
+        problems
+    }
+
+    /// Filesystems that this kernel does not have yet. A module may still bring one when it is asked for.
+    fn missing_filesystems(&self, spec: &Spec) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for (index, mount) in spec.mounts.iter().enumerate() {
+            let kind = mount.kind.as_deref().unwrap_or_default();
+            let bind = mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind" | "remount"));
+            let planned = matches!(kind, "" | "none" | "bind" | "cgroup" | "cgroup2");
+            if !bind && !planned && !self.facts.has_filesystem(kind) {
+                let message = format!("this kernel does not know the filesystem {kind:?}, unless a module brings it");
+                problems.push(Problem::new(format!("/mounts/{index}/type"), message));
+            }
+        }
+        problems
+    }
+
+    /// Host paths that are not there, or are not what they have to be.
+    fn missing_paths(&self, plan: &Plan) -> Result<Vec<Problem>, String> {
+        let mut problems = Vec::new();
+        for step in &plan.host {
+            let (path, expect) = match &step.op {
+                HostOp::OpenPath { path, expect, .. } | HostOp::CloneTree { path, expect, .. } => (path, *expect),
+                HostOp::OpenNamespace { path, .. } => (path, Expect::Any),
+                _ => continue,
+            };
+            let wrong = match (self.looker.what(path.as_str())?, expect) {
+                (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),
+                (Ok(kind), Expect::Directory) if kind != Kind::Directory => Some(format!("{path} is not a directory")),
+                (Ok(kind), Expect::NullDevice) if kind != Kind::CharacterDevice => Some(format!("{path} is no device")),
+                _ => None,
+            };
+            problems.extend(wrong.map(|message| Problem::new(step.origin.clone(), message)));
+        }
+        problems.dedup();
+        Ok(problems)
+    }
+
+    /// What the administrator's policy says.
+    fn refusals(&self, plan: &Plan) -> Vec<Finding> {
+        let severity = match self.policy.mode {
+            Mode::Off => return Vec::new(),
+            Mode::Warn => Severity::Warning,
+            Mode::Enforce => Severity::Error,
+        };
+        let finding = |violation: rspawn_proto::policy::Violation| {
+            let message =
+                format!("the policy ({}) does not grant that the container {}", violation.rule, violation.what);
+            Finding::new(severity, Problem::new(violation.origin, message), None)
+        };
+        violations(&self.policy, plan).into_iter().map(finding).collect()
+    }
+}
+
+fn machine(message: String) -> Problem {
+    Problem::new("machine", message)
+}
+
+fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let (word, tone) = match finding.severity {
+            Severity::Error => ("error:", Tone::Alarming),
+            Severity::Warning => ("warning:", Tone::Notable),
+            Severity::Note => ("note:", Tone::Faint),
+        };
+        let pointer = if finding.pointer.is_empty() { "config.json" } else { &finding.pointer };
+        out.push_str(&format!("{} ", colours.paint(tone, word)));
+        out.push_str(&format!(
+            "{}: {}\n",
+            colours.paint(Tone::Heading, pointer),
+            colours.paint(Tone::Plain, &finding.message)
+        ));
+        // Where nothing is wrong, only the suggestion says more than the message.
+        let is_error = finding.severity == Severity::Error;
+        let (expected, found) = (finding.expected.as_ref(), finding.found.as_ref());
+        let details = [
+            ("expected", expected.filter(|_| is_error)),
+            ("found", found.filter(|_| is_error)),
+            ("try", finding.suggestion.as_ref()),
+        ];
+        for (label, detail) in details.into_iter().filter_map(|(label, detail)| Some((label, detail?))) {
+            out.push_str(&format!(
+                "    {} {}\n",
+                colours.paint(Tone::Faint, &format!("{label:<9}")),
+                colours.paint(Tone::Plain, detail)
+            ));
+        }
+    }
+    let warnings = findings.iter().filter(|finding| finding.severity == Severity::Warning).count();
+    let with = match warnings {
+        0 => String::new(),
+        1 => ", with 1 warning".into(),
+        count => format!(", with {count} warnings"),
+    };
+    out.push_str(&match errors {
+        0 => colours.paint(Tone::Reassuring, &format!("the bundle can be started here{with}")),
+        1 => colours.paint(Tone::Alarming, "the bundle cannot be started here: 1 error"),
+        count => colours.paint(Tone::Alarming, &format!("the bundle cannot be started here: {count} errors")),
+    });
+    out.push('\n');
+    out
 }

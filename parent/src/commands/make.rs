@@ -7,27 +7,38 @@ use rspawn_proto::ids::{ContainerId, HostPath, Text};
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_sys::Fd;
 
+use super::prepare::{Intent, Prepared};
 use super::{Source, explain};
 use crate::bundle::Bundle;
+use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::oci::{ConsoleSize, Spec};
-use crate::plan::Options;
+use crate::plan::{InitChoice, Options};
+use crate::show::colours::printable;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox};
+use crate::{describe, launch, notify, policy_file, sandbox};
 
 pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
-    let request = Request { mode: Mode::Created, keep: false, id: Some(arguments.id), console: None, command: vec![] };
+    let request = Request {
+        mode: Mode::Created,
+        keep: false,
+        id: Some(arguments.id),
+        console: None,
+        command: vec![],
+        overrides: OverrideOptions::default(),
+    };
     make(global, arguments.making, request)
 }
 
 pub fn run(global: &Global, arguments: Run) -> Result<i32, String> {
-    let Run { making, detach, keep, console, id, command } = arguments;
+    let Run { making, detach, keep, console, id, command, overrides } = arguments;
     let mode = if detach { Mode::Detached } else { Mode::Foreground };
-    make(global, making, Request { mode, keep, id, console, command })
+    make(global, making, Request { mode, keep, id, console, command, overrides })
 }
 
 /// In what `create` and `run` differ.
@@ -37,32 +48,49 @@ struct Request {
     id: Option<String>,
     console: Option<ConsoleMode>,
     command: Vec<String>,
+    overrides: OverrideOptions,
 }
 
 fn make(global: &Global, making: Making, request: Request) -> Result<i32, String> {
-    let Request { mode, keep, id, console, command } = request;
+    let Request { mode, keep, id, console, command, overrides } = request;
     if making.no_pivot {
         return Err("--no-pivot is not supported: rspawn always leaves the host's tree by pivot_root(2)".into());
     }
     let preserved = Preserved::take(making.preserve_fds)?;
     let mut audit = invoker::audit(making.audit.as_deref())?;
     // First of all, since its own start takes as long as all that follows here.
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut ids = Ids::of_caller();
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
-    let id = ContainerId::new(id.unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
+    let container = &making.container;
+    if container.image.is_some() {
+        return Err("--image is not supported: mount the image, and name the mount point with --directory".into());
+    }
+    let given = id;
+    let id = ContainerId::new(given.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     let asked = ConsoleMode::resolve(console, stdin_tty, stdout_tty);
-    let source = if making.container.host {
+    let on_terminal = stdin_tty && stdout_tty && mode == Mode::Foreground;
+    let source = if container.host {
         let term = std::env::var("TERM").ok();
-        let terminal = stdin_tty && stdout_tty && mode == Mode::Foreground;
-        Source::Host { args: command, terminal, term }
-    } else if command.is_empty() {
-        Source::Bundle(Bundle::open(&making.container.bundle)?)
+        Source::Host { args: Vec::new(), terminal: on_terminal, term }
+    } else if let Some(directory) = &container.directory {
+        Source::open_directory(directory, given.as_deref(), on_terminal)?
     } else {
-        return Err("a command can be given with --host only: a bundle brings its own".into());
+        Source::Bundle(Bundle::open(&container.bundle)?)
     };
-    let policy = policy_file::load(making.policy.as_deref())?;
+    let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
+    let prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
+    if let Some(cpus) = prepared.cpus() {
+        session.run_on(cpus)?;
+    }
+    let mut policy = policy_file::load(making.policy.as_deref())?;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = None;
+    }
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -72,8 +100,10 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let new = NewContainer::make(&root, &id)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
+    let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
+    let (notify, relay) = notify.unzip();
 
-    let (environment, preserve_fds) = (preserved.environment(), preserved.count);
+    let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
     let trusted = Trusted {
         version: WIRE_VERSION,
@@ -86,20 +116,23 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         audit: session.audit.is_on(),
         preserve_fds,
     };
+    session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
     fds.extend(pid_file.map(|file| file.directory));
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
-    let options = Options {
+    let facts = Facts::with(ids);
+    let mut options = Options {
         id,
         bundle: source.directory(),
         init: making.container.init.into(),
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,
+        listening,
+        notify,
         new_keyring: !making.no_new_keyring,
     };
 
@@ -107,7 +140,16 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         .audit
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
-    let (mut spec, bytes) = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let (mut spec, mut bytes) = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let applied = prepared.apply(&mut spec, &options.bundle)?;
+    if options.init == InitChoice::Auto {
+        options.init = applied.init.unwrap_or_default();
+    }
+    session.kill_signal = applied.kill_signal;
+    if !applied.origins.is_empty() {
+        // What runs later in the container goes by what it is, not by what the bundle says.
+        bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+    }
     let terminal =
         asked.map_or(spec.process.as_ref().is_some_and(|process| process.terminal), ConsoleMode::has_terminal);
     let sink = match console_socket {
@@ -124,12 +166,21 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
             ConsoleSink::Shown(mode)
         }
     };
-    spec.process.iter_mut().for_each(|process| process.env.extend(environment.clone()));
-    let planned = session.audit.step("plan", || plan::plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    if let Some(process) = &mut spec.process {
+        process.env.extend(environment);
+        if listening {
+            process.env.push("LISTEN_PID=1".into());
+        }
+        if options.notify.is_some() {
+            notify::tell(&mut process.env);
+        }
+    }
+    let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     // One line on stderr is all that clients of `create` take for an error, and a warning is none.
     for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {
-        eprintln!("rspawn: warning: {note}");
+        eprintln!("rspawn: warning: {}", printable(&note.to_string()));
     }
+    session.origins = planned.origins;
     session.send_plan(planned.plan)?;
     // rspawn-setup is at work meanwhile.
     config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
@@ -187,5 +238,6 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
 
 /// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
-    pointer.is_empty() || pointer.starts_with("/linux/resources/")
+    // What does not begin with a slash are the invoker's own words, or a settings file's.
+    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/")
 }

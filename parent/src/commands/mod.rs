@@ -3,14 +3,18 @@ mod check;
 mod delete;
 mod exec;
 mod features;
+mod generate;
 mod kill;
 mod list;
 mod make;
 mod plan;
 mod policy;
+mod prepare;
 mod spec;
 mod start;
 mod state;
+
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -19,11 +23,16 @@ use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
 use crate::problem::Problem;
+use crate::{look, scratch};
+use prepare::Place;
 
 /// Exit status of a failure of rspawn's own.
 pub const FAILURE: i32 = 1;
 
 pub fn main() -> i32 {
+    if let Some(status) = second_process() {
+        return status;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -39,13 +48,19 @@ pub fn main() -> i32 {
             return FAILURE;
         }
     };
+    let is_exec = matches!(cli.command, Some(Command::Exec(_)));
     carry_out(cli).unwrap_or_else(|message| {
         log.error(&message);
-        FAILURE
+        if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
 }
 
 fn carry_out(cli: Cli) -> Result<i32, String> {
+    // With more rights than the caller, what the caller names could not be opened on its word.
+    let (uid, gid) = (nix::unistd::getresuid(), nix::unistd::getresgid());
+    if uid.is_ok_and(|uid| uid.real != uid.effective) || gid.is_ok_and(|gid| gid.real != gid.effective) {
+        return Err("rspawn must not be installed setuid or setgid: it needs no root to run a user's containers".into());
+    }
     let Cli { global, command } = cli;
     if global.version {
         println!("{}", features::version());
@@ -68,10 +83,28 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
         Command::Check(arguments) => check::check(arguments),
         Command::Spec(arguments) => spec::spec(arguments),
         Command::Policy(arguments) => policy::policy(arguments),
+        Command::Generate(what) => generate::generate(what),
         Command::Checkpoint(_) | Command::Restore(_) => {
             Err("checkpoint and restore are not supported: rspawn does not save the memory of processes".into())
         }
     }
+}
+
+/// The processes that rspawn starts of itself; see [`crate::look`] and [`crate::scratch`].
+fn second_process() -> Option<i32> {
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next()?;
+    if verb != look::VERB && verb != scratch::VERB {
+        return None;
+    }
+    let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
+        return Some(FAILURE);
+    };
+    Some(match arguments.next() {
+        Some(path) if verb == scratch::VERB => scratch::keep(&socket, &path),
+        None if verb == look::VERB => look::answer(&socket),
+        _ => FAILURE,
+    })
 }
 
 /// Problems as the text of one error: the first in full, the others after it.
@@ -87,14 +120,56 @@ fn explain(problems: &[Problem]) -> String {
 /// What a container is made from.
 enum Source {
     Bundle(crate::bundle::Bundle),
-    Host { args: Vec<String>, terminal: bool, term: Option<String> },
+    Host {
+        args: Vec<String>,
+        terminal: bool,
+        term: Option<String>,
+    },
+    /// A root filesystem without a configuration.
+    Directory {
+        path: PathBuf,
+        name: String,
+        terminal: bool,
+        term: Option<String>,
+    },
 }
 
 impl Source {
     fn directory(&self) -> String {
         match self {
             Source::Bundle(bundle) => bundle.path.clone(),
-            Source::Host { .. } => "/".into(),
+            Source::Host { .. } | Source::Directory { .. } => "/".into(),
+        }
+    }
+
+    /// The directory that `--directory=` names. `name` is the container's, if it has been given one.
+    fn open_directory(directory: &Path, name: Option<&str>, terminal: bool) -> Result<Self, String> {
+        let say = |error: &dyn std::fmt::Display| format!("cannot use the directory {}: {error}", directory.display());
+        let path = directory.canonicalize().map_err(|error| say(&error))?;
+        if !path.is_dir() {
+            return Err(say(&"it is not a directory"));
+        }
+        if path.to_str().is_none() {
+            return Err(say(&"its path is not UTF-8"));
+        }
+        let own_name = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.map_or_else(own_name, str::to_string);
+        Ok(Source::Directory { path, name, terminal, term: std::env::var("TERM").ok() })
+    }
+
+    /// Where settings for it are looked for.
+    fn place<'a>(&'a self, id: Option<&'a str>) -> Place<'a> {
+        match self {
+            Source::Bundle(bundle) => {
+                let path = Path::new(&bundle.path);
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
+                Place { name: id.unwrap_or(name), beside, search: false }
+            }
+            Source::Host { .. } => Place { name: id.unwrap_or("host"), beside: Vec::new(), search: false },
+            Source::Directory { path, name, .. } => {
+                Place { name, beside: path.parent().map(Path::to_path_buf).into_iter().collect(), search: true }
+            }
         }
     }
 
@@ -106,7 +181,17 @@ impl Source {
                 Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }
             Source::Host { args, terminal, term } => {
-                let spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
+                let mut spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
+                if let Some(linux) = spec.linux.as_mut() {
+                    // All the ids there are: for the machine's root, those of host_spec().
+                    (linux.uid_mappings, linux.gid_mappings) = facts.ids.everything();
+                }
+                let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+                Ok((spec, bytes))
+            }
+            Source::Directory { path, name, terminal, term } => {
+                let path = path.to_string_lossy();
+                let spec = crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch());
                 let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
                 Ok((spec, bytes))
             }

@@ -5,47 +5,82 @@ use std::path::Path;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
+use super::prepare::{Intent, Prepared};
 use super::{Source, explain};
 use crate::bundle::Bundle;
 use crate::cli::{Format, Plan};
 use crate::facts::Facts;
+use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
+use crate::show::Colours;
 use crate::{plan as planner, sandbox, show};
 
 pub fn plan(arguments: Plan) -> Result<i32, String> {
     let here = Path::new(".").to_path_buf();
-    let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles };
-    let wanted = if arguments.diff { 2 } else { 1 };
-    if bundles.len() != wanted {
-        return Err(format!(
-            "plan takes {wanted} bundle{}",
-            if wanted == 1 { "" } else { "s, one before and one after" }
-        ));
-    }
+    let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles.clone() };
     let sources: Vec<Source> = if arguments.host {
-        vec![Source::Host { args: arguments.command, terminal: false, term: None }]
+        vec![Source::Host { args: Vec::new(), terminal: false, term: None }]
+    } else if let Some(directory) = &arguments.directory {
+        vec![Source::open_directory(directory, None, false)?]
     } else {
         bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
     };
+    match (sources.len(), arguments.diff) {
+        (1, _) | (2, true) => {}
+        (_, true) => return Err("plan --diff takes two bundles, or one and what is changed about it".into()),
+        (_, false) => return Err("plan takes one bundle; with --diff, two".into()),
+    }
+    let looks: Vec<(Source, Prepared)> =
+        sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
     let facts = Facts::gather();
+    let colours = Colours::of_stdout();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let init = arguments.init.into();
-    let plans: Vec<Planned> = sources.into_iter().map(|source| make(source, &facts, init)).collect::<Result<_, _>>()?;
+    let mut plans = Vec::new();
+    let alone = looks.len() == 1;
+    for (source, prepared) in looks {
+        let options = Options::for_a_look("plan", source.directory(), arguments.init.into())?;
+        let (mut spec, _) = source.parse(&facts)?;
+        if arguments.diff && alone {
+            plans.push(planner::plan(&spec, &facts, &options).map_err(|problems| explain(&problems))?);
+        }
+        plans.push(change_and_plan(&mut spec, prepared, &facts, options)?);
+    }
+    if arguments.diff && alone && same(&plans) {
+        return Err("plan --diff takes two bundles, or one and options that change something about it".into());
+    }
     let output = match (plans.as_slice(), arguments.format) {
-        ([before, after], _) => show::diff::diff(&before.plan, &after.plan).into_bytes(),
-        ([one], Format::Text) => show::text::text(one).into_bytes(),
+        ([before, after], Format::Json) => format!("{:#}\n", show::diff::json(&before.plan, &after.plan)).into_bytes(),
+        ([before, after], _) => show::diff::diff(&before.plan, &after.plan, colours).into_bytes(),
+        ([one], Format::Text) => show::text::text(one, colours).into_bytes(),
         ([one], Format::Json) => format!("{:#}\n", show::json::json(one)).into_bytes(),
         ([one], Format::Bin) => encode(&one.plan)?,
-        _ => unreachable!("one or two plans were asked for"),
+        _ => return Err("one or two plans were asked for".into()),
     };
     let written = std::io::stdout().write_all(&output);
     written.map(|()| 0).map_err(|error| format!("cannot write the plan: {error}"))
 }
 
-fn make(source: Source, facts: &Facts, init: InitChoice) -> Result<Planned, String> {
-    let options = Options::for_a_look("plan", source.directory(), init)?;
-    let (spec, _) = source.parse(facts)?;
-    planner::plan(&spec, facts, &options).map_err(|problems| explain(&problems))
+fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {
+    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
+    Ok((source, prepared))
+}
+
+fn change_and_plan(
+    spec: &mut Spec,
+    prepared: Prepared,
+    facts: &Facts,
+    mut options: Options,
+) -> Result<Planned, String> {
+    let applied = prepared.apply(spec, &options.bundle)?;
+    if options.init == InitChoice::Auto {
+        options.init = applied.init.unwrap_or_default();
+    }
+    applied.plan(spec, facts, &options).map_err(|problems| explain(&problems))
+}
+
+/// Whether two plans do the same, whoever asked for it.
+fn same(plans: &[Planned]) -> bool {
+    matches!(plans, [before, after] if show::diff::sentences(&before.plan, &after.plan).is_empty())
 }
 
 fn encode(plan: &ProtoPlan) -> Result<Vec<u8>, String> {

@@ -52,6 +52,20 @@ pub struct Root {
     /// Every mount below the root as well, before anything else is mounted there. Of `run --host`; no bundle has it.
     #[serde(skip)]
     pub readonly_recursive: bool,
+    /// Of `--volatile=`; no bundle has it.
+    #[serde(skip)]
+    pub volatile: Option<VolatileRoot>,
+}
+
+/// A root that keeps nothing, or not everything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolatileRoot {
+    /// All but /var is read-only, and /var is a tmpfs.
+    State,
+    /// A tmpfs with the image's /usr, and the links to it that are named.
+    OnlyUsr(Vec<&'static str>),
+    /// An overlay of a directory that nobody keeps over the image.
+    Overlay { scratch: String },
 }
 
 /// Hooks are kept as they are: a later stage runs them.
@@ -115,6 +129,12 @@ fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
     })?;
     json.end().map_err(|error| Problem::new("", error.to_string()))?;
     Ok(spec)
+}
+
+/// As [`parse`], of a document that is taken apart already.
+pub fn parse_value(document: &serde_json::Value) -> Result<Spec, Problem> {
+    serde_path_to_error::deserialize(document)
+        .map_err(|error| Problem::new(pointer(error.path()), error.into_inner().to_string()))
 }
 
 /// RFC 6901: `~` and `/` in keys are escaped.

@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 
 use super::resources::{self, Write};
 use super::{Planner, device_rules};
-use crate::facts::Hierarchy;
+use crate::facts::{Hierarchy, Reach};
 use crate::oci::resources::Resources;
 
 const BASE: &str = "/linux/resources";
@@ -31,13 +31,20 @@ pub fn plan(planner: &mut Planner) {
     planner.notes.extend(settings.notes);
     let slots: Vec<Option<Slot>> =
         facts.hierarchies.iter().map(|hierarchy| open(planner, hierarchy, &controllers)).collect();
-    if slots.iter().all(Option::is_none) {
+    let own = facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
+    if own && slots.iter().all(Option::is_none) {
         return without(planner, resources);
     }
-    device_access(planner, resources, &slots);
+    if own {
+        device_access(planner, resources, &slots);
+    } else if slots.iter().any(Option::is_none) {
+        planner.note(RULE, "without root there are cgroups where they were delegated to the caller, and nowhere else");
+    }
     for write in settings.writes {
         let slot = slots.get(write.hierarchy).copied().flatten();
-        if let Some((op, pointer)) = slot.and_then(|cgroup| setting(planner, cgroup, write)) {
+        if slot.is_none() && !own {
+            planner.note(write.pointer, "not applied: without root, no cgroup can be made in this hierarchy");
+        } else if let Some((op, pointer)) = slot.and_then(|cgroup| setting(planner, cgroup, write)) {
             planner.host(pointer, op);
         }
     }
@@ -48,6 +55,16 @@ pub fn plan(planner: &mut Planner) {
 fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String]) -> Option<Slot> {
     let v2 = hierarchy.controllers.is_empty();
     let path = directory(planner, hierarchy);
+    let reachable = match &hierarchy.reach {
+        Reach::Everywhere => true,
+        Reach::Below(cgroup) => {
+            path.strip_prefix(cgroup.as_str()).is_some_and(|rest| cgroup.is_empty() || rest.starts_with('/'))
+        }
+        Reach::Nowhere => false,
+    };
+    if !reachable {
+        return None;
+    }
     let origin = if given_path(planner).is_some() { PATH } else { RULE };
     let mount = HostPath::new(hierarchy.mount.clone()?).map_err(|reason| planner.problem(origin, reason)).ok()?;
     let path = RelPath::new(path).map_err(|reason| planner.problem(origin, reason)).ok()?;

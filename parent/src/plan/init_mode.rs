@@ -24,6 +24,9 @@ const INITS: [&str; 12] = [
 
 /// The mode, and the reason in words.
 pub fn choose(planner: &mut Planner) -> (InitMode, String) {
+    if planner.options.listening {
+        return (InitMode::Exec, "LISTEN_FDS: the sockets are for the process that LISTEN_PID names, 1".into());
+    }
     match planner.options.init {
         InitChoice::Supervise => return (InitMode::Supervise, "--init=supervise".into()),
         InitChoice::Exec => return (InitMode::Exec, "--init=exec".into()),

@@ -14,11 +14,13 @@ mod kernel;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod notify;
 mod overlay;
 mod paths;
 mod process;
 pub mod resources;
 mod root;
+mod rootless;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
@@ -32,11 +34,17 @@ use rspawn_proto::report::Place;
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
+pub use notify::NotifyMount;
 pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
+use crate::overrides::Origins;
 use crate::problem::Problem;
+
+/// The pointer that a volatile root's steps have until they are named after the option that asked for it: a property
+/// that no config.json has.
+const VOLATILE: &str = "/root/volatile";
 
 /// What the invoker asked for beside the bundle.
 #[derive(Debug, Clone)]
@@ -50,6 +58,9 @@ pub struct Options {
     /// First size of the console where config.json gives none: rows, columns.
     pub console_size: Option<(u16, u16)>,
     pub preserve_fds: u32,
+    /// Some of those are sockets for the payload, which finds them only if its pid is what LISTEN_PID says: 1.
+    pub listening: bool,
+    pub notify: Option<NotifyMount>,
     pub new_keyring: bool,
 }
 
@@ -57,7 +68,17 @@ impl Options {
     /// What a bundle is planned with when it is only looked at.
     pub fn for_a_look(id: &str, bundle: String, init: InitChoice) -> Result<Self, &'static str> {
         let id = ContainerId::new(id)?;
-        Ok(Self { id, bundle, init, terminal: None, console_size: None, preserve_fds: 0, new_keyring: true })
+        Ok(Self {
+            id,
+            bundle,
+            init,
+            terminal: None,
+            console_size: None,
+            preserve_fds: 0,
+            listening: false,
+            notify: None,
+            new_keyring: true,
+        })
     }
 }
 
@@ -66,16 +87,29 @@ impl Options {
 pub struct Planned {
     pub plan: Plan,
     pub notes: Vec<Problem>,
+    /// Where the parts of the configuration come from that are not the bundle's.
+    pub origins: Origins,
 }
 
 /// Plans a container. The error lists everything that is wrong, not only the first.
 pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+    plan_noting(spec, facts, options, &mut Vec::new())
+}
+
+/// As [`plan`]; what is worth knowing of a configuration that cannot be planned goes to `notes`.
+pub fn plan_noting(
+    spec: &Spec,
+    facts: &Facts,
+    options: &Options,
+    notes: &mut Vec<Problem>,
+) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
+    notify::plan(&mut planner);
     console::plan(&mut planner);
     let hooks = hooks::plan(&mut planner);
     kernel::plan(&mut planner);
@@ -87,7 +121,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();
-    planner.into_plan(finish, hooks)
+    planner.into_plan(finish, hooks, notes)
 }
 
 /// Plans another process for a running container: `spec` is the container's, but for its process. The error lists
@@ -95,7 +129,7 @@ pub fn plan(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Ve
 pub fn exec(spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Exec);
     let finish = process::finish(&mut planner, Vec::new(), Default::default());
-    planner.into_plan(finish, Hooks::default())
+    planner.into_plan(finish, Hooks::default(), &mut Vec::new())
 }
 
 /// A plan in the making.
@@ -225,16 +259,17 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn into_plan(self, finish: Option<Finish>, hooks: Hooks) -> Result<Planned, Vec<Problem>> {
+    fn into_plan(self, finish: Option<Finish>, hooks: Hooks, left: &mut Vec<Problem>) -> Result<Planned, Vec<Problem>> {
         let Self { mut problems, notes, kind, host, spawn, attach, rootfs, options, .. } = self;
         let Some(finish) = finish.filter(|_| problems.is_empty()) else {
+            left.extend(notes);
             return Err(problems);
         };
         let header = Header { version: WIRE_VERSION, id: options.id.clone(), kind };
         let plan = Plan { header, host, spawn, attach, rootfs, finish, hooks };
         // The helper would refuse it; saying so here costs less and says more.
         match rspawn_proto::check::check(&plan) {
-            Ok(()) => Ok(Planned { plan, notes }),
+            Ok(()) => Ok(Planned { plan, notes, origins: Origins::default() }),
             Err(fault) => {
                 // Of too many operations, the first one too many says what there is too much of.
                 let origins = plan.host.iter().map(|step| &step.origin);

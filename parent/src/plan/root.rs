@@ -1,7 +1,10 @@
 //! `root` and `linux.rootfsPropagation`: the container's root, first and last.
+use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
-use super::{Planner, hooks};
+use super::mounts::key;
+use super::{Planner, VOLATILE, hooks};
+use crate::oci::VolatileRoot;
 use crate::problem::did_you_mean;
 
 /// Propagation names of config-linux.md, "Rootfs Mount Propagation"; with a leading r they reach submounts too.
@@ -27,17 +30,83 @@ pub fn begin(planner: &mut Planner) {
     if root_escapes(planner, &root.path) {
         return;
     }
-    // What is mounted below it later is the container's own, and stays as it is asked for.
-    let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
-    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
-    let out = planner.root;
     let over = hooks::look_for_the_root(planner).then(|| planner.slot());
     if let Some(out) = over {
         planner.host("/root/path", HostOp::OpenPath { out, path: path.clone(), expect: Expect::Directory });
     }
-    planner.host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
+    if let Some(VolatileRoot::OnlyUsr(links)) = &root.volatile {
+        return only_usr(planner, &path, links, over);
+    }
+    // What is mounted below it later is the container's own, and stays as it is asked for.
+    let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
+    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+    let out = planner.root;
+    match &root.volatile {
+        Some(VolatileRoot::Overlay { scratch }) => overlay(planner, path, scratch),
+        _ => planner
+            .host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs }),
+    }
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
     planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over });
+    if root.volatile == Some(VolatileRoot::State) {
+        temporary(planner, "var");
+    }
+}
+
+/// An empty root in memory, with the image's /usr and the links to it.
+fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str], over: Option<Slot>) {
+    let usr = format!("{}/usr", root.as_str().trim_end_matches('/'));
+    let (Some(path), Some(at)) = (planner.outside("/root/path", &usr), planner.inside(VOLATILE, "usr")) else { return };
+    let out = planner.slot();
+    let attrs = MountAttrs {
+        set: attr::RDONLY,
+        propagation: Some(Propagation::Slave),
+        recursive: true,
+        ..MountAttrs::default()
+    };
+    planner.host(VOLATILE, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
+    planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
+    let root = planner.root;
+    planner.rootfs(VOLATILE, tmpfs(root));
+    planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root, over });
+    planner.rootfs(VOLATILE, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
+    for name in links {
+        let Some(at) = planner.inside(VOLATILE, name) else { continue };
+        planner.rootfs(VOLATILE, RootfsOp::MakeSymlink { at, target: key(&format!("usr/{name}")) });
+    }
+}
+
+/// The image below, what is written above it in a directory that is removed afterwards.
+fn overlay(planner: &mut Planner, root: HostPath, scratch: &str) {
+    let (upper, work) = crate::scratch::layers(scratch);
+    let mut params = Vec::new();
+    let layers = [
+        ("lowerdir", Some(root)),
+        ("upperdir", planner.outside(VOLATILE, &upper)),
+        ("workdir", planner.outside(VOLATILE, &work)),
+    ];
+    for (name, path) in layers {
+        let Some(path) = path else { return };
+        let out = planner.slot();
+        planner.host(VOLATILE, HostOp::OpenPath { out, path, expect: Expect::Directory });
+        params.push(FsParam { key: key(name), value: FsValue::Path(out) });
+    }
+    let attrs = MountAttrs { propagation: Some(Propagation::Slave), ..MountAttrs::default() };
+    let out = planner.root;
+    planner.host(VOLATILE, HostOp::NewFilesystem { out, fs: key("overlay"), params, attrs });
+}
+
+/// An empty filesystem in memory at a directory of the root, before the configuration's own mounts.
+fn temporary(planner: &mut Planner, path: &str) {
+    let Some(at) = planner.inside(VOLATILE, path) else { return };
+    let mount = planner.slot();
+    planner.rootfs(VOLATILE, tmpfs(mount));
+    planner.rootfs(VOLATILE, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks: false });
+}
+
+fn tmpfs(out: Slot) -> RootfsOp {
+    let params = vec![FsParam { key: key("mode"), value: FsValue::Text(key("755")) }];
+    RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params, attrs: 0 }
 }
 
 /// A relative root belongs to the bundle. One that climbs out of it is more likely a trick than a wish, and an

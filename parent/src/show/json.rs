@@ -34,7 +34,7 @@ pub fn json(planned: &Planned) -> Value {
             "init": format!("{:?}", finish.init).to_lowercase(), "initReason": finish.init_reason,
             "terminal": finish.terminal, "args": words(&finish.argv), "env": words(&finish.env),
             "cwd": finish.cwd.as_str(), "uid": finish.uid.raw(), "gid": finish.gid.raw(),
-            "groups": finish.groups.iter().map(|id| id.raw()).collect::<Vec<_>>(),
+            "groups": finish.groups.as_ref().map(|groups| groups.iter().map(|id| id.raw()).collect::<Vec<_>>()),
             "umask": finish.umask, "noNewPrivileges": finish.no_new_privileges,
             "capabilities": {
                 "bounding": describe::capabilities(caps.bounding), "permitted": describe::capabilities(caps.permitted),
@@ -43,7 +43,7 @@ pub fn json(planned: &Planned) -> Value {
             },
             "seccompInstructions": finish.seccomp.as_ref().map(|filter| filter.program.len()),
             "steps": finish_lines(finish).iter()
-                .map(|(step, text)| json!({"origin": describe::finish_origin(*step), "do": text})).collect::<Vec<_>>(),
+                .map(|line| json!({"origin": planned.origins.of(&line.pointer), "do": line.text})).collect::<Vec<_>>(),
         },
         "notes": planned.notes,
     })

@@ -1,10 +1,15 @@
 //! Plans for reading: text, JSON, and the difference of two.
+pub mod colours;
 pub mod diff;
+pub mod exposure;
 pub mod json;
+pub mod summary;
 pub mod text;
 
 use rspawn_proto::plan::Plan;
 use rspawn_proto::report::Place;
+
+pub use colours::{Colours, Tone};
 
 use crate::describe;
 

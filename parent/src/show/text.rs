@@ -1,181 +1,246 @@
-//! A plan as a story: who does what, with which right, from which line of config.json.
-use std::fmt::Write;
-
+//! A plan as a story: what it amounts to; then who does what, with which right, from which line of config.json.
 use rspawn_proto::plan::*;
-use rspawn_proto::report::FinishStep;
+use rspawn_proto::report::{FinishStep, Place};
 
-use super::{Line, lines};
+use super::colours::{Colours, Tone};
+use super::exposure::POWERFUL;
+use super::{Line, lines, summary};
 use crate::describe;
 use crate::plan::{Planned, policy_name, rlimit_name};
 
-/// Width of the column with the origin. It stands first, since what follows it may be long.
-const WIDTH: usize = 34;
+/// Widest column with the origins. It stands first, since what follows it may be long.
+const WIDEST: usize = 44;
 
-pub fn text(planned: &Planned) -> String {
+pub fn text(planned: &Planned, colours: Colours) -> String {
     let plan = &planned.plan;
-    let mut out = String::new();
     let all = lines(plan);
-    let of = |wanted: &str| -> Vec<&Line> { all.iter().filter(|line| describe::phase(line.place) == wanted).collect() };
-    heading(&mut out, "host", "rspawn-setup, with the invoker's rights in the host's namespaces");
-    steps(&mut out, &of("host"));
-    heading(&mut out, "spawn", "rspawn-setup makes the container's first process");
-    spawn(&mut out, &plan.spawn);
-    let attach = of("attach");
-    if !attach.is_empty() {
-        heading(&mut out, "attach", "rspawn-setup, while that process waits");
-        steps(&mut out, &attach);
+    let mut page = Page { colours, width: 0, out: summary::summary(planned, colours) };
+    let of = |wanted: &str| -> Vec<Row> {
+        let lines = all.iter().filter(|line| describe::phase(line.place) == wanted);
+        lines.map(|line| Row::of_step(plan, line)).collect()
+    };
+    let own = |pointer: &str| planned.origins.of(pointer).to_string();
+    let finish = finish_lines(&plan.finish).into_iter().map(|line| Row {
+        tone: line.tone,
+        origin: own(&line.pointer),
+        text: line.text,
+    });
+    let notes = planned.notes.iter().map(|note| Row {
+        tone: Tone::Notable,
+        origin: note.pointer.clone(),
+        text: note.message.clone(),
+    });
+    let sections: [(&str, &str, Vec<Row>); 6] = [
+        ("host", "rspawn-setup, with the invoker's rights in the host's namespaces", of("host")),
+        ("spawn", "rspawn-setup makes the container's first process", spawn(&plan.spawn, own)),
+        ("attach", "rspawn-setup, while that process waits", of("attach")),
+        ("rootfs", "the worker, inside the container's namespaces, under a seccomp filter", of("rootfs")),
+        ("finish", "rspawn-init, on its way to the payload's rights", finish.collect()),
+        ("notes", "what the plan leaves out, and why", notes.collect()),
+    ];
+    let origins = sections.iter().flat_map(|(_, _, rows)| rows).map(|row| row.origin.chars().count());
+    page.width = origins.filter(|width| *width <= WIDEST).max().unwrap_or(0);
+    for (name, who, rows) in sections.into_iter().filter(|(_, _, rows)| !rows.is_empty()) {
+        page.section(name, who, &rows);
     }
-    heading(&mut out, "rootfs", "the worker, inside the container's namespaces, under a seccomp filter");
-    steps(&mut out, &of("rootfs"));
-    heading(&mut out, "finish", "rspawn-init, on its way to the payload's rights");
-    finish(&mut out, &plan.finish);
-    if !planned.notes.is_empty() {
-        heading(&mut out, "notes", "what the plan leaves out, and why");
-        for note in &planned.notes {
-            line(&mut out, &note.message, &note.pointer);
+    page.out
+}
+
+struct Row {
+    tone: Tone,
+    origin: String,
+    text: String,
+}
+
+impl Row {
+    fn of_step(plan: &Plan, line: &Line) -> Self {
+        Self { tone: tone(plan, line.place), origin: line.origin.clone(), text: line.action.clone() }
+    }
+}
+
+struct Page {
+    colours: Colours,
+    width: usize,
+    out: String,
+}
+
+impl Page {
+    fn section(&mut self, name: &str, who: &str, rows: &[Row]) {
+        let heading = self.colours.paint(Tone::Heading, &format!("{name}:"));
+        self.out.push_str(&format!("\n{heading} {who}\n"));
+        for row in rows {
+            let padding = " ".repeat(self.width.saturating_sub(row.origin.chars().count()));
+            let origin = self.colours.paint(Tone::Faint, &row.origin);
+            let text = self.colours.paint(row.tone, &row.text);
+            self.out.push_str(&format!("  {origin}{padding}  {text}\n"));
         }
     }
-    out
 }
 
-fn heading(out: &mut String, name: &str, who: &str) {
-    if !out.is_empty() {
-        out.push('\n');
+/// How much a step deserves to be seen.
+fn tone(plan: &Plan, place: Place) -> Tone {
+    let step = match place {
+        Place::Host(index) => plan.host.get(index as usize).map(|step| &step.op),
+        Place::Attach(_) => return Tone::Notable,
+        Place::Rootfs(index) => {
+            return match plan.rootfs.get(index as usize) {
+                // A node beside the usual ones.
+                Some(step) if step.origin.starts_with('/') && matches!(step.op, RootfsOp::MakeNode { .. }) => {
+                    Tone::Notable
+                }
+                _ => Tone::Plain,
+            };
+        }
+        _ => None,
+    };
+    match step {
+        Some(HostOp::CloneTree { expect: Expect::NullDevice, .. }) => Tone::Plain,
+        Some(HostOp::CloneTree { out, attrs, .. }) if attrs.set & attr::RDONLY == 0 => {
+            let is_root =
+                plan.rootfs.iter().any(|s| matches!(&s.op, RootfsOp::AttachRoot { mount, .. } if mount == out));
+            if is_root { Tone::Plain } else { Tone::Notable }
+        }
+        Some(HostOp::OpenNamespace { .. } | HostOp::OpenPath { .. }) => Tone::Notable,
+        _ => Tone::Plain,
     }
-    let _ = writeln!(out, "{name}: {who}");
 }
 
-fn line(out: &mut String, action: &str, origin: &str) {
-    let _ = writeln!(out, "  {origin:<WIDTH$}  {action}");
-}
-
-fn steps(out: &mut String, steps: &[&Line]) {
-    for step in steps {
-        line(out, &step.action, &step.origin);
-    }
-}
-
-fn spawn(out: &mut String, spawn: &Spawn) {
+fn spawn(spawn: &Spawn, own: impl Fn(&str) -> String) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut row = |tone, origin: String, text: String| rows.push(Row { tone, origin, text });
     for step in &spawn.join {
-        line(out, &format!("join the {} namespace", step.op.kind.name()), &step.origin);
+        row(Tone::Notable, step.origin.clone(), format!("join the {} namespace", step.op.kind.name()));
     }
     let names: Vec<&str> = spawn.new.iter().map(|kind| kind.name()).collect();
-    line(out, &format!("new namespaces: {}", names.join(" ")), "/linux/namespaces");
+    row(Tone::Plain, own("/linux/namespaces"), format!("new namespaces: {}", names.join(" ")));
     for (name, map, origin) in
         [("uids", &spawn.uid_map, "/linux/uidMappings"), ("gids", &spawn.gid_map, "/linux/gidMappings")]
     {
         if !map.is_empty() {
-            line(out, &format!("map {name}: {}", describe::id_map(map)), origin);
+            row(Tone::Plain, own(origin), format!("map {name}: {}", describe::id_map(map)));
         }
     }
     for offset in &spawn.time_offsets {
         let clock = if offset.clock == Clock::Monotonic { "monotonic" } else { "boottime" };
         let text = format!("shift the {clock} clock by {} s {} ns", offset.seconds, offset.nanoseconds);
-        line(out, &text, "/linux/timeOffsets");
+        row(Tone::Plain, own("/linux/timeOffsets"), text);
     }
     if let Some(score) = spawn.oom_score_adj {
-        line(out, &format!("OOM score {score}"), "/process/oomScoreAdj");
+        row(Tone::Plain, own("/process/oomScoreAdj"), format!("OOM score {score}"));
     }
+    rows
 }
 
-fn finish(out: &mut String, finish: &Finish) {
-    for (step, text) in finish_lines(finish) {
-        line(out, &text, describe::finish_origin(step));
-    }
+/// A step of the last mile in words.
+pub struct FinishLine {
+    pub pointer: String,
+    pub text: String,
+    pub tone: Tone,
 }
 
 /// The last mile in words, in its order.
-pub fn finish_lines(finish: &Finish) -> Vec<(FinishStep, String)> {
-    let mut lines = Vec::new();
-    let mut add = |step, text: String| lines.push((step, text));
+pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
+    let mut lines = Lines::default();
     let who = match finish.init {
         InitMode::Supervise => "rspawn-init stays PID 1 beside the payload",
         InitMode::Exec => "rspawn-init becomes the payload",
     };
-    add(FinishStep::Session, format!("{who} ({})", finish.init_reason));
+    lines.add(FinishStep::Session, format!("{who} ({})", finish.init_reason));
     let streams = if finish.terminal { "the console" } else { "the invoker's own" };
-    add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
-    for limit in &finish.rlimits {
-        add(
-            FinishStep::Rlimits,
-            format!("{}: soft {}, hard {}", rlimit_name(limit.resource), amount(limit.soft), amount(limit.hard)),
-        );
+    lines.add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
+    for (index, limit) in finish.rlimits.iter().enumerate() {
+        let text = format!("{}: soft {}, hard {}", rlimit_name(limit.resource), amount(limit.soft), amount(limit.hard));
+        lines.at(format!("/process/rlimits/{index}"), text, Tone::Plain);
     }
     if let Some(scheduler) = &finish.scheduler {
-        add(
-            FinishStep::Scheduler,
-            format!("{}, nice {}, priority {}", policy_name(scheduler.policy), scheduler.nice, scheduler.priority),
-        );
+        let policy = policy_name(scheduler.policy);
+        lines.add(FinishStep::Scheduler, format!("{policy}, nice {}, priority {}", scheduler.nice, scheduler.priority));
     }
     if let Some(priority) = finish.io_priority {
-        add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
+        lines.add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
     }
     if let Some(policy) = &finish.memory_policy {
-        add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
+        lines.add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
     }
     if let Some(personality) = finish.personality {
-        add(FinishStep::Personality, format!("personality {personality:#x}"));
+        lines.add(FinishStep::Personality, format!("personality {personality:#x}"));
     }
     if let Some(name) = &finish.keyring {
-        add(FinishStep::Keyring, format!("new session keyring {name}"));
+        lines.add(FinishStep::Keyring, format!("new session keyring {name}"));
     }
     match &finish.label {
-        Some(Label::AppArmor(profile)) => add(FinishStep::Label, format!("AppArmor profile {profile}")),
-        Some(Label::SeLinux(label)) => add(FinishStep::Label, format!("SELinux label {label}")),
+        Some(Label::AppArmor(profile)) => lines.add(FinishStep::Label, format!("AppArmor profile {profile}")),
+        Some(Label::SeLinux(label)) => lines.add(FinishStep::Label, format!("SELinux label {label}")),
         None => {}
     }
     if let Some(umask) = finish.umask {
-        add(FinishStep::Umask, format!("umask {umask:04o}"));
+        lines.add(FinishStep::Umask, format!("umask {umask:04o}"));
     }
-    add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
-    let groups: Vec<String> = finish.groups.iter().map(|id| id.raw().to_string()).collect();
-    add(
-        FinishStep::Groups,
-        format!("supplementary groups: {}", if groups.is_empty() { "none".into() } else { groups.join(" ") }),
-    );
-    add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
-    add(FinishStep::BoundingSet, format!("capability bounding set: {}", set(finish.capabilities.bounding)));
+    lines.add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
+    let groups = match finish.groups.as_deref() {
+        None => "the caller's".into(),
+        Some([]) => "none".into(),
+        Some(groups) => groups.iter().map(|id| id.raw().to_string()).collect::<Vec<_>>().join(" "),
+    };
+    lines.add(FinishStep::Groups, format!("supplementary groups: {groups}"));
+    lines.add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
+    lines.set(FinishStep::BoundingSet, "capability bounding set", finish.capabilities.bounding);
     if !finish.no_new_privileges {
-        add_filter(&mut add, finish);
+        lines.filter(finish);
     }
-    add(FinishStep::Uid, format!("uid {}", finish.uid.raw()));
+    lines.add(FinishStep::Uid, format!("uid {}", finish.uid.raw()));
     let caps = &finish.capabilities;
     for (name, bits) in [
-        ("permitted", caps.permitted),
-        ("effective", caps.effective),
-        ("inheritable", caps.inheritable),
-        ("ambient", caps.ambient),
+        ("capabilities permitted", caps.permitted),
+        ("capabilities effective", caps.effective),
+        ("capabilities inheritable", caps.inheritable),
+        ("capabilities ambient", caps.ambient),
     ] {
-        add(FinishStep::Capabilities, format!("capabilities {name}: {}", set(bits)));
+        lines.set(FinishStep::Capabilities, name, bits);
     }
     if finish.no_new_privileges {
-        add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
-        add_filter(&mut add, finish);
+        lines.add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
+        lines.filter(finish);
+    } else {
+        let pointer = describe::finish_origin(FinishStep::NoNewPrivileges).to_string();
+        lines.at(pointer, "new privileges by exec are possible".into(), Tone::Notable);
     }
-    let argv: Vec<&str> = finish.argv.iter().map(|word| word.as_str()).collect();
-    add(FinishStep::Exec, format!("execute {argv:?} with {} environment entries", finish.env.len()));
-    lines
+    let variables: Vec<&str> = finish.env.iter().filter_map(|entry| entry.as_str().split('=').next()).collect();
+    lines.at("/process/env".into(), format!("environment: {}", variables.join(" ")), Tone::Plain);
+    lines.add(FinishStep::Exec, format!("execute {}", summary::command(finish)));
+    lines.0
+}
+
+#[derive(Default)]
+struct Lines(Vec<FinishLine>);
+
+impl Lines {
+    fn add(&mut self, step: FinishStep, text: String) {
+        self.at(describe::finish_origin(step).to_string(), text, Tone::Plain);
+    }
+
+    fn at(&mut self, pointer: String, text: String, tone: Tone) {
+        self.0.push(FinishLine { pointer, text, tone });
+    }
+
+    fn set(&mut self, step: FinishStep, what: &str, bits: u64) {
+        let names = describe::capabilities(bits);
+        let powerful = names.iter().any(|name| POWERFUL.contains(&name.as_str()));
+        let list: Vec<&str> = names.iter().map(|name| name.trim_start_matches("CAP_")).collect();
+        let list = if list.is_empty() { "none".into() } else { list.join(" ") };
+        let tone = if powerful { Tone::Alarming } else { Tone::Plain };
+        self.at(describe::finish_origin(step).to_string(), format!("{what}: {list}"), tone);
+    }
+
+    fn filter(&mut self, finish: &Finish) {
+        let (text, tone) = match &finish.seccomp {
+            Some(filter) => (format!("seccomp filter of {} instructions", filter.program.len()), Tone::Plain),
+            None => ("no seccomp filter".into(), Tone::Alarming),
+        };
+        self.at(describe::finish_origin(FinishStep::Seccomp).to_string(), text, tone);
+    }
 }
 
 fn amount(limit: u64) -> String {
     if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
-}
-
-fn add_filter(add: &mut impl FnMut(FinishStep, String), finish: &Finish) {
-    add(
-        FinishStep::Seccomp,
-        match &finish.seccomp {
-            Some(filter) => format!("seccomp filter of {} instructions", filter.program.len()),
-            None => "no seccomp filter".into(),
-        },
-    );
-}
-
-fn set(bits: u64) -> String {
-    let names = describe::capabilities(bits);
-    if names.is_empty() {
-        "none".into()
-    } else {
-        names.iter().map(|n| n.trim_start_matches("CAP_")).collect::<Vec<_>>().join(" ")
-    }
 }

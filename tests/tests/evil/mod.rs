@@ -504,7 +504,7 @@ fn spawn(cases: &mut Cases) {
 
 fn last_mile(cases: &mut Cases) {
     cases.add(KERNEL, KERNEL, |p| p.finish.argv.clear());
-    cases.add("too many groups", KERNEL, |p| p.finish.groups = vec![Id::ROOT; MAX_GROUPS + 1]);
+    cases.add("too many groups", KERNEL, |p| p.finish.groups = Some(vec![Id::ROOT; MAX_GROUPS + 1]));
     for resource in [16, 17, 255] {
         cases.add(format!("limit {resource}"), KERNEL, |p| {
             p.finish.rlimits.push(Rlimit { resource, soft: 0, hard: 0 });

@@ -4,10 +4,15 @@ use serde_json::{Value, json};
 use super::cpu::weight;
 use super::io::longer;
 use super::{Settings, settings};
-use crate::facts::{CgroupFacts, Hierarchy};
+use crate::facts::{CgroupFacts, Hierarchy, Reach};
 
 fn hierarchy(controllers: &str, mount: &str) -> Hierarchy {
-    Hierarchy { controllers: controllers.into(), mount: Some(mount.into()), own: String::new() }
+    Hierarchy {
+        controllers: controllers.into(),
+        mount: Some(mount.into()),
+        own: String::new(),
+        reach: Reach::Everywhere,
+    }
 }
 
 fn v1() -> CgroupFacts {

@@ -166,6 +166,12 @@ pub fn is_known_call(name: &str) -> bool {
         || FOREIGN_CALLS.binary_search(&name).is_ok()
 }
 
+/// The name of every call of every architecture, some more than once.
+pub fn known_calls() -> impl Iterator<Item = &'static str> {
+    let numbered = Arch::ALL.into_iter().flat_map(|arch| arch.table().iter().map(|(name, _)| *name));
+    numbered.chain(I386_MULTIPLEXED.iter().map(|(name, ..)| *name)).chain(FOREIGN_CALLS.iter().copied())
+}
+
 /// Whether the spec knows the name though this compiler has no table for it.
 pub fn is_foreign_arch(name: &str) -> bool {
     FOREIGN_ARCHES.binary_search(&name).is_ok()

@@ -68,7 +68,7 @@ mod syscalls_x86_64;
 #[cfg(test)]
 mod tests;
 
-pub use arch::Arch;
+pub use arch::{Arch, known_calls};
 pub use bpf::Insn;
 pub use default::default_profile;
 

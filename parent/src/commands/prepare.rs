@@ -1,0 +1,179 @@
+//! Overrides on their way: read with the invoker's rights, applied without any.
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::cli::overrides::OverrideOptions;
+use crate::facts::Facts;
+use crate::look::Looker;
+use crate::oci::Spec;
+use crate::overrides::apply::{Applied, Known, apply};
+use crate::overrides::{Overrides, Said, Volatile};
+use crate::plan::{Options, Planned};
+use crate::problem::Problem;
+use crate::scratch::{self, Scratch};
+use crate::settings::{self, Choice, SettingsFile};
+
+/// What is to be done with the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// A container is started, and this process stays until it ends.
+    Foreground,
+    /// A container is made that outlives this process.
+    Detached,
+    /// It is only looked at: nothing is made.
+    Look,
+}
+
+/// Where a container's root is, as far as it is known before config.json is read.
+pub struct Place<'a> {
+    /// The container's name, after which a settings file is called.
+    pub name: &'a str,
+    /// Directories in which an untrusted settings file may lie.
+    pub beside: Vec<PathBuf>,
+    /// Whether a settings file is looked for where nothing is said.
+    pub search: bool,
+}
+
+/// Overrides from every source, and what has to be asked before they can be applied.
+pub struct Prepared {
+    command_line: Overrides,
+    trusted: Option<Overrides>,
+    /// Not read yet.
+    untrusted: Option<SettingsFile>,
+    looker: Option<Looker>,
+    scratch: Option<Scratch>,
+    cpus: Option<Said<Vec<usize>>>,
+    notes: Vec<Problem>,
+}
+
+impl Prepared {
+    /// Reads what is trusted, opens what is not: before privileges go.
+    pub fn read(options: &OverrideOptions, command: &[String], place: &Place, intent: Intent) -> Result<Self, String> {
+        let mut command_line = options.overrides(command)?;
+        let fallback = if place.search { Choice::Search } else { Choice::No };
+        let file = settings::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
+        let mut notes = Vec::new();
+        let (trusted, untrusted) = match file {
+            Some(file) if file.trusted => {
+                let settings = file.read()?;
+                notes.extend(settings.notes);
+                (Some(settings.overrides), None)
+            }
+            other => (None, other),
+        };
+        let mut trusted = trusted;
+        for overrides in trusted.iter_mut().chain([&mut command_line]) {
+            notes.extend(overrides.drop_missing(|path| Path::new(path).exists()));
+            if intent != Intent::Look {
+                make_work_directories(overrides)?;
+            }
+        }
+        let sources = || trusted.iter().chain([&command_line]);
+        let must_look =
+            untrusted.is_some() || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
+        let looker = must_look.then(Looker::start).transpose();
+        let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+        let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
+        let wants_scratch =
+            sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().filter(|said| overlay(said));
+        let scratch = match (intent, wants_scratch) {
+            (Intent::Detached, Some(said)) => {
+                let reason = "what it writes would outlive this process, which removes it: only for the foreground";
+                return Err(format!("{}: {reason}", said.origin));
+            }
+            (Intent::Foreground, Some(_)) => Some(Scratch::make()?),
+            _ => None,
+        };
+        let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
+        if let Some(said) = cpus.as_ref().filter(|_| intent == Intent::Look) {
+            let message = "rspawn binds itself to these CPUs, and everything that it starts inherits that";
+            notes.push(Problem::new(said.origin.clone(), message));
+        }
+        Ok(Self { command_line, trusted, untrusted, looker, scratch, cpus, notes })
+    }
+
+    /// CPUs to run on, and who said so.
+    pub fn cpus(&self) -> Option<&Said<Vec<usize>>> {
+        self.cpus.as_ref()
+    }
+
+    /// Lays everything over a configuration: after privileges have gone. `bundle` is where its relative paths start.
+    pub fn apply(&self, spec: &mut Spec, bundle: &str) -> Result<Applied, String> {
+        let untrusted = self.untrusted.as_ref().map(SettingsFile::read).transpose()?;
+        let mut notes = self.notes.clone();
+        notes.extend(untrusted.iter().flat_map(|settings| settings.notes.clone()));
+        let mut done = Applied { notes, ..Applied::default() };
+        let from_file = untrusted.as_ref().map(|settings| &settings.overrides);
+        let sources = [from_file, self.trusted.as_ref(), Some(&self.command_line)];
+        for overrides in sources.into_iter().flatten() {
+            let known = self.look(spec, overrides, bundle);
+            apply(spec, overrides, &known, &mut done);
+        }
+        Ok(done)
+    }
+
+    fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> Known {
+        let scratch = self.scratch.as_ref().map_or_else(scratch::would_be, |scratch| scratch.path.clone());
+        let mut known = Known { scratch, ..Known::default() };
+        let (Some(looker), Some(root)) = (&self.looker, &spec.root) else { return known };
+        let root = if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) };
+        known.database = overrides.names_a_user().then(|| looker.users(&root));
+        known.usr_links = overrides.has_volatile_root().then(|| looker.usr_links(&root));
+        known
+    }
+}
+
+/// What has become of a changed configuration.
+pub struct Outcome {
+    /// A plan, as far as one could be made.
+    pub planned: Option<Planned>,
+    pub problems: Vec<Problem>,
+    /// Of the overrides alone where there is no plan, which has all of them.
+    pub notes: Vec<Problem>,
+}
+
+impl Applied {
+    /// Plans the changed configuration; steps, problems and notes are named after what they come from.
+    pub fn plan(self, spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
+        match self.plan_anyway(spec, facts, options) {
+            Outcome { planned: Some(planned), problems, .. } if problems.is_empty() => Ok(planned),
+            Outcome { problems, .. } => Err(problems),
+        }
+    }
+
+    /// As [`Applied::plan`], even if an override cannot be carried out.
+    pub fn plan_anyway(self, spec: &Spec, facts: &Facts, options: &Options) -> Outcome {
+        let Applied { origins, mut notes, mut problems, .. } = self;
+        let mut left = Vec::new();
+        match crate::plan::plan_noting(spec, facts, options, &mut left) {
+            Ok(planned) => {
+                let mut planned = origins.rename(planned);
+                planned.notes.splice(0..0, notes);
+                Outcome { planned: Some(planned), problems, notes: Vec::new() }
+            }
+            Err(mut found) => {
+                origins.rename_problems(&mut found);
+                problems.append(&mut found);
+                origins.rename_problems(&mut left);
+                notes.append(&mut left);
+                Outcome { planned: None, problems, notes }
+            }
+        }
+    }
+}
+
+/// The work directories of writable overlays, each beside its upper layer; they stay, for the next time.
+fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
+    for said in &overrides.mounts {
+        let Some(path) = &said.value.work_directory else { continue };
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(format!("{}: cannot make its work directory {path}: {error}", said.origin));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

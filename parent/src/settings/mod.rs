@@ -1,0 +1,129 @@
+//! `.nspawn` settings files (systemd.nspawn(5)), for the keys that mean the same thing here.
+//!
+//! **Whose word counts.** A file in /etc/systemd/nspawn or /run/systemd/nspawn that nobody but root can write, and one
+//! that the invoker names (`--settings=FILE`), is as good as the command line: it is parsed before privileges go, as
+//! the policy is. A file found beside the root directory is the image author's as likely as anybody's: it is opened
+//! before privileges go and parsed after, and keys that reach the host or add rights are left out with a note
+//! (CVE-2026-40226 was a few keys that skipped this rule).
+mod assign;
+pub mod keys;
+mod syntax;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::overrides::Overrides;
+use crate::problem::Problem;
+
+/// Where the administrator keeps files that count as trusted.
+const TRUSTED_DIRECTORIES: [&str; 2] = ["/etc/systemd/nspawn", "/run/systemd/nspawn"];
+
+const MAX_SIZE: u64 = 256 << 10;
+
+/// `--settings=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    No,
+    /// The file named after the container, where systemd-nspawn looks for it.
+    Search,
+    File(PathBuf),
+}
+
+impl Choice {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "override" | "trusted" => Err(format!("{text:?} is not supported: name the file, which is trusted then")),
+            "" => Err("a file is named, or yes, or no".into()),
+            text => Ok(match crate::overrides::values::boolean(text) {
+                Ok(true) => Choice::Search,
+                Ok(false) => Choice::No,
+                Err(_) => Choice::File(text.into()),
+            }),
+        }
+    }
+}
+
+/// An opened settings file. Nothing of it has been read.
+pub struct SettingsFile {
+    file: File,
+    /// Its name, as origins and messages show it.
+    name: String,
+    pub trusted: bool,
+}
+
+/// What a file says, and what of it is left out.
+#[derive(Debug, Default)]
+pub struct Settings {
+    pub overrides: Overrides,
+    pub notes: Vec<Problem>,
+}
+
+/// Opens the file to use, if there is one. `name` is the container's, `beside` are the directories where an untrusted
+/// file may lie.
+pub fn open(choice: &Choice, name: &str, beside: &[PathBuf]) -> Result<Option<SettingsFile>, String> {
+    let file_name = format!("{name}.nspawn");
+    match choice {
+        Choice::No => Ok(None),
+        Choice::File(path) => open_one(path, true).map(Some),
+        Choice::Search => {
+            let found = |directory: &Path| Some(directory.join(&file_name)).filter(|path| path.exists());
+            if let Some(path) = TRUSTED_DIRECTORIES.iter().find_map(|directory| found(Path::new(directory))) {
+                let trusted = belongs_to_the_administrator(&path);
+                return open_one(&path, trusted).map(Some);
+            }
+            beside.iter().find_map(|directory| found(directory)).map(|path| open_one(&path, false)).transpose()
+        }
+    }
+}
+
+/// What others can write is not the administrator's word, wherever it lies.
+fn belongs_to_the_administrator(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
+}
+
+fn open_one(path: &Path, trusted: bool) -> Result<SettingsFile, String> {
+    let say = |error: &dyn std::fmt::Display| format!("cannot open the settings file {}: {error}", path.display());
+    // A FIFO must not keep us waiting; a link beside an image may lead to any file of the host's.
+    let links = if trusted { 0 } else { libc::O_NOFOLLOW };
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | links).open(path);
+    let file = opened.map_err(|error| say(&error))?;
+    if !file.metadata().map_err(|error| say(&error))?.is_file() {
+        return Err(say(&"it is not a regular file"));
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(SettingsFile { file, name, trusted })
+}
+
+impl SettingsFile {
+    /// Reads and parses it: an untrusted one only after privileges have gone.
+    pub fn read(&self) -> Result<Settings, String> {
+        let say = |error: &dyn std::fmt::Display| format!("{}: {error}", self.name);
+        let mut text = String::new();
+        (&self.file).take(MAX_SIZE + 1).read_to_string(&mut text).map_err(|error| say(&error))?;
+        if text.len() as u64 > MAX_SIZE {
+            return Err(say(&"it is larger than 256 KiB"));
+        }
+        parse(&text, &self.name, self.trusted).map_err(|error| say(&error))
+    }
+}
+
+/// Parses a settings file. A value that makes no sense is an error: a misspelt protection must not be none.
+pub fn parse(text: &str, name: &str, trusted: bool) -> Result<Settings, String> {
+    let entries = syntax::parse(text)?;
+    assign::assign(&entries, name, trusted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_choice() {
+        assert_eq!(Choice::parse("yes"), Ok(Choice::Search));
+        assert_eq!(Choice::parse("no"), Ok(Choice::No));
+        assert_eq!(Choice::parse("./a.nspawn"), Ok(Choice::File("./a.nspawn".into())));
+        assert!(Choice::parse("override").is_err());
+    }
+}

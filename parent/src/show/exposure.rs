@@ -1,0 +1,140 @@
+//! What a plan lets a container reach: the facts that the summary and the difference of two plans speak of.
+use std::collections::{BTreeMap, BTreeSet};
+
+use rspawn_proto::ids::Slot;
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::*;
+
+use crate::plan::seccomp::{Arch, Insn, eval, known_calls, ret};
+
+/// Capabilities that are the host's keys where no user namespace takes their edge off.
+pub const POWERFUL: [&str; 14] = [
+    "CAP_BPF", "CAP_CHECKPOINT_RESTORE", "CAP_DAC_READ_SEARCH", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_MKNOD",
+    "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_MODULE", "CAP_SYS_PTRACE",
+    "CAP_SYS_RAWIO", "CAP_SYS_TIME",
+];
+
+/// Host paths by how they are reachable: true if writable. The null device of masks is no exposure.
+pub fn host_paths(plan: &Plan) -> BTreeMap<String, Access> {
+    let mut paths = BTreeMap::new();
+    for step in &plan.host {
+        let (slot, path, read_only) = match &step.op {
+            HostOp::CloneTree { expect: Expect::NullDevice, .. } => continue,
+            HostOp::CloneTree { out, path, attrs, .. } => (*out, path, attrs.set & attr::RDONLY != 0),
+            // Where hooks look for the root is the root, which is another step's.
+            HostOp::OpenPath { out, .. } if is_place_of_root(plan, *out) => continue,
+            HostOp::OpenPath { out, path, .. } => (*out, path, is_lower_layer(plan, *out)),
+            _ => continue,
+        };
+        let writable = !(read_only || is_made_read_only(plan, slot));
+        let at = attached(plan, slot).unwrap_or_default();
+        let access: &mut Access = paths.entry(path.to_string()).or_default();
+        access.writable |= writable;
+        access.at.extend(Some(at).filter(|at| !at.is_empty()));
+    }
+    paths
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    pub writable: bool,
+    /// Where it is mounted; nothing for layers.
+    pub at: BTreeSet<String>,
+}
+
+fn is_place_of_root(plan: &Plan, slot: Slot) -> bool {
+    plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::AttachRoot { over: Some(place), .. } if place == slot))
+}
+
+/// Programs of the host that run at fixed moments: when, and the command. The last kind runs inside.
+pub fn hooks(plan: &Plan) -> Vec<(&'static str, String)> {
+    let Hooks { runtime, container, after } = &plan.hooks;
+    let lists = [
+        ("createRuntime", runtime),
+        ("createContainer", container),
+        ("startContainer", &plan.finish.hooks),
+        ("poststart", &after.poststart),
+        ("poststop", &after.poststop),
+    ];
+    let command = |hook: &rspawn_proto::record::Hook| {
+        let args = hook.argv.iter().skip(1).map(|word| word.as_str());
+        super::summary::quoted([hook.path.as_str()].into_iter().chain(args))
+    };
+    lists.into_iter().flat_map(|(when, hooks)| hooks.iter().map(move |hook| (when, command(hook)))).collect()
+}
+
+/// Whether a path is a layer that an overlay only reads.
+fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
+    plan.host.iter().any(|step| match &step.op {
+        HostOp::NewFilesystem { params, .. } => params.iter().any(|param| {
+            param.key.as_str().starts_with("lowerdir") && matches!(param.value, FsValue::Path(used) if used == slot)
+        }),
+        _ => false,
+    })
+}
+
+/// Whether a later step takes the right to write, and none gives it back.
+fn is_made_read_only(plan: &Plan, slot: Slot) -> bool {
+    let of_host = plan.host.iter().filter_map(|step| match &step.op {
+        HostOp::SetAttrs { mount, attrs } if *mount == slot => Some(attrs),
+        _ => None,
+    });
+    let of_rootfs = plan.rootfs.iter().filter_map(|step| match &step.op {
+        RootfsOp::SetAttrs { mount, attrs } if *mount == slot => Some(attrs),
+        _ => None,
+    });
+    let mut changes = of_host.chain(of_rootfs).filter(|attrs| (attrs.set | attrs.clear) & attr::RDONLY != 0);
+    changes.next_back().is_some_and(|attrs| attrs.set & attr::RDONLY != 0)
+}
+
+fn attached(plan: &Plan, slot: Slot) -> Option<String> {
+    plan.rootfs.iter().find_map(|step| match &step.op {
+        RootfsOp::AttachRoot { mount, .. } if *mount == slot => Some("/".into()),
+        RootfsOp::Attach { mount, at, .. } if *mount == slot => Some(at.absolute()),
+        _ => None,
+    })
+}
+
+/// Namespaces that the container shares with the host.
+pub fn shared_namespaces(plan: &Plan) -> Vec<Namespace> {
+    let owned = rspawn_proto::check::owned_namespaces(&plan.spawn);
+    Namespace::ALL.into_iter().filter(|kind| !owned.contains(*kind)).collect()
+}
+
+/// Everything that the payload, or a set-uid program that it runs, can have.
+pub fn capabilities(finish: &Finish) -> u64 {
+    finish.capabilities.bounding | finish.capabilities.permitted
+}
+
+/// Whether the root filesystem can be written to.
+pub fn root_is_writable(plan: &Plan) -> bool {
+    let root = plan.rootfs.iter().find_map(|step| match &step.op {
+        RootfsOp::AttachRoot { mount, .. } => Some(*mount),
+        _ => None,
+    });
+    root.is_some_and(|slot| {
+        let cloned = plan.host.iter().any(|step| match &step.op {
+            HostOp::CloneTree { out, attrs, .. } => *out == slot && attrs.set & attr::RDONLY != 0,
+            _ => false,
+        });
+        !(cloned || is_made_read_only(plan, slot))
+    })
+}
+
+/// Calls that a filter lets pass with some arguments at least, by trying a few.
+pub fn permitted_calls(filter: Option<&Seccomp>, arch: Arch) -> BTreeSet<&'static str> {
+    const SAMPLES: [u64; 5] = [0, 1, 2, 0xffff_ffff, u64::MAX];
+    let program: Option<Vec<Insn>> = filter.map(|filter| {
+        let instruction = |i: &Instruction| Insn { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+        filter.program.iter().map(instruction).collect()
+    });
+    let passes = |number: u32| {
+        let Some(program) = &program else { return true };
+        SAMPLES.into_iter().any(|value| {
+            let data = eval::SeccompData { nr: number, arch: arch.audit(), instruction_pointer: 0, args: [value; 6] };
+            let action = eval::run(program, &data).map_or(ret::KILL_THREAD, |(verdict, _)| verdict & !ret::DATA);
+            matches!(action, ret::ALLOW | ret::LOG | ret::USER_NOTIF | ret::TRACE)
+        })
+    };
+    known_calls().filter(|name| arch.number(name).is_some_and(&passes)).collect()
+}

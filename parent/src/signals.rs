@@ -1,0 +1,61 @@
+//! Signals by name and number.
+use nix::sys::signal::Signal;
+
+use crate::problem::did_you_mean;
+
+/// A number, or a name with or without SIG, in any case; RTMIN+n and RTMAX-n as well.
+pub fn parse(text: &str) -> Result<i32, String> {
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=64).contains(&number) { Ok(number) } else { Err(unknown(text)) };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest[1..].parse::<i32>().ok() };
+    let real_time = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
+        (Some(rest), _) if rest.is_empty() || rest.starts_with('+') => offset(rest).map(|offset| 34 + offset),
+        (_, Some(rest)) if rest.is_empty() || rest.starts_with('-') => offset(rest).map(|offset| 64 - offset),
+        _ => None,
+    };
+    if let Some(number) = real_time.filter(|number| (34..=64).contains(number)) {
+        return Ok(number);
+    }
+    let aliases = [("CLD", libc::SIGCHLD), ("POLL", libc::SIGIO), ("IOT", libc::SIGABRT), ("UNUSED", libc::SIGSYS)];
+    let alias = aliases.iter().find(|(alias, _)| *alias == name).map(|(_, number)| *number);
+    let known = || format!("SIG{name}").parse::<Signal>().ok().map(|signal| signal as i32);
+    alias.or_else(known).ok_or_else(|| unknown(text))
+}
+
+fn unknown(text: &str) -> String {
+    let names = Signal::iterator().map(|signal| signal.as_str().to_string());
+    let wanted =
+        if text.len() > 3 && text.to_ascii_uppercase().starts_with("SIG") { text.into() } else { format!("SIG{text}") };
+    format!("unknown signal {text:?}{}", did_you_mean(&wanted, names))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn signals_have_names_and_numbers() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("usr1", 10),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("rtmax-1", 63),
+            ("64", 64),
+            ("WINCH", 28),
+            ("CLD", 17),
+        ] {
+            assert_eq!(parse(text), Ok(number), "{text}");
+        }
+        for text in ["", "0", "65", "-1", "SIG", "FOO", "RTMIN+99", "RTMIN-1", "9x"] {
+            assert!(parse(text).unwrap_err().contains("unknown signal"), "{text}");
+        }
+        assert!(parse("SIGTREM").unwrap_err().contains("did you mean SIGTERM?"));
+    }
+}
