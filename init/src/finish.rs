@@ -55,7 +55,6 @@ impl Last<'_> {
     /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
     pub fn apply(&self, stage: &mut Stage, payload: &Program) -> Option<Ready> {
         let finish = self.finish;
-        let ids: Vec<u32> = finish.groups.iter().map(|id| id.raw()).collect();
         for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
                 // The parent, which has the plan, makes words of the index.
@@ -91,7 +90,9 @@ impl Last<'_> {
         }
         stage.wait_for_root()?;
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
-        stage.step(FinishStep::Groups, || cred::set_groups(&ids).named("setgroups"))?;
+        if let Some(groups) = &finish.groups {
+            stage.step(FinishStep::Groups, || cred::set_groups(groups).named("setgroups"))?;
+        }
         stage.step(FinishStep::Gid, || cred::set_gid(finish.gid.raw()).named("setresgid"))?;
         stage.step(FinishStep::BoundingSet, || limit_bounding_set(&finish.capabilities))?;
         if !finish.no_new_privileges {

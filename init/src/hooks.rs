@@ -2,11 +2,11 @@
 use alloc::format;
 
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::plan::Finish;
+use rspawn_proto::plan::{Finish, InitMode};
 use rspawn_proto::record::HookJob;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::{Errno, Fd, channel};
 
 /// Runs the hooks; `program` is rspawn-hooks in sealed memory.
 pub fn run(program: &Fd, finish: &Finish) -> Outcome<()> {
@@ -24,13 +24,14 @@ pub fn run(program: &Fd, finish: &Finish) -> Outcome<()> {
         }
     };
     drop(theirs);
-    let job = HookJob { hooks: finish.hooks.clone(), state: finish.state.fill("created", Some(process::pid())) };
+    let first = if finish.init == InitMode::Supervise { process::parent() } else { process::pid() };
+    let job = HookJob { hooks: finish.hooks.clone(), state: finish.state.fill("created", Some(first)) };
     let answer = channel::send_value(&mine, &job, &[]).and_then(|()| channel::receive_value(&mine));
     drop(mine);
     let _ = process::wait(pid, true);
     match answer.named("recvmsg")? {
         Some((FromStage::Done, _)) => Ok(()),
-        Some((FromStage::Failed(error), _)) => Err(Failure::check(&error.detail)),
+        Some((FromStage::Failed(error), _)) => Err(Failure::of("execve", Errno(error.errno)).with(error.detail)),
         _ => Err(Failure::check("rspawn-hooks died")),
     }
 }

@@ -1,6 +1,5 @@
 //! PID 1 beside the payload: forwards signals, reaps orphans, ends with the payload's status.
 use alloc::format;
-use alloc::vec::Vec;
 
 use rspawn_proto::plan::{Capabilities, Finish};
 use rspawn_sys::confine::{Allowed, allow_only};
@@ -23,8 +22,9 @@ pub fn lead_process_group() {
 /// Gives up everything that the payload does not have, so that taking over PID 1 gains the payload nothing. What is
 /// kept of it is CAP_KILL, for children that have changed their ids.
 pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno> {
-    let groups: Vec<u32> = payload.groups.iter().map(|id| id.raw()).collect();
-    cred::set_groups(&groups)?;
+    if let Some(groups) = &payload.groups {
+        cred::set_groups(groups)?;
+    }
     cred::set_gid(payload.gid.raw())?;
     cred::limit_bounding_set(payload.capabilities.bounding)?;
     cred::keep_capabilities(true)?;

@@ -58,30 +58,11 @@ fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
 /// Removes the directories, those that the payload made below them first. Processes that are on their way out keep a
 /// directory for a moment.
 pub fn remove(cgroups: &[CgroupDir]) -> Result<(), String> {
+    let mut done = Ok(());
     for CgroupDir { path, .. } in cgroups {
-        let mut removed = remove_tree(path.as_str().as_ref());
-        for _ in 0..200 {
-            match &removed {
-                Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                    std::thread::sleep(std::time::Duration::from_millis(10));
-                    removed = remove_tree(path.as_str().as_ref());
-                }
-                _ => break,
-            }
-        }
-        removed.map_err(|error| format!("cannot remove the cgroup {path}: {error}"))?;
-    }
-    Ok(())
-}
-
-fn remove_tree(directory: &std::path::Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_tree(&entry.path())?;
+        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str()) {
+            done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
         }
     }
-    match fs::remove_dir(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
-    }
+    done
 }

@@ -1,5 +1,6 @@
 //! Configurations that rspawn writes itself: the default one (`rspawn spec`), and the host's own root as a container
 //! (`rspawn run --host`), or a directory's (`--directory=`).
+use crate::ids::Ids;
 use crate::oci::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Rlimit, Root, Spec};
 use crate::plan::seccomp::{Arch, default_profile};
 
@@ -91,6 +92,20 @@ fn host_name(name: &str) -> String {
     let trimmed = usable.trim_matches('-');
     if trimmed.is_empty() { "rspawn".into() } else { trimmed.into() }
 }
+
+/// Puts a container into a user namespace with all ids that there are; the caller is its root.
+pub fn in_user_namespace(spec: &mut Spec, ids: &Ids) {
+    if let Some(linux) = &mut spec.linux {
+        linux.namespaces.extend(namespaces(&["user"]));
+        (linux.uid_mappings, linux.gid_mappings) = ids.everything();
+    }
+    if ids.gids.iter().all(|range| range.size < TTY) {
+        spec.mounts.iter_mut().for_each(|mount| mount.options.retain(|option| *option != format!("gid={TTY}")));
+    }
+}
+
+/// The group of terminals.
+const TTY: u32 = 5;
 
 fn system_mounts() -> Vec<Mount> {
     vec![

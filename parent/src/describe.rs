@@ -67,13 +67,21 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
     {
         return failed_limit(&error.detail, limit, error, origins);
     }
+    if error.detail.starts_with("/hooks/") {
+        let why = if error.errno == 0 { String::new() } else { format!(": {}: {}", error.call, errno(error.errno)) };
+        return format!("config.json {}{why}", error.detail);
+    }
     let (origin, action) = match plan {
         // rspawn-init is executed with the payload's arguments and environment, so that they are too long shows there.
         Some(plan) if error.place == Place::Spawn(SpawnStep::Enter) && error.errno == libc::E2BIG => {
             ("/process/args".into(), action(plan, error.place))
         }
         Some(plan) => (origin(plan, error.place), action(plan, error.place)),
-        None => (String::new(), phase(error.place).into()),
+        None => match error.place {
+            Place::Spawn(step) => (spawn_origin(step).into(), spawn(step).into()),
+            Place::Finish(step) => (finish_origin(step).into(), finish(step).into()),
+            place => (String::new(), phase(place).into()),
+        },
     };
     let mut text = place_name(origins.of(&origin));
     text.push_str(&action);
@@ -85,7 +93,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
     } else {
         text.push_str(&format!(": {}", error.detail));
     }
-    if let Some(hint) = hint(error) {
+    if let Some(hint) = hint(plan, error) {
         text.push_str(&format!("; {hint}"));
     }
     text
@@ -114,7 +122,10 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origin
 }
 
 /// What an errno of a certain step usually means.
-fn hint(error: &StepError) -> Option<&'static str> {
+fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
+    if let Some(hint) = plan.and_then(|plan| mount_hint(plan, error)) {
+        return Some(hint);
+    }
     match (error.place, error.call.as_str(), error.errno) {
         (Place::Spawn(SpawnStep::Clone), _, libc::EPERM) => {
             Some("new namespaces need root, or a user namespace among them")
@@ -137,7 +148,47 @@ fn hint(error: &StepError) -> Option<&'static str> {
 
 /// An exit status as a shell gives it, in words.
 pub fn status(status: i32) -> String {
-    if status > 128 { format!("signal: {}", status - 128) } else { format!("exit status: {status}") }
+    let name = |number| nix::sys::signal::Signal::try_from(number).map_or("", |signal| signal.as_str());
+    match status - 128 {
+        number @ 1.. => format!("signal: {number} ({})", name(number)),
+        _ => format!("exit status: {status}"),
+    }
+}
+
+/// What the kernel means by refusing a mount.
+fn mount_hint(plan: &Plan, error: &StepError) -> Option<&'static str> {
+    let call = error.call.as_str();
+    match error.place {
+        Place::Rootfs(index) => match (&plan.rootfs.get(index as usize)?.op, call, error.errno) {
+            (RootfsOp::NewFilesystem { fs: VirtualFs::Proc | VirtualFs::Sysfs, .. }, "fsmount", libc::EPERM) => Some(
+                "in a user namespace the kernel makes no new one where parts of the host's are covered (\"mount too \
+                 revealing\"), nor for a pid or network namespace that is not the container's: bind the host's instead",
+            ),
+            _ => None,
+        },
+        Place::Host(index) => match (&plan.host.get(index as usize)?.op, call, error.errno) {
+            (HostOp::CloneTree { recursive: false, .. }, "open_tree", libc::EINVAL) => Some(
+                "without root, mounts below the source cannot be left out, since they may cover something: use rbind",
+            ),
+            (HostOp::CloneTree { attrs, .. } | HostOp::SetAttrs { attrs, .. }, "mount_setattr", number) => {
+                match (number, attrs.idmap.is_some()) {
+                    (libc::EINVAL, true) => Some("this filesystem cannot be id-mapped, or is so already"),
+                    (libc::EPERM, true) => {
+                        Some("ids are mapped only by the root of the namespace that owns the filesystem")
+                    }
+                    (libc::EPERM, false) if attrs.clear != 0 => {
+                        Some("without root, what the host's mount forbids stays forbidden")
+                    }
+                    _ => None,
+                }
+            }
+            (HostOp::NewFilesystem { .. }, "fsopen" | "fsmount", libc::EPERM) => {
+                Some("without root, only filesystems that the kernel trusts with any content can be mounted")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// `EPERM: Operation not permitted`.
@@ -149,7 +200,7 @@ pub fn errno(number: i32) -> String {
 fn spawn_origin(step: SpawnStep) -> &'static str {
     match step {
         SpawnStep::SealInit | SpawnStep::Worker | SpawnStep::Enter => "rule: stages",
-        SpawnStep::Cgroups => "rule: the container's cgroups",
+        SpawnStep::Cgroups => "/linux/cgroupsPath",
         SpawnStep::Hooks => "/hooks",
         SpawnStep::Record => "rule: state",
         SpawnStep::TimeOffsets => "/linux/timeOffsets",
@@ -247,7 +298,37 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
         HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
+        HostOp::OpenCgroup { mount, path, owner, .. } => {
+            let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
+            format!("make the cgroup {mount}/{path}{owner}")
+        }
+        HostOp::SetCgroup { choices, .. } => {
+            let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
+            format!("set {}", names.join(", or where there is no such file "))
+        }
+        HostOp::DeviceRules { rules, .. } => {
+            let rules: Vec<String> = rules.iter().map(device_access).collect();
+            format!("deny devices but {}", rules.join(", "))
+        }
     }
+}
+
+fn cgroup_setting(setting: &CgroupSetting) -> String {
+    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
+    format!("{} = {}", setting.file, values.join("; "))
+}
+
+fn device_access(rule: &DeviceAccess) -> String {
+    let verb = if rule.allow { "" } else { "not " };
+    let kind = match rule.kind {
+        Some(NodeKind::Block) => 'b',
+        Some(_) => 'c',
+        None => 'a',
+    };
+    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
+    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
+    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
 
 pub fn attach(op: &AttachOp) -> String {

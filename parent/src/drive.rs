@@ -12,6 +12,7 @@ use rspawn_sys::{Errno, Fd, pty, signal};
 use crate::audit::Audit;
 use crate::describe;
 use crate::launch::{self, Setup};
+use crate::notify::Relay;
 use crate::overrides::{Origins, Said};
 use crate::terminal::{Console, ConsoleMode};
 
@@ -50,6 +51,8 @@ pub struct Session {
     ended: bool,
     /// First size of a console that is opened without one (exec): rows, columns.
     pub console_size: Option<(u16, u16)>,
+    /// Where the payload may say that it is ready.
+    pub relay: Option<Relay>,
 }
 
 /// Where the master of the container's console goes.
@@ -81,7 +84,7 @@ impl Drop for Session {
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
         let origins = Origins::default();
-        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, console_size: None }
+        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, console_size: None, relay: None }
     }
 
     /// Binds everything to CPUs: before there is a container.
@@ -133,13 +136,16 @@ impl Session {
         loop {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
+            let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
             let ready = channel::wait([
                 Interest { fd: &self.setup.control, read: true, write: false },
                 Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
                 Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
+                // In the background, nobody listens before there is a process to wait for.
+                Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
             ]);
-            let [control, signal, stdin, master] = ready.map_err(|errno| describe::errno(errno.0))?;
+            let [control, signal, stdin, master, said] = ready.map_err(|errno| describe::errno(errno.0))?;
             if let Some(console) = &mut console {
                 if stdin.read {
                     console.read_stdin();
@@ -150,6 +156,10 @@ impl Session {
                 if master.read {
                     console.copy_output();
                 }
+            }
+            // The manager goes on watching this process, which ends when the payload does.
+            if said.read && self.relay.as_ref().is_some_and(Relay::hears_ready) {
+                self.relay.iter().for_each(Relay::pass_on);
             }
             if signal.read
                 && let Some(number) = signals.and_then(Signals::next)
@@ -174,11 +184,14 @@ impl Session {
                         self.ended = true;
                         return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
                     }
-                    (FromSetup::Created { .. } | FromSetup::Started { .. }, Some(pidfd)) => {
+                    (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
                         if let Some(socket) = pidfd_socket {
                             pass(socket, "pidfd", b"init", &pidfd)?;
                         }
                         if signals.is_none() {
+                            if let Some(relay) = self.relay.take() {
+                                relay.wait(&pidfd, pid as i32);
+                            }
                             return Ok(Reached::Running);
                         }
                     }
@@ -247,7 +260,7 @@ fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {
         .map_err(|errno| format!("cannot send to the {what} socket: {}", describe::errno(errno.0)))
 }
 
-/// The place that a progress word stands for; see `progress_word` in rspawn-setup.
+/// The place that a progress word stands for: the other direction of `progress_word`.
 fn place(word: u32) -> Option<Place> {
     let index = word as u16;
     Some(match word >> 16 {
@@ -285,4 +298,28 @@ fn refusal(violations: &[Violation]) -> String {
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, what } = violation;
     format!("{rule}: {origin}: the container {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use rspawn_proto::codec;
+    use rspawn_proto::report::progress_word;
+
+    use super::*;
+
+    /// rspawn-setup writes the words, this program reads them: a step that is new on one side is new on the other.
+    #[test]
+    fn every_place_survives_its_word() {
+        let spawn_steps = (0u8..).map_while(|number| codec::decode_message::<SpawnStep>(&[number]).ok());
+        let mut places: Vec<Place> = spawn_steps.map(Place::Spawn).collect();
+        assert_eq!(places.len(), SPAWN_STEPS.len());
+        places.extend([Place::Receive, Place::Check, Place::Supervise, Place::Finish(FinishStep::Receive)]);
+        for index in [0, 1, 4095, u16::MAX] {
+            places.extend([Place::Host(index), Place::Attach(index), Place::Rootfs(index)]);
+        }
+        for known in places {
+            assert_eq!(place(progress_word(known)), Some(known));
+        }
+        assert_eq!((place(0), place(9 << 16), place(4 << 16 | 0xffff)), (None, None, None));
+    }
 }

@@ -6,6 +6,8 @@ use std::path::Path;
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
+pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
+use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -17,6 +19,7 @@ pub struct Facts {
     pub machine: String,
     pub uid: u32,
     pub gid: u32,
+    pub ids: Ids,
     /// The caller's permitted capabilities, as bits: what a container can be given at most.
     pub capabilities: u64,
     pub apparmor: bool,
@@ -27,15 +30,9 @@ pub struct Facts {
     pub namespaces: Vec<String>,
     /// Filesystem types that it has now. Empty if it could not be asked.
     pub filesystems: Vec<String>,
-}
-
-/// The cgroup hierarchies that the caller is in, as /proc/self/cgroup lists them.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct CgroupFacts {
-    /// The unified hierarchy is the only one, mounted at /sys/fs/cgroup.
-    pub unified: bool,
-    /// Controllers of each v1 hierarchy ("cpu,cpuacct", "name=systemd").
-    pub v1: Vec<String>,
+    /// Places of the host's procfs and sysfs are covered by mounts, so that no user namespace gets new ones.
+    pub covered_proc: bool,
+    pub covered_sysfs: bool,
 }
 
 /// Oldest kernel that has every call which the privileged stages make: mount_setattr with recursion, idmapped mounts,
@@ -45,20 +42,36 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
 impl Facts {
     /// Asks the machine.
     pub fn gather() -> Self {
+        Self::with(Ids::of_caller())
+    }
+
+    /// As [`Self::gather`], for a caller whose ids are known.
+    pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
+        let mut cgroup = CgroupFacts::gather();
+        // Only where it is certain that the container is no equal of the machine's root.
+        let limited = ids.rootless || !ids.initial;
+        if limited {
+            cgroup.find_reach();
+        }
+        let mounts =
+            if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
         Self {
             kernel,
             machine,
             uid: getuid().as_raw(),
             gid: getgid().as_raw(),
+            ids,
             capabilities: permitted_capabilities(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
-            cgroup: CgroupFacts::parse(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default()),
+            cgroup,
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
             namespaces: names_in("/proc/self/ns"),
             filesystems: filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default()),
+            covered_proc: limited && is_covered(&mounts, "proc"),
+            covered_sysfs: limited && is_covered(&mounts, "sysfs"),
         }
     }
 
@@ -89,6 +102,28 @@ impl Facts {
     }
 }
 
+/// mount_too_revealing() of the kernel: whether every whole mount of a filesystem has another on something of it that
+/// is more than an empty directory for mounts (proc_pid_mountinfo(5)).
+fn is_covered(mounts: &str, kind: &str) -> bool {
+    /// Directories that the kernel made for mounts alone.
+    const EMPTY: [&str; 11] = [
+        "proc/sys/fs/binfmt_misc", "sys/fs/cgroup", "sys/fs/bpf", "sys/fs/pstore", "sys/fs/selinux",
+        "sys/fs/fuse/connections", "sys/firmware/efi/efivars", "sys/kernel/config", "sys/kernel/debug",
+        "sys/kernel/tracing", "sys/kernel/security",
+    ];
+    let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+    let field = |line: &[&str], index: usize| line.get(index).map_or(String::new(), |field| field.to_string());
+    let is_whole = |line: &&Vec<&str>| {
+        let kind_at = line.iter().position(|field| *field == "-").map_or(0, |dash| dash + 1);
+        line.get(kind_at) == Some(&kind) && line.get(3) == Some(&"/")
+    };
+    let covers = |line: &Vec<&str>, id: &str| {
+        line.get(1) == Some(&id) && !EMPTY.contains(&field(line, 4).trim_start_matches('/'))
+    };
+    let whole: Vec<String> = lines.iter().filter(is_whole).map(|line| field(line, 0)).collect();
+    whole.iter().all(|id| lines.iter().any(|line| covers(line, id)))
+}
+
 fn kernel_and_machine() -> ((u32, u32), String) {
     let Ok(name) = nix::sys::utsname::uname() else { return ((0, 0), String::new()) };
     let release = name.release().to_string_lossy();
@@ -112,22 +147,16 @@ fn permitted_capabilities() -> u64 {
     permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
 }
 
-impl CgroupFacts {
-    fn parse(text: &str) -> Self {
-        let controllers = text.lines().filter_map(|line| line.split(':').nth(1));
-        let v1: Vec<String> = controllers.filter(|names| !names.is_empty()).map(str::to_string).collect();
-        Self { unified: v1.is_empty() && !text.is_empty(), v1 }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn cgroup_layouts_are_told_apart() {
-        let hybrid = CgroupFacts::parse("3:cpu,cpuacct:/a\n1:name=systemd:/\n0::/\n");
-        assert_eq!((hybrid.unified, hybrid.v1), (false, vec!["cpu,cpuacct".into(), "name=systemd".into()]));
-        assert!(CgroupFacts::parse("0::/user.slice\n").unified);
+    fn what_covers_procfs_is_found() {
+        let proc = "22 1 0:5 / /proc rw - proc proc rw\n";
+        assert!(!is_covered(proc, "proc"));
+        assert!(!is_covered(&format!("{proc}23 22 0:9 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n"), "proc"));
+        assert!(is_covered(&format!("{proc}23 22 0:9 / /proc/acpi rw - tmpfs none rw\n"), "proc"));
+        assert!(is_covered("22 1 0:5 /sys /proc/sys rw - proc proc rw\n", "proc"));
     }
 }

@@ -3,13 +3,18 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
 use rspawn_proto::ids::Text;
 use rspawn_sys::Fd;
 
 use crate::audit::Audit;
+
+/// Seconds that who listens on a socket has to answer.
+const PATIENCE: i64 = 10;
 
 /// Most descriptors that can be kept for the payload.
 const MAX_PRESERVED: u32 = 512;
@@ -42,10 +47,8 @@ impl Preserved {
 
     /// What the payload is told of them.
     pub fn environment(&self) -> Vec<String> {
-        if self.listening == 0 {
-            return Vec::new();
-        }
-        vec![format!("LISTEN_FDS={}", self.listening), "LISTEN_PID=1".into()]
+        let sockets = (self.listening > 0).then(|| format!("LISTEN_FDS={}", self.listening));
+        sockets.into_iter().collect()
     }
 }
 
@@ -71,8 +74,18 @@ pub fn socket(option: &str, path: Option<&Path>) -> Result<Option<Fd>, String> {
     let say = |error: io::Error| format!("{option} {}: {error}", path.display());
     // By its descriptor: a socket address has room for 107 bytes of path.
     let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map_err(say)?;
-    let stream = UnixStream::connect(format!("/proc/self/fd/{}", held.as_raw_fd())).map_err(say)?;
-    Ok(Some(fd(stream)))
+    let address = UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str());
+    let stream = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let stream = stream.map_err(|errno| say(errno.into()))?;
+    // Of a listener whose queue is full: connect(2) waits as long as sendmsg(2) would.
+    let limit = TimeVal::seconds(PATIENCE);
+    let connected = socket::setsockopt(&stream, sockopt::SendTimeout, &limit)
+        .and_then(|()| socket::connect(stream.as_raw_fd(), &address?));
+    match connected {
+        Ok(()) => Ok(Some(fd(stream))),
+        Err(Errno::EAGAIN) => Err(format!("{option} {}: nobody accepts connections", path.display())),
+        Err(errno) => Err(say(errno.into())),
+    }
 }
 
 pub fn audit(path: Option<&Path>) -> Result<Audit, String> {

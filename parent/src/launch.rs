@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
+use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Fd, channel, signal};
+
+use crate::ids::Ids;
 
 /// The running helper, from the parent's side.
 pub struct Setup {
@@ -37,8 +40,10 @@ impl Setup {
 /// Exit status of a process that could not execute rspawn-setup.
 pub const NOT_EXECUTED: i32 = 126;
 
-/// Starts the helper. It runs on beside this process, and waits for the first message.
-pub fn start(preserve_fds: u32) -> io::Result<Setup> {
+/// Starts the helper. It runs on beside this process, and waits for the first message. Where the caller cannot mount,
+/// it is root of a new user namespace, and of a mount namespace that belongs to it: there its rights end. Which ids
+/// it has, `ids` says afterwards.
+pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
     let program = find("rspawn-setup")?;
     // Above the descriptors that the payload is to inherit, so that a hole among them is not filled by ours.
     let lowest = 3 + preserve_fds as i32;
@@ -53,19 +58,56 @@ pub fn start(preserve_fds: u32) -> io::Result<Setup> {
     let (channel, page_number) = (theirs.raw().to_string(), page.raw().to_string());
     let argv = StringArray::new([path, &channel, &page_number].into_iter()).map_err(errno)?;
     let env = StringArray::new(std::iter::empty()).map_err(errno)?;
+    let ids = ids.filter(|ids| ids.rootless);
+    let kinds: &[Namespace] = if ids.is_some() { &[Namespace::User, Namespace::Mount] } else { &[] };
+    let kinds: NamespaceSet = kinds.iter().copied().collect();
+    let (go, wait) = channel::pair().map_err(errno)?;
     // A plain fork, which does not wait for the exec as posix_spawn(3) does: this process goes on at once.
-    match process::fork(0).map_err(errno)? {
-        Side::Parent { pid, .. } => Ok(Setup { control, progress, pid }),
-        Side::Child => {
+    match process::fork(kinds.clone_flags()) {
+        Err(number) if ids.is_some() => Err(no_namespace(number.0)),
+        Err(number) => Err(errno(number)),
+        Ok(Side::Parent { pid, child }) => {
+            let Some(ids) = ids else { return Ok(Setup { control, progress, pid }) };
+            let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
+            match begun {
+                Ok(()) => Ok(Setup { control, progress, pid }),
+                Err(error) => {
+                    let _ = process::signal(&child, libc::SIGKILL);
+                    let _ = process::wait(pid, true);
+                    Err(error)
+                }
+            }
+        }
+        Ok(Side::Child) => {
+            drop(go);
+            // Before its ids are mapped it is nobody, whose exec would cost it its rights. If they never are, the end
+            // of the parent ends the wait.
+            let mapped = ids.is_none() || channel::receive(&wait, 0).is_ok_and(|word| word.is_some());
             // The terminal's signals are the parent's to pass on; the helper would die of them.
             let _ = process::new_process_group(0);
             let _ = signal::set_blocked(0);
-            if theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
+            if mapped && theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
                 process::execute(path, &argv, &env);
             }
             process::exit(NOT_EXECUTED)
         }
     }
+}
+
+/// Why there is no user namespace for a user: the kernel's own switches, and those of distributions.
+fn no_namespace(number: i32) -> io::Error {
+    const SWITCHES: [(&str, &str); 3] = [
+        ("user/max_user_namespaces", "0"),
+        ("kernel/unprivileged_userns_clone", "0"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "1"),
+    ];
+    let is_set = |(file, value): &(&str, &str)| {
+        std::fs::read_to_string(format!("/proc/sys/{file}")).is_ok_and(|text| text.trim() == *value)
+    };
+    let switch = SWITCHES.iter().find(|switch| is_set(switch));
+    let because = switch.map_or(String::new(), |(file, value)| format!("; /proc/sys/{file} is {value}"));
+    let reason = crate::describe::errno(number);
+    io::Error::other(format!("without root it needs a user namespace of its own: {reason}{because}"))
 }
 
 /// Beside this program, or where packages put helpers. Never from an environment variable.

@@ -7,6 +7,7 @@
 
 mod audit;
 mod bundle;
+mod cgroup_facts;
 mod cgroups;
 pub mod check;
 pub mod cli;
@@ -16,10 +17,12 @@ pub mod describe;
 mod drive;
 pub mod facts;
 mod hooks;
+pub mod ids;
 mod invoker;
 mod launch;
 mod log;
 mod look;
+mod notify;
 pub mod oci;
 pub mod overrides;
 pub mod plan;

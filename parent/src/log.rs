@@ -1,7 +1,7 @@
 //! Where errors go: stderr, and the file of `--log`, in runc's two forms, which clients parse.
 //!
 //! A failing command writes one line and no more: podman takes the file for one JSON document, containerd takes the
-//! last line of level error, and both put stderr into their own messages.
+//! last line of level error, and both put stderr into their own messages. Without a file, a log in JSON is stderr.
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -40,13 +40,15 @@ impl Log {
 
     /// The one line of a command that failed.
     pub fn error(&mut self, message: &str) {
-        if let Some(file) = &mut self.file {
-            let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-            let line = match self.format {
-                Format::Json => json!({"level": "error", "msg": message, "time": time}).to_string(),
-                Format::Text => format!("time=\"{time}\" level=error msg={message:?}"),
-            };
-            let _ = file.write_all(format!("{line}\n").as_bytes());
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let line = match self.format {
+            Format::Json => json!({"level": "error", "msg": message, "time": time}).to_string(),
+            Format::Text => format!("time=\"{time}\" level=error msg={message:?}"),
+        };
+        match &mut self.file {
+            Some(file) => drop(file.write_all(format!("{line}\n").as_bytes())),
+            None if self.format == Format::Json => return eprintln!("{line}"),
+            None => {}
         }
         let lines: Vec<String> = message.lines().map(printable).collect();
         eprintln!("rspawn: {}", lines.join("\n"));

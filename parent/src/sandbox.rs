@@ -6,12 +6,13 @@ use std::io;
 
 use caps::CapSet;
 use landlock::{ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus, Scope};
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
 
-/// What the caller loses when it is root: an id that owns nothing.
+/// What root becomes: an id that owns nothing. A user stays who it is.
 const NOBODY: u32 = 65534;
 
 /// Confines this process for good. Nothing that fails here may be ignored: the caller stops.
@@ -21,9 +22,15 @@ pub fn confine() -> io::Result<()> {
     drop_bounding_set().map_err(|error| inside("clear the bounding set", &error))?;
     if nix::unistd::geteuid().is_root() {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        setgroups(&[]).map_err(|error| inside("setgroups", &error))?;
-        setresgid(gid, gid, gid).map_err(|error| inside("setresgid", &error))?;
-        setresuid(uid, uid, uid).map_err(|error| inside("setresuid", &error))?;
+        let elsewhere = !crate::state::in_initial_user_namespace();
+        // The root of a user namespace may have no such id, and no right to leave its groups.
+        let possible = |done: Result<(), Errno>| match done {
+            Err(Errno::EINVAL | Errno::EPERM) if elsewhere => Ok(()),
+            done => done,
+        };
+        possible(setgroups(&[])).map_err(|error| inside("setgroups", &error))?;
+        possible(setresgid(gid, gid, gid)).map_err(|error| inside("setresgid", &error))?;
+        possible(setresuid(uid, uid, uid)).map_err(|error| inside("setresuid", &error))?;
     }
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Inheritable] {
         caps::clear(None, set).map_err(|error| inside("clear capabilities", &error))?;

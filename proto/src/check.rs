@@ -6,11 +6,11 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::ids::Slot;
+use crate::ids::{Slot, Text};
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::plan::*;
 use crate::report::{Place, SpawnStep};
-use crate::{MAX_OPS, MAX_SLOTS, WIRE_VERSION};
+use crate::{MAX_OPS, MAX_PATH, MAX_SLOTS, WIRE_VERSION};
 
 /// Where a plan breaks a rule, and which.
 #[derive(Debug, PartialEq)]
@@ -25,6 +25,8 @@ enum SlotKind {
     Mount,
     IdMap,
     Namespace(Namespace),
+    CgroupV1,
+    CgroupV2,
 }
 
 #[derive(Default)]
@@ -55,6 +57,10 @@ impl Slots {
             Some(Some(_)) => Err("a slot is used as something it is not"),
             _ => Err("a slot is used before it is defined"),
         }
+    }
+
+    fn uses_cgroup(&self, slot: Slot) -> Result<(), &'static str> {
+        self.uses(slot, SlotKind::CgroupV1).or_else(|_| self.uses(slot, SlotKind::CgroupV2))
     }
 }
 
@@ -129,7 +135,45 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             mount_attrs(attrs, slots)?;
             slots.uses(*mount, SlotKind::Mount)
         }
+        HostOp::OpenCgroup { path, .. } if path.is_root() => Err("the root of a hierarchy is nobody's own cgroup"),
+        HostOp::OpenCgroup { mount, path, .. } if mount.as_str().len() + path.as_str().len() >= MAX_PATH => {
+            Err("the path of a cgroup is longer than 4095 bytes")
+        }
+        HostOp::OpenCgroup { out, hierarchy, controllers, .. } => {
+            let is_name = |name: &Text| name.as_str().bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            if !controllers.iter().all(is_name) {
+                return Err("a controller with an odd name");
+            }
+            let kind = if hierarchy.as_str().is_empty() { SlotKind::CgroupV2 } else { SlotKind::CgroupV1 };
+            slots.define(*out, kind)
+        }
+        HostOp::SetCgroup { choices, .. } if !choices.iter().all(|choice| is_cgroup_setting(choice.file.as_str())) => {
+            Err("a file of a cgroup that holds no setting")
+        }
+        HostOp::SetCgroup { cgroup, .. } => slots.uses_cgroup(*cgroup),
+        HostOp::DeviceRules { rules, .. } if rules.len() > MAX_DEVICE_RULES => Err("there are too many device rules"),
+        HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("a device rule that is none"),
+        HostOp::DeviceRules { cgroup, .. } => slots.uses_cgroup(*cgroup),
     }
+}
+
+fn is_device_rule(rule: &DeviceAccess) -> bool {
+    rule.kind != Some(NodeKind::Fifo) && rule.access != 0 && rule.access & !access::ALL == 0
+}
+
+/// Most device rules: what the kernel verifies of a program in little time.
+const MAX_DEVICE_RULES: usize = 1024;
+
+/// Whether a file of a cgroup is a setting of a controller's. Not those that move processes, name programs to run or
+/// reach other cgroups: `cgroup.procs`, `release_agent`, `cgroup.event_control`; nor the device rules, which the
+/// policy wants to see as such.
+pub fn is_cgroup_setting(file: &str) -> bool {
+    const CONTROLLERS: [&str; 12] =
+        ["cpu", "cpuset", "memory", "io", "blkio", "pids", "hugetlb", "rdma", "misc", "dmem", "net_cls", "net_prio"];
+    const CORE: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "cgroup.pressure"];
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'_';
+    let of_controller = file.split_once('.').is_some_and(|(name, _)| CONTROLLERS.contains(&name));
+    CORE.contains(&file) || (of_controller && file.bytes().all(is_plain))
 }
 
 /// Host paths are opened by operations that the policy judges. A parameter must not name one in its own way.
@@ -152,6 +196,7 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
         }
         joined.insert(kind);
     }
+    spawn.cgroups.iter().try_for_each(|cgroup| slots.uses_cgroup(*cgroup))?;
     if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }
@@ -338,4 +383,24 @@ fn is_odd(component: &str) -> bool {
 fn starts_with_key(key: &str, prefix: &str) -> bool {
     let same = |(a, b): (u8, u8)| a == b || (a == b'.' && b == b'/');
     key.len() >= prefix.len() && key.bytes().zip(prefix.bytes()).all(same)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_settings_are_written() {
+        for good in ["memory.max", "hugetlb.2MB.rsvd.max", "blkio.bfq.weight_device", "cgroup.max.depth", "cpu.idle"] {
+            assert!(is_cgroup_setting(good), "{good}");
+        }
+        let bad = [
+            "", "memory", "cgroup.procs", "cgroup.kill", "cgroup.freeze", "cgroup.subtree_control",
+            "cgroup.event_control", "tasks", "release_agent", "notify_on_release", "devices.allow", "freezer.state",
+            "memory.max/../x", "memory./x", "memory.\u{0}", "x.y", ".max",
+        ];
+        for bad in bad {
+            assert!(!is_cgroup_setting(bad), "{bad}");
+        }
+    }
 }

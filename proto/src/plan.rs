@@ -145,8 +145,8 @@ pub enum FsValue {
     Path(Slot),
 }
 
-/// Operations in the caller's namespaces. They only open, clone and build detached objects: nothing that another
-/// process could see changes.
+/// Operations in the caller's namespaces. They only open, clone and build detached objects, and make the container's
+/// cgroups: nothing that belongs to another process changes.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum HostOp {
     /// Opens a host path for reading its identity only (O_PATH): a layer, a block device.
@@ -161,6 +161,54 @@ pub enum HostOp {
     NewFilesystem { out: Slot, fs: Text, params: Vec<FsParam>, attrs: MountAttrs },
     /// Changes attributes of a mount made above: a second pass where one call cannot say it all.
     SetAttrs { mount: Slot, attrs: MountAttrs },
+    /// Makes a cgroup of the container's own in one hierarchy, or takes over an empty one.
+    OpenCgroup {
+        out: Slot,
+        /// Controllers of a v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2.
+        hierarchy: Text,
+        /// Where the hierarchy is mounted.
+        mount: HostPath,
+        path: RelPath,
+        /// Controllers of cgroup v2 to enable above it, as far as each level has them.
+        controllers: Vec<Text>,
+        /// Whom the cgroup is handed to: root of the container's user namespace.
+        owner: Option<Id>,
+    },
+    /// Writes values to a file of a cgroup, one call each.
+    SetCgroup {
+        cgroup: Slot,
+        /// The first whose file exists is written: some have another name with another I/O scheduler.
+        choices: Vec<CgroupSetting>,
+    },
+    /// Which devices may be used; what no rule speaks of may not. Rules, and not the program that v2 takes: a program
+    /// runs in the kernel.
+    DeviceRules { cgroup: Slot, rules: Vec<DeviceAccess> },
+}
+
+/// A file of a cgroup, and what is written to it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CgroupSetting {
+    pub file: Text,
+    pub values: Vec<Text>,
+}
+
+/// One rule about devices. The last one that speaks of a device and of a way to use it decides; `None` is any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct DeviceAccess {
+    pub allow: bool,
+    pub kind: Option<NodeKind>,
+    pub major: Option<u32>,
+    pub minor: Option<u32>,
+    /// Bits of [`access`].
+    pub access: u8,
+}
+
+pub mod access {
+    //! Ways to use a device, as BPF_DEVCG_ACC_* of `linux/bpf.h` numbers them.
+    pub const MKNOD: u8 = 1;
+    pub const READ: u8 = 2;
+    pub const WRITE: u8 = 4;
+    pub const ALL: u8 = MKNOD | READ | WRITE;
 }
 
 /// A range of ids: `count` ids from `inside` in the new namespace are `outside` in the caller's.
@@ -174,8 +222,10 @@ pub struct IdMap {
 /// How the container's first process comes to be. A struct, not operations: its order is security.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 pub struct Spawn {
-    /// Namespaces that clone3(2) makes.
+    /// Namespaces that are made for it.
     pub new: NamespaceSet,
+    /// The cgroups it runs in, each an [`HostOp::OpenCgroup`] slot. A new cgroup namespace has its root in them.
+    pub cgroups: Vec<Slot>,
     /// Namespaces joined before it, each an [`HostOp::OpenNamespace`] slot.
     pub join: Vec<Step<Join>>,
     pub uid_map: Vec<IdMap>,
@@ -397,8 +447,8 @@ pub struct Finish {
     pub keyring: Option<Text>,
     pub label: Option<Label>,
     pub umask: Option<u32>,
-    /// Supplementary groups, replaced as a whole.
-    pub groups: Vec<Id>,
+    /// Supplementary groups, replaced as a whole; left as they are where the kernel lets nobody set them.
+    pub groups: Option<Vec<Id>>,
     pub gid: Id,
     pub uid: Id,
     pub capabilities: Capabilities,

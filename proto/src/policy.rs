@@ -117,6 +117,10 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
             _ => {}
         }
     }
+    let has_rules = plan.host.iter().any(|step| matches!(step.op, HostOp::DeviceRules { .. }));
+    if policy.devices.is_some() && !has_rules && plan.header.kind == Kind::Container {
+        report("devices.allow", "/linux/resources/devices", "may use any device that it has a node of".to_string());
+    }
     hook_rules(policy, &plan.hooks, &mut report);
     spawn_rules(policy, &plan.spawn, &mut report);
     finish_rules(policy, &plan.finish, &mut report);
@@ -168,7 +172,9 @@ fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&s
                 }
             }
         }
+        HostOp::DeviceRules { rules, .. } => rules.iter().for_each(|rule| access_rule(policy, rule, origin, report)),
         HostOp::MakeIdMap { .. } | HostOp::SetAttrs { .. } => {}
+        HostOp::OpenCgroup { .. } | HostOp::SetCgroup { .. } => {}
     }
 }
 
@@ -228,6 +234,37 @@ fn device_rule(policy: &Policy, kind: NodeKind, major: u32, minor: u32, origin: 
     if kind != NodeKind::Fifo && !allowed.iter().any(fits) {
         let letter = if kind == NodeKind::Char { 'c' } else { 'b' };
         report("devices.allow", origin, format!("makes the device {letter} {major}:{minor}"));
+    }
+}
+
+/// Major and minor of the character devices that every container may use, as runc has them: null, zero, full, random,
+/// urandom, tty, ptmx, the terminals behind it, and tun.
+pub const DEFAULT_DEVICES: [(u32, Option<u32>); 9] = [
+    (1, Some(3)),
+    (1, Some(5)),
+    (1, Some(7)),
+    (1, Some(8)),
+    (1, Some(9)),
+    (5, Some(0)),
+    (5, Some(2)),
+    (136, None),
+    (10, Some(200)),
+];
+
+/// A rule that lets a device be used is judged as the device itself; making a node that nobody can open is harmless.
+fn access_rule(policy: &Policy, rule: &DeviceAccess, origin: &str, report: Report) {
+    if !rule.allow || rule.access & (access::READ | access::WRITE) == 0 {
+        return;
+    }
+    let covered = match (rule.kind, rule.major) {
+        (Some(NodeKind::Char), Some(major)) if DEFAULT_DEVICES.contains(&(major, rule.minor)) => true,
+        (Some(kind), Some(major)) => policy.devices.iter().flatten().any(|allowed| {
+            (allowed.kind, allowed.major) == (kind, major) && (allowed.minor.is_none() || allowed.minor == rule.minor)
+        }),
+        _ => false,
+    };
+    if policy.devices.is_some() && !covered {
+        report("devices.allow", origin, "may use devices that are not allowed".to_string());
     }
 }
 

@@ -19,6 +19,21 @@ pub enum Place {
     Supervise,
 }
 
+/// One number for a place, for the progress page that outlives rspawn-setup. The parent, which has the plan, turns it
+/// back into words.
+pub fn progress_word(place: Place) -> u32 {
+    match place {
+        Place::Receive => 1 << 16,
+        Place::Check => 2 << 16,
+        Place::Host(index) => 3 << 16 | u32::from(index),
+        Place::Spawn(step) => 4 << 16 | step as u32,
+        Place::Attach(index) => 5 << 16 | u32::from(index),
+        Place::Rootfs(index) => 6 << 16 | u32::from(index),
+        Place::Finish(step) => 7 << 16 | step as u32,
+        Place::Supervise => 8 << 16,
+    }
+}
+
 /// The steps of [`crate::plan::Spawn`], in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum SpawnStep {

@@ -12,7 +12,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::{Output, cannot_make_containers, finish, leftovers, make_busybox_root, program, skip_unless, wait_for};
+use crate::{
+    Output, cannot_make_containers, finish, leftovers, leftovers_now, make_busybox_root, program, skip_unless, wait_for,
+};
 
 /// The runtime that the clients are given.
 pub fn runtime() -> PathBuf {
@@ -188,8 +190,15 @@ pub fn remove_parent_cgroups(name: &str, ids: &[String]) -> Vec<String> {
 /// process, no cgroup, and no state directory of one of the ids.
 #[track_caller]
 pub fn assert_no_traces(name: &str, state_root: &Path, ids: &[String]) {
-    let mut left = leftovers(name);
-    left.extend(remove_parent_cgroups(name, ids));
+    // The clients' own cgroups cannot be removed before the last process has gone.
+    for _ in 0..50 {
+        if !leftovers_now(name).iter().any(|left| left.starts_with("process")) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut left = remove_parent_cgroups(name, ids);
+    left.extend(leftovers(name));
     let states = ids.iter().map(|id| state_root.join(id)).filter(|path| path.exists());
     left.extend(states.map(|path| format!("state {}", path.display())));
     assert!(left.is_empty(), "left behind: {left:#?}");

@@ -98,7 +98,7 @@ fn truncated_and_garbled_documents_are_refused() {
         assert!(!problems(bytes).is_empty(), "document {index} is accepted");
         fs::write(bundle.path().join("config.json"), bytes).unwrap();
         let mut command = Command::new(program("rspawn"));
-        command.args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
+        command.arg("--root").arg(bundle.state_root()).args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
         let error = finish(command, b"").refused();
         assert!(error.starts_with("rspawn: config.json"), "document {index}: {error}");
     }
@@ -146,7 +146,7 @@ fn size_is_no_weapon() {
         let began = std::time::Instant::now();
         fs::write(bundle.path().join("config.json"), &config).unwrap();
         let mut command = Command::new(program("rspawn"));
-        command.args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
+        command.arg("--root").arg(bundle.state_root()).args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
         let output = finish(command, b"");
         // Unknown capabilities are left out, as the specification wants it.
         if name == "capabilities" {

@@ -249,6 +249,11 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
         })
     };
     let nothing = || -> Change { Box::new(|b| b) };
+    let rule = |part: serde_json::Value| -> Change {
+        let mut rule = json!({"allow": true, "access": "rwm"});
+        rule.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
+        Box::new(move |b| b.with(|config| config["linux"]["resources"] = json!({ "devices": [rule] })))
+    };
     let cases: Vec<(String, Change, &str)> = vec![
         // A policy, a bundle, and the rule that refuses it; "" if it is granted.
         (any.into(), nothing(), ""),
@@ -280,6 +285,12 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
             }),
             "devices.allow",
         ),
+        ("devices.allow = c 1:* c 5:* b 8:3".into(), rule(json!({"type": "b", "major": 8, "minor": 3})), ""),
+        ("devices.allow = c 1:* c 5:* b 8:*".into(), rule(json!({"type": "b", "major": 8, "minor": 3})), ""),
+        ("devices.allow = c 1:* c 5:* b 8:3".into(), rule(json!({"type": "b", "major": 8})), "devices.allow"),
+        ("devices.allow = c 1:* c 5:*".into(), rule(json!({"type": "c", "major": 10, "minor": 229})), "devices.allow"),
+        ("devices.allow = c 1:* c 5:*".into(), rule(json!({})), "devices.allow"),
+        ("devices.allow = c 1:* c 5:*".into(), rule(json!({"type": "b", "access": "m"})), ""),
         ("sysctl.allow = net.*".into(), Box::new(|b| sysctl(b, "net.ipv4.ip_forward")), ""),
         ("sysctl.allow = net.*".into(), Box::new(|b| sysctl(b, "kernel.msgmax")), "sysctl.allow"),
         ("sysctl.allow = kernel/msgmax".into(), Box::new(|b| sysctl(b, "kernel.msgmax")), ""),

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use rspawn::default_spec::{default_spec, host_spec};
-use rspawn::facts::{CgroupFacts, Facts};
+use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn::plan::seccomp::Arch;
 use rspawn::show::{self, Colours};
 use rspawn_tests::hostile::options;
@@ -16,7 +16,16 @@ fn facts() -> Facts {
         uid: 0,
         gid: 0,
         capabilities: (1 << 41) - 1,
-        cgroup: CgroupFacts { unified: true, ..CgroupFacts::default() },
+        cgroup: CgroupFacts {
+            unified: true,
+            hierarchies: vec![Hierarchy {
+                controllers: String::new(),
+                mount: Some("/sys/fs/cgroup".into()),
+                own: "user.slice/session-1.scope".into(),
+                ..Hierarchy::default()
+            }],
+            controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_string).to_vec(),
+        },
         ..Facts::default()
     }
 }

@@ -1,6 +1,7 @@
 //! Every point of INCOMPATIBILITIES.md, by its name.
 use std::fs;
 
+use rspawn::facts::{CgroupFacts, Hierarchy};
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::json;
 
@@ -14,15 +15,33 @@ fn hooks_are_refused() {
 }
 
 #[test]
-fn limits_are_warned_about() {
+fn what_cgroup_v2_cannot_express_is_an_error() {
+    let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
+    let controllers = vec!["memory".into(), "io".into()];
+    let facts = CgroupFacts { unified: true, hierarchies: vec![hierarchy], controllers };
+    let resources = json!({"memory": {"disableOOMKiller": true}, "blockIO": {"leafWeight": 100}});
+    let resources = serde_json::from_value(resources).unwrap();
+    let found = rspawn::plan::resources::settings(&resources, &facts, "/linux/resources").problems;
+    let pointers: Vec<&str> = found.iter().map(|problem| problem.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/linux/resources/memory/disableOOMKiller", "/linux/resources/blockIO/leafWeight"]);
+}
+
+#[test]
+fn device_rules_are_heard_in_their_order() {
     if cannot_make_containers() {
         return;
     }
-    let bundle = Bundle::script("true");
-    let bundle = bundle.with(|config| config["linux"]["resources"] = json!({"memory": {"limit": 1 << 20}}));
+    // runc keeps what the first rule allows, since the second one names more.
+    let rule =
+        |allow: bool, minor: i64| json!({"allow": allow, "type": "c", "major": 240, "minor": minor, "access": "rwm"});
+    let bundle = Bundle::script("mknod /tmp/x c 240 7 && : </tmp/x").with(|config| {
+        config["linux"]["resources"] = json!({"devices": [rule(true, 7), rule(false, -1)]});
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_MKNOD"));
+        }
+    });
     let output = bundle.run();
-    assert_eq!(output.status, 0);
-    assert!(output.stderr.contains("warning: config.json /linux/resources/memory: not applied"), "{}", output.stderr);
+    assert!(output.stderr.contains("Operation not permitted"), "{output:?}");
 }
 
 #[test]

@@ -367,8 +367,12 @@ fn exit_statuses_are_exact() {
     };
     let one = Bundle::payload(&["exit", "0"]);
     for status in 0..=255 {
-        let mut again =
-            Bundle { scratch: rspawn_tests::Scratch::new(), config: one.config.clone(), id: one.id.clone() };
+        let mut again = Bundle {
+            scratch: rspawn_tests::Scratch::new(),
+            config: one.config.clone(),
+            id: one.id.clone(),
+            user: None,
+        };
         again.config["root"]["path"] = json!(one.rootfs());
         again.config["process"]["args"] = json!(["/payload", "exit", status.to_string()]);
         let output = finish(again.command(&["--init=supervise"]), b"");

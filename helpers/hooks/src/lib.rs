@@ -15,9 +15,10 @@ use core::ffi::CStr;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::record::{Hook, HookJob};
 use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel, fd, file, signal};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, file, signal};
 
 /// Bytes of a hook's output that an error quotes.
 const QUOTED: usize = 1024;
@@ -35,7 +36,9 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     signal::reset_dispositions();
     let _ = signal::set_blocked(0);
     let _ = file::change_directory_to("/");
-    while let Ok(Some((job, _))) = channel::receive_value::<HookJob>(&socket) {
+    while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
+        // As large as a plan may be: the state has every annotation.
+        let Ok(job) = codec::decode_plan::<HookJob>(&message) else { return 1 };
         let answer = match job.hooks.iter().try_for_each(|hook| run(hook, &job.state)) {
             Ok(()) => FromStage::Done,
             Err(failure) => FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Hooks))),
@@ -50,7 +53,8 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
 /// Runs one hook to its end, or to its time's.
 fn run(hook: &Hook, state: &str) -> Outcome<()> {
     let named = |failure: Failure| {
-        let detail = format!("{}: the hook {}: {}", hook.origin, hook.path, failure.detail);
+        let separator = if failure.detail.is_empty() { "" } else { ": " };
+        let detail = format!("{}: the hook {}{separator}{}", hook.origin, hook.path, failure.detail);
         failure.with(detail)
     };
     start_and_wait(hook, state).map_err(named)
@@ -65,10 +69,17 @@ fn start_and_wait(hook: &Hook, state: &str) -> Outcome<()> {
         if hook.argv.is_empty() { StringArray::new([hook.path.as_str()].into_iter()) } else { StringArray::new(words) };
     let argv = argv.named("execve")?;
     let env = StringArray::new(hook.env.iter().map(|word| word.as_str())).named("execve")?;
+    let (verdict, tells) = process::pipe().named("pipe2")?;
     let (pid, child) = match process::fork(0).named("clone3")? {
-        Side::Child => execute(hook, &input, &output, &argv, &env),
+        Side::Child => {
+            let errno = execute(hook, &input, &output, &argv, &env);
+            let _ = tells.write(&errno.0.to_ne_bytes());
+            process::exit(127)
+        }
         Side::Parent { pid, child } => (pid, child),
     };
+    // Its other end closes with the hook's exec.
+    drop(tells);
     let ended = channel::wait_readable(&child, (hook.timeout > 0).then(|| hook.timeout.saturating_mul(1000)));
     if !ended.named("ppoll")? {
         // Its children, too: it leads a process group.
@@ -77,6 +88,10 @@ fn start_and_wait(hook: &Hook, state: &str) -> Outcome<()> {
         return Err(Failure::check(&format!("it was killed after its timeout of {} s", hook.timeout)));
     }
     let status = process::wait(pid, true).named("wait4")?.map_or(0, |(_, status)| status);
+    let mut errno = [0; 4];
+    if verdict.read(&mut errno) == Ok(4) {
+        return Err(Failure::of("execve", Errno(i32::from_ne_bytes(errno))));
+    }
     match (process::exit_status(status), status & 0x7f) {
         (0, _) => Ok(()),
         (code, 0) => Err(Failure::check(&format!("exit status {code}{}", quoted(&output)))),
@@ -84,16 +99,16 @@ fn start_and_wait(hook: &Hook, state: &str) -> Outcome<()> {
     }
 }
 
-/// In the child.
-fn execute(hook: &Hook, input: &Fd, output: &Fd, argv: &StringArray, env: &StringArray) -> ! {
+/// In the child. Returns only on failure.
+fn execute(hook: &Hook, input: &Fd, output: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
     let _ = process::new_process_group(0);
+    // A hook that hangs does not outlive whoever waits for it.
+    let _ = cred::set_parent_death_signal(libc::SIGKILL);
     let placed = input.install(0).and_then(|()| output.install(1)).and_then(|()| output.install(2));
-    let errno = match placed {
+    match placed {
         Ok(()) => process::execute(hook.path.as_str(), argv, env),
         Err(errno) => errno,
-    };
-    let _ = output.write(format!("cannot execute it: errno {}", errno.0).as_bytes());
-    process::exit(127)
+    }
 }
 
 /// What a hook said, for the error that it caused.

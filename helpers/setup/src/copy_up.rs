@@ -43,8 +43,9 @@ fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
     if depth == 0 {
         return Err(Failure::check("tmpcopyup: directories are nested too deeply"));
     }
-    for name in file::entries(from).named("getdents64")? {
-        copy_entry(from, to, &name, depth).map_err(|failure| failure.with(name.as_str()))?;
+    for entry in file::entries(from).named("getdents64")? {
+        let name = entry.name.to_str().map_err(|_| Failure::check("tmpcopyup: a name is not UTF-8"))?;
+        copy_entry(from, to, name, depth).map_err(|failure| failure.with(name))?;
     }
     Ok(())
 }

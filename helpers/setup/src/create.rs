@@ -1,17 +1,19 @@
 //! A new container: from an approved plan to a payload that runs, or waits for its start.
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::slice;
 
 use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Hooks, InitMode, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::{Hook, RECORD_VERSION, Record};
+use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
 
-use crate::follow::{await_init, follow_init, follow_worker, send_finish};
+use crate::cgroup::{self, Cgroups, Keeper};
+use crate::follow::{await_init, follow_entry, follow_init, follow_worker, send_finish};
 use crate::hooks::Runner;
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
@@ -25,22 +27,37 @@ use crate::worker::{self, Job};
 /// What a container leaves on the host.
 pub struct Traces<'a> {
     state: &'a StateDir,
+    cgroups: Cgroups,
+    /// Who removes them where this program can no longer.
+    keeper: Option<Keeper>,
     runner: Option<Runner>,
     hooks: Hooks,
 }
 
 impl<'a> Traces<'a> {
     pub fn new(state: &'a StateDir) -> Self {
-        Self { state, runner: None, hooks: Hooks::default() }
+        Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default() }
     }
 
-    /// Clears them away: the container has ended, or never began.
+    /// Clears them away, if nobody else has: the container has ended, or never began.
     pub fn clear(&mut self) {
+        if !self.state.lock() {
+            return;
+        }
+        self.keeper = None;
+        self.cgroups.remove();
         if let Some(runner) = &self.runner {
-            // Whatever they say, the container is deleted (runtime.md, "Lifecycle").
-            let _ = runner.run(&self.hooks.after.poststop, self.state_text("stopped", None));
+            for hook in &self.hooks.after.poststop {
+                // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
+                let _ = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+            }
         }
         self.state.remove();
+    }
+
+    /// Leaves them to later commands.
+    pub fn leave(&mut self) {
+        self.cgroups.leave();
     }
 
     fn state_text(&self, status: &str, pid: Option<i32>) -> String {
@@ -48,9 +65,9 @@ impl<'a> Traces<'a> {
     }
 
     /// Runs hooks in the caller's namespaces.
-    fn run(&self, list: impl Fn(&Hooks) -> &Vec<Hook>, status: &str, pid: i32) -> Result<(), End> {
+    fn run(&self, parent: &Parent, list: &[Hook], status: &str, pid: i32) -> Result<(), End> {
         match &self.runner {
-            Some(runner) => Ok(runner.run(list(&self.hooks), self.state_text(status, Some(pid)))?),
+            Some(runner) => runner.run(Some(parent), list, self.state_text(status, Some(pid))),
             None => Ok(()),
         }
     }
@@ -68,21 +85,27 @@ pub fn create(
     let mut plan = plan.into_inner();
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
-    let mut slots = open_host(parent, invoker, &plan)?;
+    let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    if mode == Mode::Foreground && !invoker.trusted.keep {
+        let place = Place::Spawn(SpawnStep::Cgroups);
+        traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
+    }
+    follow_entry(parent, &plan.spawn, &container)?;
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let inside = Inside::of(&plan.spawn);
     let hooks = core::mem::take(&mut plan.hooks);
     let place = Place::Spawn(SpawnStep::Hooks);
-    let guest = (!hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
-        .transpose()?;
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
+        // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(None))?);
     }
+    let guest = (!traces.hooks.container.is_empty())
+        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
@@ -93,13 +116,15 @@ pub fn create(
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     // Made now, since a payload may have ended before its record is written.
     let init = plan.finish.init;
-    let place = Place::Spawn(SpawnStep::Record);
-    let record = parent.step(place, || record(invoker, &container, init, &inside, &traces.hooks))?;
+    let (place, directories) = (Place::Spawn(SpawnStep::Record), cgroup::directories(&plan));
+    let record = parent.step(place, || record(invoker, &container, init, &inside, directories, &traces.hooks))?;
     let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
-        traces.run(|hooks| &hooks.runtime, "creating", pid)?;
+        traces.run(parent, &traces.hooks.runtime, "creating", pid)?;
         match &guest {
-            Some(guest) => Ok(guest.run(&traces.hooks.container, traces.state_text("creating", Some(pid_inside)))?),
+            Some(guest) => {
+                guest.run(Some(parent), &traces.hooks.container, traces.state_text("creating", Some(pid_inside)))
+            }
             None => Ok(()),
         }
     };
@@ -118,29 +143,37 @@ pub fn create(
     follow_worker(parent, &worker, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, guest, slots));
-    follow_init(parent, &mut container, mode)?;
+    // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
+    follow_init(parent, &mut container, mode)?;
     traces.state.unlock();
     if mode != Mode::Created {
-        traces.run(|hooks| &hooks.after.poststart, "running", container.pid)?;
+        traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;
     }
     announce(parent, invoker, &container)?;
     stay(parent, mode, container)
 }
 
 /// The host phase.
-fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan) -> Result<Slots, End> {
+fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan, cgroups: &mut Cgroups) -> Result<Slots, End> {
     let mut slots = Slots::default();
     let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, &mut gate))?;
+        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, cgroups, &mut gate))?;
     }
     warn(parent, gate.warnings)?;
     Ok(slots)
 }
 
 /// What later commands need to know.
-fn record(invoker: &Invoker, container: &Container, init: InitMode, inside: &Inside, hooks: &Hooks) -> Outcome<Record> {
+fn record(
+    invoker: &Invoker,
+    container: &Container,
+    init: InitMode,
+    inside: &Inside,
+    cgroups: Vec<CgroupDir>,
+    hooks: &Hooks,
+) -> Outcome<Record> {
     let Purpose::Container { bundle, created, owner, boot } = invoker.trusted.purpose.clone() else {
         return Err(Failure::check("no container was asked for"));
     };
@@ -156,7 +189,7 @@ fn record(invoker: &Invoker, container: &Container, init: InitMode, inside: &Ins
         foreground: invoker.trusted.mode == Mode::Foreground && !invoker.trusted.keep,
         init,
         namespaces: inside.owned,
-        cgroups: Vec::new(),
+        cgroups,
         after: hooks.after.clone(),
     })
 }

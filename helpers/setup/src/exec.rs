@@ -1,5 +1,4 @@
 //! Another process in a running container.
-use alloc::format;
 use alloc::vec::Vec;
 
 use rspawn_proto::msg::Purpose;
@@ -30,14 +29,14 @@ pub fn exec(
     let Plan { spawn, finish, .. } = plan.into_inner();
     let mode = invoker.trusted.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
-    let mut process = spawn::spawn_inside(target, *namespaces, &finish, &image)?;
-    drop(image);
-    parent.step(Place::Spawn(SpawnStep::Cgroups), || {
-        if !finish.first_affinity.is_empty() {
-            tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")?;
-        }
-        enter_cgroups(cgroups, process.pid)
-    })?;
+    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
+    let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &finish, &image)?;
+    drop((image, cgroups));
+    if !finish.first_affinity.is_empty() {
+        parent.step(Place::Spawn(SpawnStep::Cgroups), || {
+            tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")
+        })?;
+    }
     if let Some(score) = spawn.oom_score_adj {
         parent.step(Place::Spawn(SpawnStep::OomScore), || spawn::write_oom_score(process.pid, score))?;
     }
@@ -59,12 +58,10 @@ pub fn exec(
 }
 
 /// The limits of the container are the process's before it runs anything of the container's.
-fn enter_cgroups(cgroups: &[CgroupDir], pid: i32) -> Outcome<()> {
-    for CgroupDir { path, .. } in cgroups {
-        let file = format!("{path}/cgroup.procs");
-        let procs = file::open_host(&file, file::O_WRONLY).named("openat2");
-        let joined = procs.and_then(|procs| procs.write(format!("{pid}").as_bytes()).named("write"));
-        joined.map_err(|failure| failure.with(file))?;
-    }
-    Ok(())
+fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Fd>> {
+    let open = |CgroupDir { path, .. }: &CgroupDir| {
+        let opened = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY).named("openat2");
+        opened.map_err(|failure| failure.with(path.as_str()))
+    };
+    cgroups.iter().map(open).collect()
 }

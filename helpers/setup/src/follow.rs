@@ -2,7 +2,8 @@
 use alloc::format;
 
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit};
-use rspawn_proto::plan::Finish;
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::{Finish, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::{Fd, channel, process};
@@ -11,6 +12,18 @@ use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
 use crate::spawn::Container;
 use crate::worker::Worker;
+
+/// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
+pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Result<(), End> {
+    if !spawn.new.contains(Namespace::Cgroup) {
+        return Ok(());
+    }
+    match parent.hear(&container.stage)? {
+        Some((FromStage::Done, _)) => Ok(()),
+        Some((FromStage::Failed(error), _)) => Err(error.into()),
+        _ => Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+    }
+}
 
 /// Hears the worker until it is done, or has opened the console, whose slave it gives then. `mounted` runs at the moment
 /// of the hooks.

@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::record::{Hook, HookJob};
-use rspawn_proto::report::{Place, SpawnStep, StepError};
+use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Fd, channel, cred};
 
 use crate::inside::Inside;
+use crate::parent::{End, Parent};
 use crate::spawn::{self, Container};
 
 /// A running rspawn-hooks. Killed when dropped.
@@ -55,8 +56,8 @@ impl Runner {
         }
     }
 
-    /// Runs hooks in their order, up to the first that fails.
-    pub fn run(&self, hooks: &[Hook], state: String) -> Result<(), StepError> {
+    /// Runs hooks in their order, up to the first that fails, or to the end of the parent, if there is one to hear.
+    pub fn run(&self, parent: Option<&Parent>, hooks: &[Hook], state: String) -> Result<(), End> {
         let place = Place::Spawn(SpawnStep::Hooks);
         if hooks.is_empty() {
             return Ok(());
@@ -64,10 +65,14 @@ impl Runner {
         let job = HookJob { hooks: Vec::from(hooks), state };
         let asked = channel::send_value(&self.socket, &job, &[]).named("sendmsg");
         asked.map_err(|failure| failure.at(place))?;
-        match channel::receive_value(&self.socket) {
-            Ok(Some((FromStage::Done, _))) => Ok(()),
-            Ok(Some((FromStage::Failed(error), _))) => Err(error),
-            _ => Err(Failure::check("rspawn-hooks died").at(place)),
+        let answer = match parent {
+            Some(parent) => parent.hear(&self.socket)?,
+            None => channel::receive_value(&self.socket).ok().flatten(),
+        };
+        match answer {
+            Some((FromStage::Done, _)) => Ok(()),
+            Some((FromStage::Failed(error), _)) => Err(error.into()),
+            _ => Err(Failure::check("rspawn-hooks died").at(place).into()),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Host operations: the only code that takes paths of the host from a plan.
 //!
 //! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
-//! promised; every result is a descriptor or a detached mount, which no other process can see; the policy has judged
+//! promised; every result is a descriptor or a detached mount, which no other process can see, or a cgroup of the
+//! container's own; the policy has judged
 //! each path before, and judges the opened one again.
 use alloc::format;
 use alloc::string::ToString;
@@ -15,6 +16,7 @@ use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Fd, channel, mount, process};
 
+use crate::cgroup::{self, Cgroups};
 use crate::spawn::write_id_maps;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
@@ -70,7 +72,7 @@ impl Gate<'_> {
     }
 }
 
-pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, gate: &mut Gate) -> Outcome<()> {
+pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, cgroups: &mut Cgroups, gate: &mut Gate) -> Outcome<()> {
     match &step.op {
         HostOp::OpenPath { out, path, expect } => {
             let opened = open(path, *expect)?;
@@ -100,6 +102,9 @@ pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, gate: &mut Gate) -> Out
             slots.fill(*out, made);
         }
         HostOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
+        HostOp::OpenCgroup { out, .. } => slots.fill(*out, cgroups.open(&step.op)?),
+        HostOp::SetCgroup { cgroup, choices } => cgroup::set(slots.get(*cgroup)?, choices)?,
+        HostOp::DeviceRules { cgroup, rules } => cgroup::set_device_rules(slots.get(*cgroup)?, rules)?,
     }
     Ok(())
 }

@@ -1,25 +1,31 @@
 //! The way into a container's namespaces, for processes that are no part of it: the worker, and hooks.
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
-use rspawn_proto::plan::Spawn;
+use rspawn_proto::plan::{IdMap, Spawn};
+use rspawn_sys::cred;
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{cred, file};
 
 use crate::spawn::Container;
 
 /// The namespaces that a container has of its own.
 pub struct Inside {
     pub owned: NamespaceSet,
-    /// Its user namespace, if it has one, maps an id to root.
-    has_root: bool,
+    /// Who makes files in it: its root, or, if its new user namespace has none, the first id that it has. An id that
+    /// is not mapped could not make any.
+    uid: u32,
+    gid: u32,
     new_pid: bool,
 }
 
 impl Inside {
     pub fn of(spawn: &Spawn) -> Self {
-        let has_root = spawn.uid_map.iter().any(|range| range.inside == 0) || spawn.uid_map.is_empty();
-        Self { owned: owned_namespaces(spawn), has_root, new_pid: spawn.new.contains(Namespace::Pid) }
+        let root = |map: &[IdMap]| match map {
+            [first, ..] if map.iter().all(|range| range.inside > 0) => first.inside,
+            _ => 0,
+        };
+        let (uid, gid) = (root(&spawn.uid_map), root(&spawn.gid_map));
+        Self { owned: owned_namespaces(spawn), uid, gid, new_pid: spawn.new.contains(Namespace::Pid) }
     }
 
     /// The container's first process, as its pid namespace numbers it.
@@ -28,25 +34,12 @@ impl Inside {
     }
 
     /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one.
+    /// All later children of this program are in it too: without root there is no way back (pid_namespaces(7)).
     pub fn fork(&self, container: &Container) -> Outcome<Side> {
-        let pid_flag = Namespace::Pid.clone_flag();
-        if !self.owned.contains(Namespace::Pid) {
-            return process::fork(0).named("clone3");
+        if self.owned.contains(Namespace::Pid) {
+            process::join(&container.process, Namespace::Pid.clone_flag()).named("setns")?;
         }
-        let own = file::open_namespace("/proc/self/ns/pid").named("openat2")?;
-        process::join(&container.process, pid_flag).named("setns")?;
-        let forked = process::fork(0).named("clone3");
-        if let Ok(Side::Child) = forked {
-            return forked;
-        }
-        let restored = process::join(&own, pid_flag).named("setns");
-        if let (Ok(Side::Parent { pid, child }), Err(_)) = (&forked, &restored) {
-            // PID 1 cannot end before its namespace's processes are reaped, and this process would wait for PID 1
-            // first.
-            let _ = process::signal(child, 9);
-            let _ = process::wait(*pid, true);
-        }
-        restored.and(forked)
+        process::fork(0).named("clone3")
     }
 
     /// In the new process: joins the other namespaces, as their root. It does not outlive this program.
@@ -56,10 +49,8 @@ impl Inside {
         kinds.remove(Namespace::Pid);
         process::join(&container.process, kinds.clone_flags()).named("setns")?;
         if kinds.contains(Namespace::User) {
-            if self.has_root {
-                cred::set_gid(0).named("setresgid")?;
-                cred::set_uid(0).named("setresuid")?;
-            }
+            cred::set_gid(self.gid).named("setresgid")?;
+            cred::set_uid(self.uid).named("setresuid")?;
             // Changing ids cleared it.
             cred::set_parent_death_signal(9).named("prctl")?;
         }

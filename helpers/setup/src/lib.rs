@@ -7,9 +7,11 @@
 extern crate alloc;
 
 mod attach;
+pub mod cgroup;
 mod check_command;
 mod copy_up;
 mod create;
+pub mod device_program;
 mod exec;
 mod follow;
 mod hooks;

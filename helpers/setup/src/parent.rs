@@ -4,26 +4,12 @@ use core::cell::RefCell;
 
 use rspawn_proto::msg::{FromSetup, FromStage, ToSetup};
 use rspawn_proto::policy::Violation;
+pub use rspawn_proto::report::progress_word;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
 use rspawn_sys::failure::{Outcome, timed};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Fd, channel};
-
-/// One number for a place, for the progress page that outlives this process. The parent, which has the plan, turns
-/// it back into words.
-pub fn progress_word(place: Place) -> u32 {
-    match place {
-        Place::Receive => 1 << 16,
-        Place::Check => 2 << 16,
-        Place::Host(index) => 3 << 16 | u32::from(index),
-        Place::Spawn(step) => 4 << 16 | step as u32,
-        Place::Attach(index) => 5 << 16 | u32::from(index),
-        Place::Rootfs(index) => 6 << 16 | u32::from(index),
-        Place::Finish(step) => 7 << 16 | step as u32,
-        Place::Supervise => 8 << 16,
-    }
-}
 
 /// How serving a parent can end before the payload does.
 pub enum End {

@@ -65,6 +65,8 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
                 .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut traces));
             if ended.is_err() || (mode == Mode::Foreground && !keep) {
                 traces.clear();
+            } else {
+                traces.leave();
             }
             ended?
         }

@@ -13,7 +13,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Fd, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, process, tune};
 
 use crate::host::Slots;
 use crate::rootfs::open_terminal;
@@ -93,12 +93,22 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
     }
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let mapped = plan.new.contains(Namespace::User);
-    let entry = Entry::prepare(finish, theirs, image, mapped).map_err(at(SpawnStep::Enter))?;
+    let cgroups = plan.cgroups.iter().map(|slot| slots.get(*slot)).collect::<Outcome<Vec<&Fd>>>();
+    let joined = plan.join.iter().map(|step| step.op.kind).collect();
+    let seats = cgroups.and_then(|cgroups| Seats::take(cgroups.into_iter(), joined));
+    let seats = seats.map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
+    entry.mapped = plan.new.contains(Namespace::User);
+    entry.own_view = plan.new.contains(Namespace::Cgroup);
     let mut new = plan.new;
+    // The one is made by this process before, the other by the new one once it is in its cgroups.
     new.remove(Namespace::Time);
+    new.remove(Namespace::Cgroup);
     let (pid, child) = if plan.join.is_empty() {
-        match process::fork(new.clone_flags()).named("clone3").map_err(at(SpawnStep::Clone))? {
+        match process::fork_into(new.clone_flags(), entry.seats.born_in)
+            .named("clone3")
+            .map_err(at(SpawnStep::Clone))?
+        {
             Side::Child => entry.enter(),
             Side::Parent { pid, child } => (pid, child),
         }
@@ -106,15 +116,49 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         joined_clone(|| join_and_create(plan, new, slots, &entry))?
     };
     let container = Container { pid, process: child, stage: mine, ended: false };
-    drop(entry);
-    if mapped {
+    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    if entry.mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
-        channel::send(&container.stage, &[], &[]).named("sendmsg").map_err(at(SpawnStep::IdMaps))?;
     }
+    entry.let_go(&container).map_err(at(SpawnStep::IdMaps))?;
+    drop(entry);
     if let Some(score) = plan.oom_score_adj {
         write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
     }
     Ok(container)
+}
+
+/// How a new process gets into its cgroups.
+struct Seats<'a> {
+    /// The cgroup of v2 that it is created in (CLONE_INTO_CGROUP).
+    born_in: Option<&'a Fd>,
+    /// Or is put into by this program, where it could not get there from the namespaces that it is created in.
+    put_in: Option<&'a Fd>,
+    /// Files by which it joins cgroups of v1 itself. To move a whole process the kernel stops every fork and exit of
+    /// the machine, and waits for a grace period; not so for a thread that moves itself.
+    tasks: Vec<Fd>,
+}
+
+impl<'a> Seats<'a> {
+    fn take(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
+        // As root of another user namespace it may not write there; from another cgroup namespace it may not see it.
+        let is_far = joined.contains(Namespace::User) || joined.contains(Namespace::Cgroup);
+        let mut seats = Self { born_in: None, put_in: None, tasks: Vec::new() };
+        for found in cgroups {
+            match cgroup::is_v2(found).named("fstatfs")? {
+                true if is_far => seats.put_in = Some(found),
+                true => seats.born_in = Some(found),
+                false => seats.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
+            }
+        }
+        Ok(seats)
+    }
+
+    /// Puts a process where it was not born.
+    fn put(&self, pid: i32) -> Outcome<()> {
+        let Some(found) = self.put_in else { return Ok(()) };
+        cgroup::write(found, "cgroup.procs", &format!("{pid}")).named("write")
+    }
 }
 
 /// Offsets can be written only while the new time namespace has no process: it is made first, and the child, not
@@ -141,12 +185,14 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
 pub fn spawn_inside(
     target: &Fd,
     kinds: NamespaceSet,
+    cgroups: &[Fd],
     finish: &Finish,
     image: &InitImage,
 ) -> Result<Container, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let mut entry = Entry::prepare(finish, theirs, image, false).map_err(at(SpawnStep::Enter))?;
+    let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
     entry.terminal = finish.terminal.then_some(finish.uid);
     let create = || {
         process::join(target, kinds.clone_flags()).named("setns")?;
@@ -156,7 +202,10 @@ pub fn spawn_inside(
         create_sibling(NamespaceSet::default(), &entry)
     };
     let (pid, child) = joined_clone(create)?;
-    Ok(Container { pid, process: child, stage: mine, ended: false })
+    let container = Container { pid, process: child, stage: mine, ended: false };
+    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
+    Ok(container)
 }
 
 /// A helper process joins namespaces, creates the container's process as a sibling, all by `create`, and ends.
@@ -194,14 +243,21 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
     create_sibling(new, entry)
 }
 
-/// Whoever is not the root of a user namespace loses at the next exec what joining it gave.
+/// Keeps over the next exec what being in a new user namespace, or joining one, gave: as its root, or, where no id is
+/// mapped to root, by ambient capabilities, which rspawn-init replaces with the payload's.
 fn become_root() -> Outcome<()> {
-    let became_root = cred::set_gid(0).named("setresgid").and_then(|()| cred::set_uid(0).named("setresuid"));
-    became_root.map_err(|failure| failure.with(Namespace::User.name()))
+    let became_root = match cred::set_gid(0).and_then(|()| cred::set_uid(0)) {
+        Err(Errno::EINVAL) => cred::permitted_capabilities().and_then(|all| {
+            let (effective, permitted, inheritable, ambient) = (all, all, all, all);
+            cred::set_capabilities(&Capabilities { bounding: 0, effective, permitted, inheritable, ambient })
+        }),
+        became_root => became_root,
+    };
+    became_root.named("setresuid").map_err(|failure| failure.with(Namespace::User.name()))
 }
 
 fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
-    match process::fork_sibling(new.clone_flags()).named("clone3")? {
+    match process::fork_sibling(new.clone_flags(), entry.seats.born_in).named("clone3")? {
         Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
@@ -210,8 +266,11 @@ fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
 /// Everything that the new process needs up to its exec, made ready before it exists.
 struct Entry<'a> {
     stage: Fd,
-    /// Id maps are to be waited for.
+    seats: Seats<'a>,
+    /// It has id maps.
     mapped: bool,
+    /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
+    own_view: bool,
     /// A terminal of the container's devpts is to be opened, for this user.
     terminal: Option<Id>,
     argv: StringArray,
@@ -222,25 +281,49 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, mapped: bool) -> Outcome<Self> {
+    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, mapped, terminal: None, argv, env, image })
+        Ok(Self { stage, seats, mapped: false, own_view: false, terminal: None, argv, env, image })
+    }
+
+    /// The process is to wait until its id maps are written and it is where it belongs.
+    fn waits(&self) -> bool {
+        self.mapped || self.seats.put_in.is_some()
+    }
+
+    /// Says that both is so, by an empty message.
+    fn let_go(&self, container: &Container) -> Outcome<()> {
+        if self.waits() { channel::send(&container.stage, &[], &[]).named("sendmsg") } else { Ok(()) }
     }
 
     /// In the new process.
     fn enter(&self) -> ! {
-        let failure = match self.prepare_process().and_then(|()| self.open_terminal()) {
-            Err(failure) => failure,
-            Ok(()) => Failure::of("execveat", process::execute_file(&self.image.sealed, &self.argv, &self.env)),
-        };
-        let report = FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Enter)));
-        let _ = channel::send_value(&self.stage, &report, &[]);
+        let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+        let ready = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
+        let prepare = || self.prepare_process().and_then(|()| self.open_terminal()).map_err(at(SpawnStep::Enter));
+        let error = ready.and_then(|()| prepare()).err().unwrap_or_else(|| {
+            let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
+            Failure::of("execveat", errno).at(Place::Spawn(SpawnStep::Enter))
+        });
+        let _ = channel::send_value(&self.stage, &FromStage::Failed(error), &[]);
         process::exit(1)
+    }
+
+    fn join_cgroups(&self) -> Outcome<()> {
+        self.seats.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))?;
+        if self.waits() {
+            channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
+        }
+        if self.own_view {
+            process::unshare(Namespace::Cgroup.clone_flag()).named("unshare")?;
+            channel::send_value(&self.stage, &FromStage::Done, &[]).named("sendmsg")?;
+        }
+        Ok(())
     }
 
     /// In a running container the terminal is opened here, by its root, in its namespaces.
@@ -254,10 +337,7 @@ impl<'a> Entry<'a> {
     /// Ids and descriptors.
     fn prepare_process(&self) -> Outcome<()> {
         if self.mapped {
-            // An empty message says that the id maps are written.
-            channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
-            cred::set_gid(0).named("setresgid")?;
-            cred::set_uid(0).named("setresuid")?;
+            become_root()?;
         }
         // A hole in the range is the caller's choice (podman's --preserve-fd leaves some), and what fills it by now
         // is this program's own.

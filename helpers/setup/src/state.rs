@@ -2,6 +2,7 @@
 //!
 //! Both appear complete or not at all: written under another name, then renamed. The directories were opened by the
 //! invoker's own rights before anything was parsed; no plan can name them.
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 
@@ -25,6 +26,11 @@ impl StateDir {
         replace(&self.dir, "record", &bytes, 0o600)
     }
 
+    /// Keeps other commands from the container. False if one has removed it.
+    pub fn lock(&self) -> bool {
+        file::lock(&self.dir).is_ok() && file::status(&self.dir).is_ok_and(|found| found.links > 0)
+    }
+
     /// Lets other commands at the container.
     pub fn unlock(&self) {
         let _ = file::unlock(&self.dir);
@@ -33,10 +39,14 @@ impl StateDir {
     /// Removes the directory with all that is in it. Nothing that fails here can be helped here: `delete --force`, and
     /// the next container of this name, try again.
     pub fn remove(&self) {
-        for name in file::entries(&self.dir).unwrap_or_default() {
-            let _ = file::remove(&self.dir, &name);
+        for entry in file::entries(&self.dir).unwrap_or_default() {
+            // `notify`, where `start` would listen, is empty before that.
+            let removed = file::remove(&self.dir, &entry.name);
+            let _ = removed.or_else(|_| file::remove_directory(&self.dir, &entry.name));
         }
-        let _ = file::remove_directory(&self.root, &self.name);
+        if let Ok(name) = CString::new(self.name.as_str()) {
+            let _ = file::remove_directory(&self.root, &name);
+        }
     }
 }
 
@@ -48,15 +58,16 @@ pub fn write_pid_file(dir: &Fd, name: &str, pid: i32) -> Outcome<()> {
 
 fn replace(dir: &Fd, name: &str, bytes: &[u8], mode: u32) -> Outcome<()> {
     let new = format!(".{name}.new");
+    let c_new = CString::new(new.as_str()).map_err(|_| Failure::check("a file name with a NUL byte"))?;
     let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL | file::O_NOFOLLOW;
     let create = || file::open_at(dir, &new, flags, mode, Resolve::Beneath);
     let opened = match create() {
         // Left by one who died at it.
-        Err(Errno::EEXIST) => file::remove(dir, &new).and_then(|()| create()),
+        Err(Errno::EEXIST) => file::remove(dir, &c_new).and_then(|()| create()),
         opened => opened,
     };
     let written = opened.named("openat2").and_then(|file| file.write(bytes).named("write"));
     written.and_then(|()| file::rename(dir, &new, name).named("renameat2")).inspect_err(|_| {
-        let _ = file::remove(dir, &new);
+        let _ = file::remove(dir, &c_new);
     })
 }

@@ -47,7 +47,7 @@ fn confine() -> Outcome<()> {
     cred::no_new_privileges().named("prctl")?;
     let calls = [
         SYS_ppoll, SYS_recvmsg, SYS_sendmsg, SYS_pidfd_send_signal, SYS_wait4, SYS_close, SYS_mmap, SYS_exit_group,
-        SYS_restart_syscall, SYS_getdents64, SYS_unlinkat,
+        SYS_restart_syscall, SYS_getdents64, SYS_unlinkat, SYS_flock, SYS_statx,
     ];
     allow_only(&calls.map(Allowed::Call)).named("seccomp")
 }

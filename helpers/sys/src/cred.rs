@@ -1,4 +1,7 @@
 //! Ids, capabilities and the other attributes of a process that say what it may do.
+use alloc::vec::Vec;
+
+use rspawn_proto::ids::Id;
 use rspawn_proto::plan::Capabilities;
 
 use crate::raw::{Errno, Result, sys};
@@ -9,7 +12,8 @@ fn prctl(option: i32, first: usize, second: usize) -> Result<usize> {
 }
 
 /// Replaces the supplementary groups.
-pub fn set_groups(groups: &[u32]) -> Result<()> {
+pub fn set_groups(groups: &[Id]) -> Result<()> {
+    let groups: Vec<u32> = groups.iter().map(|id| id.raw()).collect();
     sys!(SYS_setgroups, groups.len(), groups.as_ptr()).map(drop)
 }
 

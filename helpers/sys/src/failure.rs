@@ -10,7 +10,7 @@ use crate::tune::microseconds;
 #[derive(Debug)]
 pub struct Failure {
     call: &'static str,
-    errno: i32,
+    pub errno: i32,
     pub detail: String,
 }
 

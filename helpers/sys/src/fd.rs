@@ -90,6 +90,19 @@ pub fn close_from(first: u32) -> Result<()> {
     sys!(SYS_close_range, first, u32::MAX, 0).map(drop)
 }
 
+/// Closes every descriptor but those with the numbers given. Who holds an `Fd` of them must forget it.
+pub fn close_all_but(kept: &mut [i32]) -> Result<()> {
+    kept.sort_unstable();
+    let mut first = 0;
+    for number in kept.iter().map(|number| *number as u32) {
+        if number > first {
+            sys!(SYS_close_range, first, number - 1, 0)?;
+        }
+        first = number + 1;
+    }
+    close_from(first)
+}
+
 /// Marks every descriptor from `first` on as close-on-exec.
 pub fn close_from_on_exec(first: u32) -> Result<()> {
     sys!(SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC).map(drop)

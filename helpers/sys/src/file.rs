@@ -1,7 +1,9 @@
 //! Files by descriptor. Paths of the container are resolved by openat2(2) in its root and never by name again.
+use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ffi::CStr;
 
 use crate::fd::Fd;
 use crate::raw::{Errno, Result, c_string, sys};
@@ -12,13 +14,16 @@ pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O
 const HERE: Fd = Fd::from_raw(libc::AT_FDCWD);
 
 fn open_how(dir: &Fd, path: &str, flags: i32, mode: u32, resolve: u64) -> Result<Fd> {
-    let path = c_string(path)?;
+    open_c(dir, &c_string(path)?, flags, mode, resolve)
+}
+
+fn open_c(dir: &Fd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<Fd> {
     // struct open_how of openat2(2): flags, mode, resolve.
     let how = [(flags | libc::O_CLOEXEC) as u64, mode.into(), resolve];
     // RESOLVE_IN_ROOT answers EAGAIN when a rename ran meanwhile anywhere, and asks to be tried again: so often that
     // chance will do, but not for ever, since somebody may be renaming on purpose.
     for _ in 0..1000 {
-        match sys!(SYS_openat2, dir, &path, how.as_ptr(), size_of_val(&how)) {
+        match sys!(SYS_openat2, dir, path, how.as_ptr(), size_of_val(&how)) {
             Err(Errno::EAGAIN) => {}
             other => return other.map(Fd::returned),
         }
@@ -39,13 +44,26 @@ pub enum Resolve {
 
 /// Opens a path below a directory. Magic links are never followed (CVE-2024-21626).
 pub fn open_at(dir: &Fd, path: &str, flags: i32, mode: u32, resolve: Resolve) -> Result<Fd> {
-    let resolve = libc::RESOLVE_NO_MAGICLINKS
-        | match resolve {
-            Resolve::InRoot => libc::RESOLVE_IN_ROOT,
-            Resolve::InRootNoLinks => libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_SYMLINKS,
-            Resolve::Beneath => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS,
-        };
+    let in_root = libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_IN_ROOT;
+    let resolve = match resolve {
+        Resolve::InRoot => in_root,
+        Resolve::InRootNoLinks => in_root | libc::RESOLVE_NO_SYMLINKS,
+        Resolve::Beneath => BENEATH,
+    };
     open_how(dir, if path.is_empty() { "." } else { path }, flags, mode, resolve)
+}
+
+const BENEATH: u64 =
+    libc::RESOLVE_NO_MAGICLINKS | libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV | libc::RESOLVE_NO_SYMLINKS;
+
+/// As [`open_at`] beneath a directory, by a name of any bytes.
+pub fn open_beneath(dir: &Fd, name: &CStr, flags: i32) -> Result<Fd> {
+    open_c(dir, name, flags, 0, BENEATH)
+}
+
+/// The directory above one, on the same mount.
+pub fn open_above(dir: &Fd) -> Result<Fd> {
+    open_c(dir, c"..", O_RDONLY | O_DIRECTORY, 0, libc::RESOLVE_NO_XDEV)
 }
 
 /// Opens an absolute host path, without magic links.
@@ -72,6 +90,7 @@ pub struct Status {
     pub major: u32,
     pub minor: u32,
     pub inode: u64,
+    pub links: u32,
 }
 
 impl Status {
@@ -100,6 +119,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
         major: found.stx_rdev_major,
         minor: found.stx_rdev_minor,
         inode: found.stx_ino,
+        links: found.stx_nlink,
     })
 }
 
@@ -125,19 +145,24 @@ pub fn make_directory(dir: &Fd, name: &str, mode: u32) -> Result<()> {
     sys!(SYS_mkdirat, dir, &c_string(name)?, mode).map(drop)
 }
 
+/// Takes the lock of flock(2), which others may have for a while.
+pub fn lock(file: &Fd) -> Result<()> {
+    sys!(SYS_flock, file, libc::LOCK_EX).map(drop)
+}
+
 /// Takes back a lock of flock(2), whoever took it on this open file.
 pub fn unlock(file: &Fd) -> Result<()> {
     sys!(SYS_flock, file, libc::LOCK_UN).map(drop)
 }
 
 /// Removes a file from a held directory.
-pub fn remove(dir: &Fd, name: &str) -> Result<()> {
-    sys!(SYS_unlinkat, dir, &c_string(name)?, 0).map(drop)
+pub fn remove(dir: &Fd, name: &CStr) -> Result<()> {
+    sys!(SYS_unlinkat, dir, name, 0).map(drop)
 }
 
 /// Removes an empty directory from a held one.
-pub fn remove_directory(dir: &Fd, name: &str) -> Result<()> {
-    sys!(SYS_unlinkat, dir, &c_string(name)?, libc::AT_REMOVEDIR).map(drop)
+pub fn remove_directory(dir: &Fd, name: &CStr) -> Result<()> {
+    sys!(SYS_unlinkat, dir, name, libc::AT_REMOVEDIR).map(drop)
 }
 
 /// Gives a file of a held directory another name there, which it takes over.
@@ -178,24 +203,28 @@ pub fn change_mode(file: &Fd, mode: u32) -> Result<()> {
     sys!(SYS_fchmod, file, mode).map(drop)
 }
 
-/// Names of a directory's entries but `.` and `..`; names that are not UTF-8 are an error.
-pub fn entries(dir: &Fd) -> Result<Vec<String>> {
-    let mut names = Vec::new();
+/// An entry of a directory.
+pub struct Entry {
+    pub name: CString,
+    pub is_directory: bool,
+}
+
+/// A directory's entries but `.` and `..`.
+pub fn entries(dir: &Fd) -> Result<Vec<Entry>> {
+    let mut found = Vec::new();
     let mut buffer = [0u8; 8192];
     loop {
         let filled = sys!(SYS_getdents64, dir, buffer.as_mut_ptr(), buffer.len())?;
         if filled == 0 {
-            return Ok(names);
+            return Ok(found);
         }
         let mut rest = &buffer[..filled];
         // struct linux_dirent64: ino 8, off 8, reclen 2, type 1, then the name.
         while rest.len() > 19 {
             let length = u16::from_ne_bytes([rest[16], rest[17]]) as usize;
-            let record = rest.get(19..length).ok_or(Errno::EIO)?;
-            let end = record.iter().position(|byte| *byte == 0).ok_or(Errno::EIO)?;
-            let name = core::str::from_utf8(&record[..end]).map_err(|_| Errno::EINVAL)?;
-            if name != "." && name != ".." {
-                names.push(String::from(name));
+            let name = CStr::from_bytes_until_nul(rest.get(19..length).ok_or(Errno::EIO)?).map_err(|_| Errno::EIO)?;
+            if name != c"." && name != c".." {
+                found.push(Entry { name: name.into(), is_directory: rest[18] == libc::DT_DIR });
             }
             rest = &rest[length..];
         }

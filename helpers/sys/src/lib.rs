@@ -7,6 +7,8 @@
 #![no_std]
 extern crate alloc;
 
+pub mod bpf;
+pub mod cgroup;
 pub mod channel;
 pub mod confine;
 pub mod cred;

@@ -20,20 +20,28 @@ pub enum Side {
 /// Forks, the child in the new namespaces given (CLONE_NEW* flags, 0 for none). The child has a copy of all memory:
 /// with no other thread and no C library there is no lock and no cache that the copy could strand.
 pub fn fork(namespaces: u64) -> Result<Side> {
-    clone(namespaces, libc::SIGCHLD as u64)
+    fork_into(namespaces, None)
 }
 
-/// As [`fork`], but the child's parent is this process's own parent. The pidfd closes with this process.
-pub fn fork_sibling(namespaces: u64) -> Result<Side> {
+/// As [`fork`], the child in a cgroup of v2.
+pub fn fork_into(namespaces: u64, cgroup: Option<&Fd>) -> Result<Side> {
+    clone(namespaces, libc::SIGCHLD as u64, cgroup)
+}
+
+/// As [`fork_into`], but the child's parent is this process's own parent. The pidfd closes with this process.
+pub fn fork_sibling(namespaces: u64, cgroup: Option<&Fd>) -> Result<Side> {
     // With CLONE_PARENT the exit signal is inherited, and naming one is an error (clone(2)).
-    clone(namespaces | libc::CLONE_PARENT as u64, 0)
+    clone(namespaces | libc::CLONE_PARENT as u64, 0, cgroup)
 }
 
-fn clone(flags: u64, exit_signal: u64) -> Result<Side> {
+fn clone(flags: u64, exit_signal: u64, cgroup: Option<&Fd>) -> Result<Side> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: i32 = -1;
-    // struct clone_args of clone3(2), first version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
-    // stack_size, tls. Without CLONE_VM the child runs on its own copy of this stack.
-    let arguments = [flags | libc::CLONE_PIDFD as u64, &raw mut pidfd as u64, 0, 0, exit_signal, 0, 0, 0];
+    let (into, cgroup) = cgroup.map_or((0, 0), |cgroup| (CLONE_INTO_CGROUP, cgroup.raw() as u64));
+    let flags = flags | libc::CLONE_PIDFD as u64 | into;
+    // struct clone_args of clone3(2), third version: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
+    // stack_size, tls, set_tid, set_tid_size, cgroup. Without CLONE_VM the child runs on its own copy of this stack.
+    let arguments = [flags, &raw mut pidfd as u64, 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup];
     match sys!(SYS_clone3, arguments.as_ptr(), size_of_val(&arguments))? {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent { pid: pid as i32, child: Fd::from_raw(pidfd) }),
@@ -87,6 +95,11 @@ pub fn pid() -> i32 {
     sys!(SYS_getpid).unwrap_or(0) as i32
 }
 
+pub fn parent() -> i32 {
+    // getppid cannot fail.
+    sys!(SYS_getppid).unwrap_or(0) as i32
+}
+
 /// Waits for a child (-1: any) to end and gives its pid and wait status; `None` if `block` is false and none has.
 /// Stopped and continued children are not reported.
 pub fn wait(pid: i32, block: bool) -> Result<Option<(i32, i32)>> {
@@ -102,6 +115,12 @@ pub fn exit_status(wait_status: i32) -> i32 {
         0 => (wait_status >> 8) & 0xff,
         signal => 128 + signal,
     }
+}
+
+/// Waits for a number of milliseconds.
+pub fn sleep(milliseconds: u64) {
+    let duration = [milliseconds / 1000, milliseconds % 1000 * 1_000_000];
+    let _ = sys!(SYS_nanosleep, duration.as_ptr(), 0);
 }
 
 /// Sends a signal to the process of a pidfd: never to another that took over its number.

@@ -182,6 +182,9 @@ pub struct Spec {
     /// Write a configuration whose payload has no terminal.
     #[arg(long)]
     pub no_terminal: bool,
+    /// Write one with a user namespace that has the ids which this user may map.
+    #[arg(long)]
+    pub rootless: bool,
 }
 
 #[derive(Debug, Args)]

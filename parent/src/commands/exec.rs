@@ -4,12 +4,14 @@ use std::io::{IsTerminal, Read};
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
 use super::explain;
 use crate::cli::{Exec, Global};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
 use crate::oci::{self, Capabilities, MAX_CONFIG, Process, Spec};
 use crate::plan::{InitChoice, Options};
@@ -21,7 +23,7 @@ use crate::{describe, launch, plan, policy_file, sandbox};
 pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds)?;
     let mut audit = invoker::audit(arguments.audit.as_deref())?;
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let target = container.process().ok_or("cannot exec in a stopped container")?;
@@ -61,7 +63,11 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()));
+    if record.namespaces.contains(Namespace::User) {
+        // Over that namespace it may have every one.
+        facts.capabilities = u64::MAX;
+    }
     let options = Options {
         id: record.id.clone(),
         bundle: record.bundle.to_string(),
@@ -69,6 +75,8 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         terminal: None,
         console_size: None,
         preserve_fds,
+        listening: false,
+        notify: None,
         new_keyring: true,
     };
 
@@ -97,6 +105,18 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     match session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())? {
         Reached::End(status) => Ok(status),
         Reached::Running => Ok(0),
+    }
+}
+
+/// Exit status of an exec that did not come to its command: a shell's where that cannot be executed, since kubectl
+/// shows it as the command's own; else 255, as with runc, which few commands end with.
+pub fn failure_status(message: &str) -> i32 {
+    let executing = message.starts_with("exec: ") || message.contains(": execute the payload: ");
+    let missing = ["executable file not found", "no such file or directory"].iter().any(|text| message.contains(text));
+    match (executing, missing) {
+        (true, true) => 127,
+        (true, false) => 126,
+        (false, _) => 255,
     }
 }
 
@@ -151,7 +171,9 @@ fn from_arguments(mut process: Process, arguments: &Exec) -> Result<Process, Str
     process.user.additional_gids.extend(&arguments.additional_gids);
     if !arguments.cap.is_empty() {
         let sets = process.capabilities.get_or_insert_with(Capabilities::default);
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient] {
+        // runc's rule: what is not inheritable cannot be ambient, and the option makes nothing inheritable.
+        let ambient = (!sets.inheritable.is_empty()).then_some(&mut sets.ambient);
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted].into_iter().chain(ambient) {
             set.extend(arguments.cap.clone());
         }
     }

@@ -45,7 +45,7 @@ pub fn features() -> Result<i32, String> {
             "org.rspawn.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init"],
+        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init", "run.oci.keep_original_groups"],
     });
     println!("{document:#}");
     Ok(0)

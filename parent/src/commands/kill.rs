@@ -1,4 +1,5 @@
 //! `rspawn kill`: a signal to a container.
+use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::process;
 
 use crate::cgroups;
@@ -22,11 +23,15 @@ pub fn kill(global: &Global, arguments: Kill) -> Result<i32, String> {
         return Err(NOT_RUNNING.into());
     };
     let paused = container.status() == Status::Paused;
-    if arguments.all {
+    // The end of its first process is that of all in a pid namespace of its own; elsewhere each is killed.
+    let all = arguments.all || (signal == libc::SIGKILL && !container.record.namespaces.contains(Namespace::Pid));
+    if all {
         cgroups::signal_all(&container.record.cgroups, signal);
     }
     match process::signal(&first, signal) {
         Ok(()) => {}
+        // It was among them.
+        Err(rspawn_sys::Errno(libc::ESRCH)) if all => {}
         Err(rspawn_sys::Errno(libc::ESRCH)) => return Err(NOT_RUNNING.into()),
         Err(errno) => return Err(format!("cannot signal container {}: {}", arguments.id, describe::errno(errno.0))),
     }

@@ -1,39 +1,39 @@
 //! `rspawn list`: every container of a state root.
-use nix::unistd::{Uid, User};
 use serde_json::Value;
 
 use crate::cli::{Global, List};
+use crate::ids;
 use crate::sandbox;
-use crate::state::{StateRoot, View};
+use crate::state::{Container, StateRoot, View};
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
+    if !["table", "json"].contains(&arguments.format.as_str()) {
+        return Err("invalid format option: table and json are known".into());
+    }
     let root = StateRoot::open(global.root.as_deref())?;
-    let views: Vec<(View, String)> = root
-        .containers()
-        .iter()
-        .map(|container| {
-            let view = View::of(container);
-            let owner = owner(view.record.owner);
-            (view, owner)
-        })
-        .collect();
+    let (found, damaged): (Vec<_>, Vec<_>) = root.containers().into_iter().partition(Result::is_ok);
+    let with_owner = |container: Container| {
+        let view = View::of(&container);
+        let owner = owner(view.record.owner);
+        (view, owner)
+    };
+    let views: Vec<(View, String)> = found.into_iter().flatten().map(with_owner).collect();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
+    damaged.into_iter().filter_map(Result::err).for_each(|reason| eprintln!("rspawn: warning: {reason}"));
     if arguments.quiet {
         views.iter().for_each(|(view, _)| println!("{}", view.record.id));
         return Ok(0);
     }
     match arguments.format.as_str() {
-        "table" => print!("{}", table(&views)),
         "json" if views.is_empty() => println!("null"),
         "json" => println!("{}", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
-        _ => return Err("invalid format option: table and json are known".into()),
+        _ => print!("{}", table(&views)),
     }
     Ok(0)
 }
 
 fn owner(uid: u32) -> String {
-    let name = User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name);
-    name.unwrap_or_else(|| format!("#{uid}"))
+    ids::user_name(uid).unwrap_or_else(|| format!("#{uid}"))
 }
 
 fn table(views: &[(View, String)]) -> String {

@@ -14,13 +14,14 @@ use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::{InitChoice, Options};
 use crate::show::colours::printable;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, policy_file, sandbox};
+use crate::{describe, launch, notify, policy_file, sandbox};
 
 pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -58,7 +59,9 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let preserved = Preserved::take(making.preserve_fds)?;
     let mut audit = invoker::audit(making.audit.as_deref())?;
     // First of all, since its own start takes as long as all that follows here.
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count)).map_err(|e| e.to_string())?;
+    let mut ids = Ids::of_caller();
+    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
     let container = &making.container;
@@ -83,7 +86,11 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }
-    let policy = policy_file::load(making.policy.as_deref())?;
+    let mut policy = policy_file::load(making.policy.as_deref())?;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = None;
+    }
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -93,8 +100,10 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let new = NewContainer::make(&root, &id)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
+    let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
+    let (notify, relay) = notify.unzip();
 
-    let (environment, preserve_fds) = (preserved.environment(), preserved.count);
+    let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
     let trusted = Trusted {
         version: WIRE_VERSION,
@@ -107,13 +116,14 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         audit: session.audit.is_on(),
         preserve_fds,
     };
+    session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
     fds.extend(pid_file.map(|file| file.directory));
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::gather();
+    let facts = Facts::with(ids);
     let mut options = Options {
         id,
         bundle: source.directory(),
@@ -121,6 +131,8 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,
+        listening,
+        notify,
         new_keyring: !making.no_new_keyring,
     };
 
@@ -154,7 +166,15 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
             ConsoleSink::Shown(mode)
         }
     };
-    spec.process.iter_mut().for_each(|process| process.env.extend(environment.clone()));
+    if let Some(process) = &mut spec.process {
+        process.env.extend(environment);
+        if listening {
+            process.env.push("LISTEN_PID=1".into());
+        }
+        if options.notify.is_some() {
+            notify::tell(&mut process.env);
+        }
+    }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     // One line on stderr is all that clients of `create` take for an error, and a warning is none.
     for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {
@@ -216,9 +236,8 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     }
 }
 
-/// What is left out of the container is said at once; the rest is `rspawn check`'s to say. The device rule of every
-/// default bundle would make a warning out of every start.
+/// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
     // What does not begin with a slash are the invoker's own words, or a settings file's.
-    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/") && pointer != "/linux/resources/devices"
+    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/")
 }

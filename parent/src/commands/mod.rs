@@ -48,13 +48,19 @@ pub fn main() -> i32 {
             return FAILURE;
         }
     };
+    let is_exec = matches!(cli.command, Some(Command::Exec(_)));
     carry_out(cli).unwrap_or_else(|message| {
         log.error(&message);
-        FAILURE
+        if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
 }
 
 fn carry_out(cli: Cli) -> Result<i32, String> {
+    // With more rights than the caller, what the caller names could not be opened on its word.
+    let (uid, gid) = (nix::unistd::getresuid(), nix::unistd::getresgid());
+    if uid.is_ok_and(|uid| uid.real != uid.effective) || gid.is_ok_and(|gid| gid.real != gid.effective) {
+        return Err("rspawn must not be installed setuid or setgid: it needs no root to run a user's containers".into());
+    }
     let Cli { global, command } = cli;
     if global.version {
         println!("{}", features::version());
@@ -175,7 +181,11 @@ impl Source {
                 Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }
             Source::Host { args, terminal, term } => {
-                let spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
+                let mut spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
+                if let Some(linux) = spec.linux.as_mut() {
+                    // All the ids there are: for the machine's root, those of host_spec().
+                    (linux.uid_mappings, linux.gid_mappings) = facts.ids.everything();
+                }
                 let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
                 Ok((spec, bytes))
             }

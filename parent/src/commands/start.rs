@@ -4,27 +4,30 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rspawn_proto::msg::FromStage;
+use rspawn_sys::Fd;
 use rspawn_sys::channel::{self, Interest};
-use rspawn_sys::{Fd, process};
 
 use crate::cli::{Global, Start};
 use crate::describe;
 use crate::hooks;
 use crate::invoker::fd;
+use crate::notify::{self, Relay};
 use crate::overrides::Origins;
 use crate::state::{Container, StateRoot, Status};
 
 pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     let root = StateRoot::open(global.root.as_deref())?;
-    let container = root.container(&arguments.id)?;
-    let _lock = container.lock()?;
+    let container = root.container(&arguments.id)?.lock()?;
     match container.status() {
         Status::Created => {}
         Status::Running => return Err("cannot start an already running container".into()),
         Status::Stopped => return Err("cannot start a container that has stopped".into()),
         Status::Paused => return Err("cannot start a container in the paused state".into()),
     }
-    open_gate(&container)?;
+    let directory = notify::is_wanted().then(|| container.notify_directory()).flatten();
+    let relay = directory.map(|directory| Relay::listen(&directory)).transpose()?.zip(container.process());
+    // What has failed is stopped (runtime.md, "Lifecycle"): whoever asks next finds it so.
+    open_gate(&container).inspect_err(|_| drop(container.end()))?;
     for name in ["gate", "report"] {
         let _ = fs::remove_file(container.path.join(name));
     }
@@ -32,9 +35,10 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     container.unlock();
     let after = &container.record.after;
     let state = after.state.fill("running", Some(container.record.pid));
-    hooks::run(&after.poststart, state).inspect_err(|_| {
-        let _ = container.process().map(|process| process::signal(&process, libc::SIGKILL));
-    })?;
+    hooks::run(&after.poststart, state).inspect_err(|_| drop(container.end()))?;
+    if let Some((relay, first)) = relay {
+        relay.wait(&first, container.record.pid);
+    }
     Ok(0)
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mounts::IdMapping;
 use super::nullable;
+use super::resources::Resources;
 use super::seccomp::Seccomp;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -24,9 +25,8 @@ pub struct Linux {
     pub net_devices: BTreeMap<String, NetDevice>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroups_path: Option<String>,
-    /// Not interpreted yet but for being there: what limits are asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<serde_json::Map<String, serde_json::Value>>,
+    pub resources: Option<Resources>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rootfs_propagation: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

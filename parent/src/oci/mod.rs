@@ -3,6 +3,7 @@
 mod linux;
 mod mounts;
 mod process;
+pub mod resources;
 pub mod seccomp;
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! `process.capabilities`: names to bits.
+use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::Capabilities;
 
 use super::Planner;
@@ -54,7 +55,7 @@ fn bits(planner: &mut Planner, set: &str, names: &[String]) -> u64 {
                 planner.note(pointer, message);
             }
             // In a user namespace of its own the container may have every capability: over that namespace.
-            Some(number) if planner.facts.capabilities & (1 << number) == 0 && planner.spawn.uid_map.is_empty() => {
+            Some(number) if planner.facts.capabilities & (1 << number) == 0 && !planner.owns(Namespace::User) => {
                 planner.note(pointer, format!("{name} is left out: rspawn does not have it itself"));
             }
             Some(number) => bits |= 1 << number,

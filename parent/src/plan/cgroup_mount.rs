@@ -2,39 +2,55 @@
 //!
 //! On the unified layout both mean cgroup2. Elsewhere `cgroup` is a tmpfs with a directory for each hierarchy and the
 //! usual links to co-mounted controllers, as runc and crun make it.
-use rspawn_proto::ids::RelPath;
+//!
+//! Without a cgroup namespace a new mount shows the host's whole hierarchy: never a writable one (CVE-2023-25809). What
+//! podman, buildah and docker ask for then gets the container's own cgroups, by bind mounts.
+use rspawn_proto::ids::{HostPath, RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
+use super::{Planner, rootless};
 use crate::oci::Mount;
 
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
     let set = options.set | options.set_recursive;
     let source = mounts::source_name(planner, origin, mount);
-    if !planner.owns(Namespace::Cgroup) && set & attr::RDONLY == 0 {
-        // Without it the mount shows the host's whole hierarchy (CVE-2023-25809).
+    if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
+        if set & attr::RDONLY == 0 {
+            planner.note(format!("{origin}/options"), "read-only: it shows cgroups that are not the container's");
+        }
+        return mounts::bind_instead(planner, origin, place, at, set | attr::RDONLY);
+    }
+    let read_only = set & attr::RDONLY != 0;
+    let (own_namespace, any) = (planner.owns(Namespace::Cgroup), own_cgroups(planner).next().is_some());
+    if !own_namespace && !read_only && !any {
         let message = "a writable cgroup mount needs a cgroup namespace in /linux/namespaces";
         planner.problem(format!("{origin}/options"), message);
         return;
     }
     if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
+        if !own_namespace && !read_only {
+            return bind_own(planner, origin, "", set, at);
+        }
         let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
         attach_new(planner, origin, VirtualFs::Cgroup2, params, set, at);
         return;
     }
     let directory = FsParam { key: key("mode"), value: FsValue::Text(key("755")) };
     // The tmpfs is read-only as asked, but only once the hierarchies have their places in it.
-    let read_only = set & attr::RDONLY != 0;
     let params = [directory].into_iter().chain(source.clone()).collect();
     let base = attach_new(planner, origin, VirtualFs::Tmpfs, params, set & !attr::RDONLY, at.clone());
-    for hierarchy in planner.facts.cgroup.v1.clone() {
-        let name = hierarchy.strip_prefix("name=").unwrap_or(&hierarchy).to_string();
+    for hierarchy in planner.facts.cgroup.v1().map(|hierarchy| hierarchy.controllers.as_str()) {
+        let name = hierarchy.strip_prefix("name=").unwrap_or(hierarchy).to_string();
         let Some(below) = planner.inside(origin, &format!("{at}/{name}")) else { continue };
-        let params = parameters(&hierarchy).into_iter().chain(source.clone()).collect();
-        attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
+        if own_namespace || !any {
+            let params = parameters(hierarchy).into_iter().chain(source.clone()).collect();
+            attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
+        } else {
+            bind_own(planner, origin, hierarchy, set, below);
+        }
         for controller in name.split(',').filter(|controller| *controller != name) {
             let (Some(link), Some(target)) =
                 (planner.inside(origin, &format!("{at}/{controller}")), planner.text(origin, &name))
@@ -48,6 +64,25 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount: base, attrs }));
     }
+}
+
+/// The container's cgroups: hierarchy, and the directory on the host.
+fn own_cgroups<'a>(planner: &'a Planner) -> impl Iterator<Item = (&'a str, String)> {
+    planner.host.iter().filter_map(|step| match &step.op {
+        HostOp::OpenCgroup { hierarchy, mount, path, .. } => Some((hierarchy.as_str(), format!("{mount}/{path}"))),
+        _ => None,
+    })
+}
+
+/// Shows the container's own cgroup of a hierarchy; nothing of a hierarchy that it has none in.
+fn bind_own(planner: &mut Planner, origin: &str, hierarchy: &str, set: u64, at: RelPath) {
+    let directory = own_cgroups(planner).find(|(name, _)| *name == hierarchy).map(|(_, directory)| directory);
+    let Some(Ok(path)) = directory.map(HostPath::new) else { return };
+    let clear = if set & attr::ATIME != 0 { attr::ATIME } else { 0 };
+    let attrs = MountAttrs { set, clear, propagation: Some(Propagation::Private), ..MountAttrs::default() };
+    let out = planner.slot();
+    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: false, attrs });
+    planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
 }
 
 /// The options that name a v1 hierarchy: `name=systemd`, or a flag for each controller.
@@ -71,7 +106,7 @@ fn attach_new(
     params: Vec<FsParam>,
     attrs: u64,
     at: RelPath,
-) -> rspawn_proto::ids::Slot {
+) -> Slot {
     let out = planner.slot();
     planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
     planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });

@@ -1,10 +1,9 @@
 //! The devices and links that every container has (config-linux.md, "Default Devices", "Dev symbolic links"), and
 //! `linux.devices`.
 use rspawn_proto::ids::{Id, RelPath};
-use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::{Planner, rootless};
 use crate::oci::Device;
 
 /// Name, major, minor of the default character devices; all are 0666.
@@ -124,7 +123,7 @@ fn number(planner: &mut Planner, pointer: &str, value: Option<i64>, most: i64, n
 /// A node, or, where the kernel lets nobody make one (any user namespace but the first), the host's bound in its place.
 fn emit(planner: &mut Planner, origin: &str, at: RelPath, node: Node) {
     let Node { kind, major, minor, mode, uid, gid } = node;
-    if kind == NodeKind::Fifo || !planner.owns(Namespace::User) {
+    if kind == NodeKind::Fifo || !rootless::is_limited(planner) {
         planner.rootfs(origin, RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid });
         return;
     }

@@ -63,8 +63,11 @@ fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
     list
 }
 
-/// The state of runtime.md, cut where status and pid will be.
+/// The state of runtime.md, cut where status and pid will be; nothing where no hook will read it.
 fn state(planner: &Planner) -> StateTemplate {
+    if !planner.spec.hooks.iter().flat_map(oci::Hooks::lists).any(|(_, list)| !list.is_empty()) {
+        return StateTemplate::default();
+    }
     let id = planner.options.id.as_str();
     let mut tail = format!(",\"bundle\":{}", json!(planner.options.bundle));
     if !planner.spec.annotations.is_empty() {
@@ -86,7 +89,8 @@ mod tests {
     #[test]
     fn the_state_is_json_with_and_without_a_pid() {
         let annotations = [("a\"b".to_string(), "c\\".to_string())].into();
-        let spec = oci::Spec { annotations, ..oci::Spec::default() };
+        let hooks = Some(oci::Hooks { poststop: vec![oci::Hook::default()], ..oci::Hooks::default() });
+        let spec = oci::Spec { annotations, hooks, ..oci::Spec::default() };
         let options = Options::for_a_look("x", "/b \"q\"".into(), InitChoice::Auto).unwrap();
         let facts = Facts::default();
         let planner = Planner::new(&spec, &facts, &options, Kind::Container);

@@ -3,6 +3,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::InitMode;
 
 use super::Planner;
+use super::resources::allowed_processes;
 
 /// The invoker's choice (`--init`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,6 +24,9 @@ const INITS: [&str; 12] = [
 
 /// The mode, and the reason in words.
 pub fn choose(planner: &mut Planner) -> (InitMode, String) {
+    if planner.options.listening {
+        return (InitMode::Exec, "LISTEN_FDS: the sockets are for the process that LISTEN_PID names, 1".into());
+    }
     match planner.options.init {
         InitChoice::Supervise => return (InitMode::Supervise, "--init=supervise".into()),
         InitChoice::Exec => return (InitMode::Exec, "--init=exec".into()),
@@ -37,6 +41,10 @@ pub fn choose(planner: &mut Planner) -> (InitMode, String) {
     }
     if !planner.spawn.new.contains(Namespace::Pid) {
         return (InitMode::Exec, "there is no new pid namespace".into());
+    }
+    let pids = planner.linux().and_then(|linux| linux.resources.as_ref()).map(|resources| &resources.pids);
+    if pids.and_then(allowed_processes) == Some(1) {
+        return (InitMode::Exec, "there may be one process only".into());
     }
     let program = planner.spec.process.as_ref().and_then(|process| process.args.first());
     let name = program.map_or("", |program| program.rsplit('/').next().unwrap_or_default());

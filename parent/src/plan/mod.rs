@@ -3,8 +3,10 @@
 //! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
 //! config.json adds its steps; this one says in which order.
 mod capabilities;
+mod cgroup;
 mod cgroup_mount;
 mod console;
+pub mod device_rules;
 mod devices;
 mod hooks;
 mod init_mode;
@@ -12,10 +14,13 @@ mod kernel;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod notify;
 mod overlay;
 mod paths;
 mod process;
+pub mod resources;
 mod root;
+mod rootless;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
@@ -29,6 +34,7 @@ use rspawn_proto::report::Place;
 pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
+pub use notify::NotifyMount;
 pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
@@ -52,6 +58,9 @@ pub struct Options {
     /// First size of the console where config.json gives none: rows, columns.
     pub console_size: Option<(u16, u16)>,
     pub preserve_fds: u32,
+    /// Some of those are sockets for the payload, which finds them only if its pid is what LISTEN_PID says: 1.
+    pub listening: bool,
+    pub notify: Option<NotifyMount>,
     pub new_keyring: bool,
 }
 
@@ -59,7 +68,17 @@ impl Options {
     /// What a bundle is planned with when it is only looked at.
     pub fn for_a_look(id: &str, bundle: String, init: InitChoice) -> Result<Self, &'static str> {
         let id = ContainerId::new(id)?;
-        Ok(Self { id, bundle, init, terminal: None, console_size: None, preserve_fds: 0, new_keyring: true })
+        Ok(Self {
+            id,
+            bundle,
+            init,
+            terminal: None,
+            console_size: None,
+            preserve_fds: 0,
+            listening: false,
+            notify: None,
+            new_keyring: true,
+        })
     }
 }
 
@@ -90,12 +109,15 @@ pub fn plan_noting(
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
+    notify::plan(&mut planner);
     console::plan(&mut planner);
     let hooks = hooks::plan(&mut planner);
     kernel::plan(&mut planner);
     paths::plan(&mut planner);
     process::working_directory(&mut planner);
     root::finish(&mut planner);
+    // Last of the host phase: what fails before leaves nothing to remove.
+    cgroup::plan(&mut planner);
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();
@@ -227,13 +249,6 @@ impl<'a> Planner<'a> {
     /// Properties that this version does not carry out. Protection that was asked for is never dropped in silence.
     fn not_yet(&mut self) {
         let Some(linux) = self.linux() else { return };
-        if linux.cgroups_path.is_some() {
-            self.note("/linux/cgroupsPath", "ignored: rspawn does not make cgroups yet");
-        }
-        for name in linux.resources.iter().flatten().filter(|(_, value)| !value.is_null()).map(|(name, _)| name) {
-            let pointer = format!("/linux/resources/{}", crate::oci::escape(name));
-            self.note(pointer, "not applied: rspawn does not make cgroups yet");
-        }
         if linux.intel_rdt.is_some() {
             let message = if self.facts.resctrl {
                 "rspawn does not set up resctrl groups yet"

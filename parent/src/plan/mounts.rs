@@ -3,7 +3,7 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{Planner, cgroup_mount, namespaces, overlay, root};
+use super::{Planner, cgroup_mount, namespaces, overlay, root, rootless};
 use crate::oci::Mount;
 
 /// Most mounts of one container: each may hold a descriptor and a dozen steps.
@@ -57,7 +57,7 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
 }
 
 /// Emits the step that puts a finished mount in its place.
-fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+pub fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
     planner.mounted.push((at.clone(), mount));
     planner.rootfs(origin, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks });
 }
@@ -168,8 +168,21 @@ fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOpt
                     .problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
             }
         }
-        let uid_map = namespaces::convert(planner, &format!("{origin}/uidMappings"), &mount.uid_mappings);
-        (uid_map, namespaces::convert(planner, &format!("{origin}/gidMappings"), &mount.gid_mappings))
+        let uid_map = namespaces::convert(
+            planner,
+            &format!("{origin}/uidMappings"),
+            &mount.uid_mappings,
+            &planner.facts.ids.uids,
+        );
+        (
+            uid_map,
+            namespaces::convert(
+                planner,
+                &format!("{origin}/gidMappings"),
+                &mount.gid_mappings,
+                &planner.facts.ids.gids,
+            ),
+        )
     } else {
         (planner.spawn.uid_map.clone(), planner.spawn.gid_map.clone())
     };
@@ -201,7 +214,18 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
     let set = options.set | options.set_recursive;
     match VirtualFs::from_name(kind) {
         Some(fs) => {
+            if let Some(place) = rootless::bound_instead(planner, fs) {
+                return bind_instead(planner, origin, place, at, set);
+            }
+            if fs == VirtualFs::Proc && planner.facts.covered_proc && rootless::is_limited(planner) {
+                let message = "parts of the host's /proc are covered: the kernel will hardly make a new one for this \
+                               container (\"mount too revealing\")";
+                planner.note(origin, message);
+            }
             let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
+            if fs == VirtualFs::Devpts {
+                params.retain(|param| terminal_group_exists(planner, origin, param));
+            }
             params.extend(label(planner, fs));
             params.extend(source_name(planner, origin, mount));
             virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
@@ -216,6 +240,28 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
         let attrs = MountAttrs { propagation: Some(*propagation), recursive: *recursive, ..MountAttrs::default() };
         planner.rootfs(origin, RootfsOp::SetAttrs { mount, attrs });
     }
+}
+
+/// The host's own filesystem of a kind in the place of a new one.
+pub fn bind_instead(planner: &mut Planner, origin: &str, place: &str, at: RelPath, set: u64) {
+    planner.note(origin, format!("the host's {place} is bound: the kernel makes no new one for this container"));
+    let Some(path) = planner.outside(origin, place) else { return };
+    let out = planner.slot();
+    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
+    attach(planner, origin, out, at, true);
+}
+
+/// False for the `gid` of a devpts if there is no such group: the kernel would refuse the mount. Every engine asks for
+/// group 5, tty, which a user's container with one id alone does not have.
+fn terminal_group_exists(planner: &mut Planner, origin: &str, param: &FsParam) -> bool {
+    let FsValue::Text(value) = &param.value else { return true };
+    let Some(gid) = value.as_str().parse().ok().filter(|_| param.key.as_str() == "gid") else { return true };
+    let exists = rootless::is_mapped(planner, gid, &planner.spawn.gid_map, &planner.facts.ids.gids);
+    if !exists {
+        planner.note(format!("{origin}/options"), format!("gid={gid} is left out: the container has no such group"));
+    }
+    exists
 }
 
 fn virtual_filesystem(
@@ -263,7 +309,9 @@ fn host_filesystem(
     let mut params = if kind == "overlay" {
         let layers = overlay::layers(planner, origin, options)?;
         let rest = parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
-        layers.into_iter().chain(rest).chain(source_name(planner, origin, mount)).collect()
+        // podman names the place of the mount there; a text with a slash would count as a host path.
+        let name = source_name(planner, origin, mount).filter(|_| !mount.source.iter().any(|name| name.contains('/')));
+        layers.into_iter().chain(rest).chain(name).collect()
     } else {
         let mut params = parameters(planner, origin, options, &[])?;
         if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {

@@ -2,7 +2,8 @@
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::{Planner, rootless};
+use crate::ids::Ranges;
 use crate::oci::{IdMapping, escape};
 use crate::problem::did_you_mean;
 
@@ -40,6 +41,7 @@ pub fn plan(planner: &mut Planner) {
         let message = "there is no mount namespace: the container's mounts would be the host's";
         planner.problem("/linux/namespaces", message);
     }
+    rootless::user_namespace(planner);
     id_mappings(planner);
     time_offsets(planner);
     net_devices(planner);
@@ -49,6 +51,12 @@ fn id_mappings(planner: &mut Planner) {
     let Some(linux) = planner.linux() else { return };
     let lists = [("/linux/uidMappings", &linux.uid_mappings), ("/linux/gidMappings", &linux.gid_mappings)];
     let new_user = planner.spawn.new.contains(Namespace::User);
+    let ids = &planner.facts.ids;
+    if new_user && ids.rootless && lists.iter().all(|(_, mappings)| mappings.is_empty()) {
+        planner.spawn.uid_map = rootless::all_ids(&ids.uids);
+        planner.spawn.gid_map = rootless::all_ids(&ids.gids);
+        return;
+    }
     for (pointer, mappings) in lists {
         match (new_user, mappings.is_empty()) {
             (true, true) => planner.problem(pointer, "a new user namespace needs id mappings"),
@@ -57,14 +65,16 @@ fn id_mappings(planner: &mut Planner) {
         }
     }
     if new_user {
-        planner.spawn.uid_map = convert(planner, lists[0].0, lists[0].1);
-        planner.spawn.gid_map = convert(planner, lists[1].0, lists[1].1);
+        planner.spawn.uid_map = convert(planner, lists[0].0, lists[0].1, &ids.uids);
+        planner.spawn.gid_map = convert(planner, lists[1].0, lists[1].1, &ids.gids);
     }
 }
 
-/// Checks a list of mappings (user_namespaces(7)) and gives it as the kernel takes it.
-pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping]) -> Vec<IdMap> {
+/// Checks a list of mappings (user_namespaces(7)) and gives it as the kernel takes it from rspawn-setup, in whose
+/// namespace there are `ids`.
+pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping], ids: &Ranges) -> Vec<IdMap> {
     let mut maps: Vec<IdMap> = Vec::new();
+    let mut translated = Vec::new();
     if mappings.len() > 340 {
         planner.problem(pointer, format!("there are {} ranges; the kernel takes at most 340", mappings.len()));
         return maps;
@@ -80,9 +90,29 @@ pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping]) -> 
             planner.problem(pointer, format!("the range overlaps with range {other}"));
         } else {
             maps.push(map);
+            match rootless::translate(map, ids) {
+                Ok(pieces) => translated.extend(pieces),
+                Err(id) => no_such_id(planner, pointer, id),
+            }
         }
     }
-    maps
+    if translated.len() > 340 {
+        planner.problem(pointer, "cut at the ends of the ranges that this user has, there are more than 340 of them");
+    }
+    translated
+}
+
+fn no_such_id(planner: &mut Planner, pointer: String, id: u32) {
+    let ids = &planner.facts.ids;
+    let reason = match &ids.alone_because {
+        Some(reason) => format!(", who has no ids but its own: {reason}"),
+        None => String::new(),
+    };
+    let message = match ids.rootless {
+        true => format!("the host id {id} is none that user {} may map{reason}", planner.facts.uid),
+        false => format!("the host id {id} does not exist in the user namespace that rspawn is in"),
+    };
+    planner.problem(pointer, message);
 }
 
 fn ends_past_last_id(start: u32, count: u32) -> bool {
@@ -124,6 +154,10 @@ fn net_devices(planner: &mut Planner) {
     let Some(linux) = planner.linux() else { return };
     if !linux.net_devices.is_empty() && !planner.owns(Namespace::Network) {
         planner.problem("/linux/netDevices", "network devices need a network namespace in /linux/namespaces");
+        return;
+    }
+    if !linux.net_devices.is_empty() && planner.facts.ids.rootless {
+        planner.problem("/linux/netDevices", "without root, the host's network devices cannot be moved");
         return;
     }
     let mut taken = std::collections::BTreeSet::new();

@@ -5,7 +5,7 @@ use rspawn_proto::ids::{GuestPath, Id, Text};
 use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
-use super::{Planner, capabilities, console, init_mode, seccomp};
+use super::{Planner, capabilities, console, init_mode, rootless, seccomp};
 use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
 
@@ -109,6 +109,8 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         planner.problem("/process/user/umask", "the umask has bits beyond 0777");
     }
     let groups = groups(planner);
+    exists(planner, "/process/user/uid", user.uid, Which::User);
+    exists(planner, "/process/user/gid", user.gid, Which::Group);
     let uid = planner.id("/process/user/uid", user.uid).unwrap_or(Id::ROOT);
     let gid = planner.id("/process/user/gid", user.gid).unwrap_or(Id::ROOT);
     let capabilities = capabilities::sets(planner);
@@ -331,15 +333,48 @@ fn label(planner: &mut Planner) -> Option<Label> {
     }
 }
 
-fn groups(planner: &mut Planner) -> Vec<Id> {
-    let Some(process) = &planner.spec.process else { return Vec::new() };
+fn groups(planner: &mut Planner) -> Option<Vec<Id>> {
+    let process = planner.spec.process.as_ref()?;
     let gids = &process.user.additional_gids;
+    if planner.spec.annotations.get("run.oci.keep_original_groups").is_some_and(|value| value == "1") {
+        return None;
+    }
+    if !planner.facts.ids.setgroups {
+        // Whoever could leave a group would get at files that the group is kept from.
+        if !gids.is_empty() {
+            let message = "supplementary groups need a range of group ids: with its own alone, no user may set any";
+            planner.problem("/process/user/additionalGids", message);
+        }
+        return None;
+    }
     if gids.len() > rspawn_proto::MAX_GROUPS {
         planner.problem("/process/user/additionalGids", "the kernel takes at most 65536 supplementary groups");
-        return Vec::new();
+        return None;
     }
     let pointer = "/process/user/additionalGids";
-    gids.iter().enumerate().filter_map(|(index, gid)| planner.id(&format!("{pointer}/{index}"), *gid)).collect()
+    let group = |(index, gid): (usize, &u32)| {
+        let pointer = format!("{pointer}/{index}");
+        exists(planner, &pointer, *gid, Which::Group);
+        planner.id(&pointer, *gid)
+    };
+    Some(gids.iter().enumerate().filter_map(group).collect())
+}
+
+enum Which {
+    User,
+    Group,
+}
+
+/// An id that the container's mappings leave out cannot be anybody's.
+fn exists(planner: &mut Planner, pointer: &str, id: u32, which: Which) {
+    let (spawn, ids) = (&planner.spawn, &planner.facts.ids);
+    let (map, ids, name) = match which {
+        Which::User => (&spawn.uid_map, &ids.uids, "uid"),
+        Which::Group => (&spawn.gid_map, &ids.gids, "gid"),
+    };
+    if id != u32::MAX && !rootless::is_mapped(planner, id, map, ids) {
+        planner.problem(pointer, format!("the {name} {id} does not exist in the container: no id mapping has it"));
+    }
 }
 
 fn filter(planner: &mut Planner) -> Option<Seccomp> {

@@ -116,7 +116,7 @@ fn identity(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         out.push((change, format!("runs as {} instead of {}", name(new), name(old))));
     }
     let groups = |plan: &Plan| -> BTreeSet<u32> {
-        plan.finish.groups.iter().chain([&plan.finish.gid]).map(|id| id.raw()).collect()
+        plan.finish.groups.iter().flatten().chain([&plan.finish.gid]).map(|id| id.raw()).collect()
     };
     both_ways(
         out,

@@ -34,7 +34,7 @@ pub fn json(planned: &Planned) -> Value {
             "init": format!("{:?}", finish.init).to_lowercase(), "initReason": finish.init_reason,
             "terminal": finish.terminal, "args": words(&finish.argv), "env": words(&finish.env),
             "cwd": finish.cwd.as_str(), "uid": finish.uid.raw(), "gid": finish.gid.raw(),
-            "groups": finish.groups.iter().map(|id| id.raw()).collect::<Vec<_>>(),
+            "groups": finish.groups.as_ref().map(|groups| groups.iter().map(|id| id.raw()).collect::<Vec<_>>()),
             "umask": finish.umask, "noNewPrivileges": finish.no_new_privileges,
             "capabilities": {
                 "bounding": describe::capabilities(caps.bounding), "permitted": describe::capabilities(caps.permitted),

@@ -69,8 +69,8 @@ pub fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
 fn identity(plan: &Plan, colours: Colours) -> String {
     let finish = &plan.finish;
     let mut text = format!("uid {}, gid {}", finish.uid.raw(), finish.gid.raw());
-    if !finish.groups.is_empty() {
-        let groups: Vec<String> = finish.groups.iter().map(|id| id.raw().to_string()).collect();
+    if let Some(groups @ [_, ..]) = finish.groups.as_deref() {
+        let groups: Vec<String> = groups.iter().map(|id| id.raw().to_string()).collect();
         text.push_str(&format!(", groups {}", groups.join(" ")));
     }
     let host_id = outside(&plan.spawn.uid_map, finish.uid.raw());

@@ -177,8 +177,11 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
         lines.add(FinishStep::Umask, format!("umask {umask:04o}"));
     }
     lines.add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
-    let groups: Vec<String> = finish.groups.iter().map(|id| id.raw().to_string()).collect();
-    let groups = if groups.is_empty() { "none".into() } else { groups.join(" ") };
+    let groups = match finish.groups.as_deref() {
+        None => "the caller's".into(),
+        Some([]) => "none".into(),
+        Some(groups) => groups.iter().map(|id| id.raw().to_string()).collect::<Vec<_>>().join(" "),
+    };
     lines.add(FinishStep::Groups, format!("supplementary groups: {groups}"));
     lines.add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
     lines.set(FinishStep::BoundingSet, "capability bounding set", finish.capabilities.bounding);

@@ -1,18 +1,22 @@
 //! A container that was made before: its record, and how it is now.
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
 use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
-use rspawn_proto::{MAX_MESSAGE, codec};
-use rspawn_sys::{Fd, process};
+use rspawn_proto::{MAX_PLAN, codec};
+use rspawn_sys::{Fd, channel, process};
 
 use super::{DOES_NOT_EXIST, StateRoot};
+use crate::{cgroups, hooks};
+
+/// How long a command waits for another to be done with the same container, and for a killed one to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The states of runtime.md, and runc's `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,21 +46,9 @@ pub struct Container {
 
 impl Container {
     /// Reads the record. A directory without one is no container: it is being made, or its maker died.
-    pub fn open(id: ContainerId, directory: OwnedFd, root: &StateRoot) -> Result<Self, String> {
-        let path = root.path.join(id.as_str());
-        let directory = File::from(directory);
-        let bytes = match read(&directory, "record", MAX_MESSAGE) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DOES_NOT_EXIST.into()),
-            Err(error) => return Err(format!("cannot read the record of container {id}: {error}")),
-        };
-        let record: Record = codec::decode_message(&bytes).map_err(|reason| {
-            format!("the record of container {id} is damaged ({reason}); `delete --force` removes it")
-        })?;
-        if record.version != RECORD_VERSION || record.id != id {
-            return Err(format!("the record of container {id} is another build's; `delete --force` removes it"));
-        }
-        Ok(Self { record, path, directory })
+    pub fn open(id: &ContainerId, directory: File, root: &StateRoot) -> Result<Self, String> {
+        let record = read_record(id, &directory)?;
+        Ok(Self { record, path: root.path.join(id.as_str()), directory })
     }
 
     /// A descriptor of the first process, if it lives: never of another that has its pid now.
@@ -73,10 +65,17 @@ impl Container {
     pub fn status(&self) -> Status {
         match self.process() {
             None => Status::Stopped,
-            Some(_) if self.path.join("gate").exists() => Status::Created,
+            Some(_) if self.waits_for_its_start() => Status::Created,
             Some(_) if self.is_frozen() => Status::Paused,
             Some(_) => Status::Running,
         }
+    }
+
+    /// Whether somebody holds the report: the payload's exec closes it, whatever became of the `start` that was to
+    /// remove it.
+    fn waits_for_its_start(&self) -> bool {
+        let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.directory, "report", flags, Mode::empty()).is_ok()
     }
 
     /// Whether its cgroup is frozen, by whoever.
@@ -115,16 +114,15 @@ impl Container {
         Ok(cgroups)
     }
 
-    /// Keeps other commands from changing the container until it is dropped.
-    pub fn lock(&self) -> Result<File, String> {
-        let locked = self.directory.lock().and_then(|()| self.directory.try_clone());
-        let locked =
-            locked.map_err(|error| format!("cannot lock the state of container {}: {error}", self.record.id))?;
-        match locked.metadata() {
-            Ok(found) if found.nlink() > 0 => Ok(locked),
-            // Whoever had the lock has removed it.
-            _ => Err(DOES_NOT_EXIST.into()),
+    /// Keeps other commands from changing the container until it is dropped. The record is read again: whoever had the
+    /// lock may have changed it.
+    pub fn lock(mut self) -> Result<Self, String> {
+        let id = self.record.id.clone();
+        if !lock(&self.directory, &id)? {
+            return Err(DOES_NOT_EXIST.into());
         }
+        self.record = read_record(&id, &self.directory)?;
+        Ok(self)
     }
 
     /// Lets other commands at it again.
@@ -132,11 +130,76 @@ impl Container {
         let _ = self.directory.unlock();
     }
 
+    /// The directory for its notifications, if it was made for an invoker who wants to hear them.
+    pub fn notify_directory(&self) -> Option<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        openat(&self.directory, "notify", flags, Mode::empty()).ok().map(File::from)
+    }
+
+    /// Kills the first process, and with it its pid namespace, and waits for it.
+    pub fn end(&self) -> Result<(), String> {
+        let Some(first) = self.process() else { return Ok(()) };
+        let _ = process::signal(&first, libc::SIGKILL);
+        cgroups::signal_all(&self.record.cgroups, libc::SIGKILL);
+        cgroups::thaw(&self.record.cgroups);
+        match channel::wait_readable(&first, Some(PATIENCE.as_millis() as u32)) {
+            Ok(true) => Ok(()),
+            _ => Err(format!("container {} was killed and does not end", self.record.id)),
+        }
+    }
+
+    /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
+    /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
+    pub fn remove(&self) -> Result<(), String> {
+        let Record { cgroups, after, .. } = &self.record;
+        // Processes of a shared pid namespace live on without the first one.
+        cgroups::signal_all(cgroups, libc::SIGKILL);
+        let removed = cgroups::remove(cgroups);
+        for hook in &after.poststop {
+            if let Err(reason) = hooks::run(std::slice::from_ref(hook), after.state.fill("stopped", None)) {
+                eprintln!("rspawn: warning: {reason}");
+            }
+        }
+        fs::remove_dir_all(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))?;
+        removed
+    }
+
     /// The configuration that it was made from. What is in it is for a confined process to read.
     pub fn config(&self) -> Result<File, String> {
         open_in(&self.directory, "config.json")
             .map_err(|error| format!("cannot open the configuration of container {}: {error}", self.record.id))
     }
+}
+
+/// Locks a state directory: false if whoever had the lock has removed it meanwhile. Not for ever: a hook may hang in
+/// the command that has it.
+pub fn lock(directory: &File, id: &ContainerId) -> Result<bool, String> {
+    let say = |error: &dyn std::fmt::Display| format!("cannot lock the state of container {id}: {error}");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match directory.try_lock() {
+            Ok(()) => return directory.metadata().map(|found| found.nlink() > 0).map_err(|error| say(&error)),
+            Err(TryLockError::Error(error)) => return Err(say(&error)),
+            Err(TryLockError::WouldBlock) if Instant::now() > deadline => {
+                return Err(say(&"another command is at work on it, and does not end"));
+            }
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+fn read_record(id: &ContainerId, directory: &File) -> Result<Record, String> {
+    let bytes = match read(directory, "record", MAX_PLAN) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DOES_NOT_EXIST.into()),
+        Err(error) => return Err(format!("cannot read the record of container {id}: {error}")),
+    };
+    let record: Record = codec::decode_plan(&bytes)
+        .map_err(|reason| format!("the record of container {id} is damaged ({reason}); `delete --force` removes it"))?;
+    if record.version != RECORD_VERSION || record.id != *id {
+        return Err(format!("the record of container {id} is another build's; `delete --force` removes it"));
+    }
+    Ok(record)
 }
 
 /// Opens a file of the state directory: never through a link.

@@ -5,6 +5,7 @@
 //! | `record` | rspawn-setup | [`Record`]: pid, cgroups, hooks to come. Not JSON: commands with privileges read it |
 //! | `config.json` | the parent | the bundle's configuration, which may change or go; read by confined parents alone |
 //! | `gate`, `report` | the parent | named pipes to a container that waits for its start |
+//! | `notify` | the parent | where the payload says that it is ready, if the invoker's manager wants to know |
 //!
 //! A directory is locked (flock(2)) while a command changes the container, so two of them never meet.
 mod container;
@@ -12,7 +13,7 @@ mod new;
 mod root;
 mod view;
 
-pub use container::{Container, Status, boot_id};
+pub use container::{Container, Status, boot_id, lock};
 pub use new::{Gate, NewContainer};
 pub use root::{StateRoot, in_initial_user_namespace};
 pub use view::View;

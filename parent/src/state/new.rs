@@ -1,7 +1,7 @@
 //! The state directory of a container that is being made.
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -9,7 +9,12 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
 
-use super::{EXISTS, StateRoot};
+use super::{Container, DOES_NOT_EXIST, EXISTS, StateRoot};
+use crate::notify::{self, Relay};
+use crate::plan::NotifyMount;
+
+/// How often a directory is made that others remove meanwhile.
+const ATTEMPTS: u32 = 10;
 
 /// Removed when dropped, unless rspawn-setup has taken it over.
 pub struct NewContainer {
@@ -28,31 +33,33 @@ pub struct Gate {
 }
 
 impl NewContainer {
-    /// Makes the directory, which takes the id. What a dead rspawn has left of one is used again.
+    /// Makes the directory, which takes the id. What a dead rspawn has left of one is removed first.
     pub fn make(root: &StateRoot, id: &ContainerId) -> Result<Self, String> {
         let say = |error: io::Error| format!("cannot make the state directory of container {id}: {error}");
-        match mkdirat(root.directory(), id.as_str(), Mode::from_bits_truncate(0o700)) {
-            Ok(()) => {}
-            Err(Errno::EEXIST) => {
-                if root.container(id.as_str()).is_ok_and(|container| !container.is_abandoned()) {
-                    return Err(EXISTS.into());
-                }
-            }
-            Err(errno) => return Err(say(errno.into())),
-        }
         let path = root.path.join(id.as_str());
-        let directory = File::from(root.open_state(id.as_str()).map_err(say)?);
-        // Somebody else is making it just now; or has begun, failed and removed it.
-        let is_ours = directory.try_lock().is_ok() && directory.metadata().is_ok_and(|found| found.nlink() > 0);
-        if !is_ours {
-            return Err(EXISTS.into());
+        // Again while others remove what is there, which they may do a few times.
+        for _ in 0..ATTEMPTS {
+            match mkdirat(root.directory(), id.as_str(), Mode::from_bits_truncate(0o700)) {
+                Ok(()) => {}
+                Err(Errno::EEXIST) => {
+                    remove_abandoned(root, id)?;
+                    continue;
+                }
+                Err(errno) => return Err(say(errno.into())),
+            }
+            let directory = match root.open_state(id.as_str()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened.map_err(say)?,
+            };
+            if !is_locked_now(&directory) {
+                continue;
+            }
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("config.json"));
+            let mut new = Self { path, directory: Some(directory), config: None };
+            new.config = Some(made.map_err(say)?);
+            return Ok(new);
         }
-        for entry in fs::read_dir(&path).map_err(say)?.flatten() {
-            let _ = fs::remove_file(entry.path());
-        }
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("config.json"));
-        let config = made.map_err(say)?;
-        Ok(Self { path, directory: Some(directory), config: Some(config) })
+        Err(EXISTS.into())
     }
 
     /// The pipes that a container waits at which is only created.
@@ -65,12 +72,52 @@ impl NewContainer {
         Ok(Gate { gate: pipe("gate")?, report: pipe("report")? })
     }
 
+    /// Where the container's notifications are listened to: by `run` at once, in a socket that goes with the other files;
+    /// by `start` in a directory, since it makes a new one.
+    pub fn make_notify(&self, now: bool) -> Result<(NotifyMount, Option<Relay>), String> {
+        let source = |name: &str| self.path.join(name).to_string_lossy().into_owned();
+        let Some(directory) = self.directory.as_ref().filter(|_| now) else {
+            let made = fs::DirBuilder::new().mode(0o755).create(self.path.join("notify"));
+            made.map_err(|error| format!("cannot make the directory for notifications: {error}"))?;
+            return Ok((NotifyMount { source: source("notify"), at: "/run/notify" }, None));
+        };
+        let mount = NotifyMount { source: source(notify::NAME), at: "/run/notify/notify.sock" };
+        Ok((mount, Some(Relay::listen(directory)?)))
+    }
+
     /// The directory, and the file for the configuration: rspawn-setup removes them if need be, from here on.
     pub fn hand_over(mut self) -> (File, File) {
         match (self.directory.take(), self.config.take()) {
             (Some(directory), Some(config)) => (directory, config),
             _ => unreachable!("they are there until this takes them"),
         }
+    }
+}
+
+/// Takes the lock of a directory that is there. False if somebody else is at it, or it is gone.
+fn is_locked_now(directory: &File) -> bool {
+    directory.try_lock().is_ok() && directory.metadata().is_ok_and(|found| found.nlink() > 0)
+}
+
+/// Removes what is in the way of a new container: the state of one that was to end with a `run` which was killed, or
+/// that was never finished. An error if it is a container, or is just becoming one.
+fn remove_abandoned(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
+    let directory = match root.open_state(id.as_str()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        opened => opened.map_err(|error| format!("cannot open the state of container {id}: {error}"))?,
+    };
+    if !is_locked_now(&directory) {
+        // Gone, or somebody's.
+        return if directory.metadata().is_ok_and(|found| found.nlink() == 0) { Ok(()) } else { Err(EXISTS.into()) };
+    }
+    match Container::open(id, directory, root) {
+        Ok(container) if container.is_abandoned() => container.remove(),
+        Ok(_) => Err(EXISTS.into()),
+        Err(reason) if reason == DOES_NOT_EXIST => {
+            let path = root.path.join(id.as_str());
+            fs::remove_dir_all(&path).map_err(|error| format!("cannot remove {}: {error}", path.display()))
+        }
+        Err(reason) => Err(reason),
     }
 }
 

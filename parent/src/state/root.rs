@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, mkdirat};
 use rspawn_proto::ids::ContainerId;
 
 use super::{Container, DOES_NOT_EXIST};
@@ -28,8 +29,13 @@ impl StateRoot {
             return Err("--root /: the root of the file system cannot be the state directory".into());
         }
         let say = |error: io::Error| format!("cannot use the state directory {}: {error}", path.display());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
-        let directory = open_directory(&path).map_err(say)?;
+        let directory = match named {
+            Some(_) => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
+                open_directory(&path).map_err(say)?
+            }
+            None => open_default(&path)?,
+        };
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
         Ok(Self { path, directory })
     }
@@ -46,27 +52,47 @@ impl StateRoot {
     pub fn container(&self, id: &str) -> Result<Container, String> {
         let id = ContainerId::new(id).map_err(|reason| reason.to_string())?;
         match self.open_state(id.as_str()) {
-            Ok(directory) => Container::open(id, directory, self),
+            Ok(directory) => Container::open(&id, directory, self),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DOES_NOT_EXIST.into()),
             Err(error) => Err(format!("cannot open the state of container {id}: {error}")),
         }
     }
 
     /// The state directory of an id: never through a link.
-    pub fn open_state(&self, id: &str) -> io::Result<OwnedFd> {
+    pub fn open_state(&self, id: &str) -> io::Result<fs::File> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = openat(&self.directory, id, flags, Mode::empty())?;
         check_owner(&directory).map_err(|reason| io::Error::other(format!("its directory {reason}")))?;
-        Ok(directory)
+        Ok(directory.into())
     }
 
-    /// Every container; half-made ones and files of others are passed over.
-    pub fn containers(&self) -> Vec<Container> {
+    /// Every container, and why others cannot be read; half-made ones and files of others are passed over.
+    pub fn containers(&self) -> Vec<Result<Container, String>> {
         let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let mut names: Vec<String> = directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();
-        names.retain(|name| !name.starts_with('.'));
-        names.iter().filter_map(|name| self.container(name).ok()).collect()
+        names.retain(|name| !name.starts_with('.') && ContainerId::new(name.as_str()).is_ok());
+        let containers = names.iter().map(|name| self.container(name));
+        containers.filter(|found| !matches!(found, Err(reason) if reason == DOES_NOT_EXIST)).collect()
+    }
+}
+
+/// Opens a default root. The directory around it is named by a variable: it must be the caller's alone, so that what
+/// is made in it stays, and is no link of somebody else's to another place.
+fn open_default(path: &Path) -> Result<OwnedFd, String> {
+    let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let say = |error: io::Error| {
+        format!("cannot use the runtime directory {}: {error}; set XDG_RUNTIME_DIR, or give --root", parent.display())
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let around = open(parent, flags, Mode::empty()).map_err(|errno| say(errno.into()))?;
+    check_owner(&around).map_err(|reason| format!("the runtime directory {} {reason}", parent.display()))?;
+    let say = |errno: Errno| format!("cannot use the state directory {}: {}", path.display(), io::Error::from(errno));
+    // The sticky bit keeps it from those who tidy up runtime directories (XDG Base Directory Specification).
+    match mkdirat(&around, name, Mode::from_bits_truncate(0o1700)) {
+        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, flags, Mode::empty()).map_err(say),
+        Err(errno) => Err(say(errno)),
     }
 }
 
@@ -88,15 +114,23 @@ fn check_owner(directory: &OwnedFd) -> Result<(), &'static str> {
 }
 
 /// `/run/rspawn` for the machine's root; below XDG_RUNTIME_DIR for everyone else, the root of a user namespace
-/// included: what podman runs without root.
+/// included, who is what podman runs as without root.
 fn default_path() -> Result<PathBuf, String> {
     if nix::unistd::geteuid().is_root() && in_initial_user_namespace() {
         return Ok("/run/rspawn".into());
     }
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
-        Some(directory) => Ok(PathBuf::from(directory).join("rspawn")),
-        None => Ok(PathBuf::from(format!("/run/user/{}/rspawn", nix::unistd::geteuid()))),
+    if let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
+        return Ok(PathBuf::from(directory).join("rspawn"));
     }
+    let user = nix::unistd::geteuid();
+    let directory = PathBuf::from(format!("/run/user/{user}"));
+    if directory.exists() {
+        return Ok(directory.join("rspawn"));
+    }
+    // No login made one. Whoever takes the name first keeps the user from containers, and gets nothing else.
+    let directory = PathBuf::from(format!("/tmp/rspawn-run-{user}"));
+    let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
+    Ok(directory.join("rspawn"))
 }
 
 /// Whether ids mean here what they mean to the machine.

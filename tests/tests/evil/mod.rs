@@ -48,6 +48,7 @@ pub fn structural_cases(good: &Plan, secret: &str) -> Vec<Case> {
     slots(&mut cases);
     order(&mut cases);
     host(&mut cases, secret);
+    cgroups(&mut cases);
     rootfs(&mut cases);
     spawn(&mut cases);
     last_mile(&mut cases);
@@ -115,7 +116,9 @@ fn slots(cases: &mut Cases) {
         }
     }
     for (index, one) in good.host.iter().enumerate() {
-        cases.add(format!("host {index} twice"), "defined twice", |p| p.host.insert(index, one.clone()));
+        if !matches!(one.op, HostOp::SetCgroup { .. } | HostOp::DeviceRules { .. }) {
+            cases.add(format!("host {index} twice"), "defined twice", |p| p.host.insert(index, one.clone()));
+        }
         if let HostOp::CloneTree { .. } = one.op {
             for (slot, reason) in [(path, WRONG), (Slot(9), UNDEFINED), (Slot(u16::MAX), UNDEFINED)] {
                 cases.add(format!("host {index} is mapped by {slot}"), reason, |p| {
@@ -258,6 +261,66 @@ fn host(cases: &mut Cases, secret: &str) {
         cases.add(format!("an id map {name}"), KERNEL, |p| {
             p.host.push(step(HostOp::MakeIdMap { out: Slot(500), uid_map: map.clone(), gid_map: map }));
         });
+    }
+}
+
+fn cgroups(cases: &mut Cases) {
+    const CGROUP: Slot = Slot(800);
+    let open = |mount: &str, hierarchy: &str, path: &str| HostOp::OpenCgroup {
+        out: CGROUP,
+        hierarchy: text(hierarchy),
+        mount: HostPath::new(mount).unwrap(),
+        path: rel(path),
+        controllers: vec![],
+        owner: None,
+    };
+    let mut add = |name: String, reason: &'static str, ops: Vec<HostOp>| {
+        cases.add(name, reason, |p| p.host.extend(ops.into_iter().map(step)));
+    };
+    let (v2, v1) = (open("/sys/fs/cgroup/x", "", "evil"), open("/sys/fs/cgroup/x", "pids", "evil"));
+    add("the root of a hierarchy".into(), "nobody's own", vec![open("/sys/fs/cgroup", "", "")]);
+    add("a long path".into(), "longer than", vec![open("/sys/fs/cgroup/pids", "", &["x"; 2047].join("/"))]);
+    for name in ["+cpu", "cpu -memory", "Cpu", "../cpu", "cpu\n"] {
+        let mut odd = v2.clone();
+        if let HostOp::OpenCgroup { controllers, .. } = &mut odd {
+            controllers.push(text(name));
+        }
+        add(format!("the controller {name:?}"), "odd name", vec![odd]);
+    }
+    let set = |file: &str| HostOp::SetCgroup {
+        cgroup: CGROUP,
+        choices: vec![
+            CgroupSetting { file: text("pids.max"), values: vec![] },
+            CgroupSetting { file: text(file), values: vec![text("1")] },
+        ],
+    };
+    for file in [
+        "cgroup.procs", "cgroup.threads", "cgroup.kill", "cgroup.freeze", "cgroup.subtree_control", "cgroup.type",
+        "cgroup.event_control", "cgroup.clone_children", "tasks", "release_agent", "notify_on_release",
+        "devices.allow", "devices.deny", "freezer.state", "pids.max/../../release_agent", "memory/x", "", ".",
+        "memory.x y", "irq.pressure",
+    ] {
+        for (version, opened) in [("v1", &v1), ("v2", &v2)] {
+            add(format!("{version} file {file:?}"), "holds no setting", vec![opened.clone(), set(file)]);
+        }
+    }
+    let rule = DeviceAccess { allow: true, kind: None, major: None, minor: None, access: access::ALL };
+    let rules = |rules: Vec<DeviceAccess>| HostOp::DeviceRules { cgroup: CGROUP, rules };
+    for odd in [0, 8, 255] {
+        let odd = rules(vec![DeviceAccess { access: odd, ..rule }]);
+        add(format!("a rule of ways {odd:?}"), "that is none", vec![v2.clone(), odd]);
+    }
+    let fifo = rules(vec![DeviceAccess { kind: Some(NodeKind::Fifo), ..rule }]);
+    add("a rule about pipes".into(), "that is none", vec![v2.clone(), fifo]);
+    add("too many rules".into(), "too many device rules", vec![v2.clone(), rules(vec![rule; 1025])]);
+    add("rules for nothing".into(), UNDEFINED, vec![rules(vec![])]);
+    add("values for nothing".into(), UNDEFINED, vec![set("pids.max")]);
+    add("values for a mount".into(), WRONG, vec![HostOp::SetCgroup { cgroup: Slot(0), choices: vec![] }]);
+    add("rules for a mount".into(), WRONG, vec![HostOp::DeviceRules { cgroup: Slot(0), rules: vec![] }]);
+    let attrs = MountAttrs::default();
+    add("a cgroup for a mount".into(), WRONG, vec![v2.clone(), HostOp::SetAttrs { mount: CGROUP, attrs }]);
+    for (slot, reason) in [(Slot(0), WRONG), (Slot(3999), UNDEFINED)] {
+        cases.add(format!("born in {slot}"), reason, |p| p.spawn.cgroups.push(slot));
     }
 }
 
@@ -440,7 +503,7 @@ fn spawn(cases: &mut Cases) {
 
 fn last_mile(cases: &mut Cases) {
     cases.add(KERNEL, KERNEL, |p| p.finish.argv.clear());
-    cases.add("too many groups", KERNEL, |p| p.finish.groups = vec![Id::ROOT; MAX_GROUPS + 1]);
+    cases.add("too many groups", KERNEL, |p| p.finish.groups = Some(vec![Id::ROOT; MAX_GROUPS + 1]));
     for resource in [16, 17, 255] {
         cases.add(format!("limit {resource}"), KERNEL, |p| {
             p.finish.rlimits.push(Rlimit { resource, soft: 0, hard: 0 });

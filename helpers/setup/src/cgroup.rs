@@ -1,0 +1,232 @@
+//! The container's cgroups: made, filled with values, and removed again.
+//!
+//! Safe for a hostile planner because: directories are made below what is verified to be a cgroup filesystem, one
+//! component at a time and through no link; a cgroup with a process in it or below it is refused, so that no value
+//! reaches another container's; the structural check knows which files hold settings; and device rules begin with
+//! none, whatever the plan says.
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use rspawn_proto::ids::{HostPath, Id};
+use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NodeKind, Plan, access};
+use rspawn_proto::record::CgroupDir;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::process::{self, Side};
+use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
+
+use crate::device_program;
+
+/// A directory that is to go at the end.
+struct Made {
+    above: Fd,
+    name: CString,
+    /// The container's own, and not one on the way to it, which others may use by now.
+    own: bool,
+}
+
+/// The directories that one container brought about.
+#[derive(Default)]
+pub struct Cgroups(Vec<Made>);
+
+impl Cgroups {
+    /// Removes them, and kills what is in them.
+    pub fn remove(&mut self) {
+        while let Some(Made { above, name, own }) = self.0.pop() {
+            // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
+            let _ = if own { cgroup::remove(&above, &name) } else { file::remove_directory(&above, &name) };
+        }
+    }
+
+    /// Leaves them to who removes them later.
+    pub fn leave(&mut self) {
+        self.0.clear();
+    }
+
+    /// Makes a cgroup, or takes over an empty one, as a killed container leaves it.
+    pub fn open(&mut self, op: &HostOp) -> Outcome<Fd> {
+        // Another container's end may remove a directory on the way that it had made.
+        for _ in 0..10 {
+            match self.try_open(op) {
+                Err(failure) if failure.errno == Errno::ENOENT.0 => {}
+                other => return other,
+            }
+        }
+        self.try_open(op)
+    }
+
+    fn try_open(&mut self, op: &HostOp) -> Outcome<Fd> {
+        let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
+            return Err(Failure::check("it opens no cgroup"));
+        };
+        let mut here = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
+        if cgroup::is_v2(&here).named("fstatfs")? != hierarchy.as_str().is_empty() {
+            return Err(Failure::check("it is a hierarchy of the other version of cgroups"));
+        }
+        let is_cpuset = hierarchy.as_str().split(',').any(|controller| controller == "cpuset");
+        let mut names = path.as_str().split('/').peekable();
+        while let Some(name) = names.next() {
+            let own = names.peek().is_none();
+            enable(&here, controllers.iter().map(|name| name.as_str()));
+            let fresh = match file::make_directory(&here, name, 0o755) {
+                Err(Errno::EEXIST) => false,
+                made => made.named("mkdirat").map(|()| true)?,
+            };
+            let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+            let below = cgroup::open(&here, &name).named("openat2")?;
+            if own && !fresh && cgroup::is_populated(&below).named("read")? {
+                return Err(Failure::check("processes are in it: another container's, or of one that is not deleted"));
+            }
+            if is_cpuset {
+                inherit_cpuset(&here, &below);
+            }
+            let above = core::mem::replace(&mut here, below);
+            if own || fresh {
+                self.0.push(Made { above, name, own });
+            }
+        }
+        if let Some(owner) = owner {
+            hand_over(&here, *owner)?;
+        }
+        Ok(here)
+    }
+
+    /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
+    /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
+    pub fn entrust(&mut self) -> Outcome<Keeper> {
+        let (mine, theirs) = channel::pair().named("socketpair")?;
+        match process::fork(0).named("clone3")? {
+            Side::Child => {
+                // Else it would hold the invoker's streams open, and its own line.
+                let directories = self.0.iter().map(|made| made.above.raw());
+                let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
+                let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
+                if confined.is_ok() && matches!(channel::receive(&theirs, 0), Ok(None)) {
+                    self.remove();
+                }
+                process::exit(0)
+            }
+            Side::Parent { pid, child: _ } => {
+                self.leave();
+                Ok(Keeper { pid, line: Some(mine) })
+            }
+        }
+    }
+}
+
+/// The process that removes the cgroups. They are gone when this is dropped.
+pub struct Keeper {
+    pid: i32,
+    line: Option<Fd>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.line = None;
+        let _ = process::wait(self.pid, true);
+    }
+}
+
+/// Enables controllers of cgroup v2 for what is below a cgroup, as far as it has them. One that a value needs and
+/// that is not there shows when the value is written.
+fn enable<'a>(cgroup: &Fd, controllers: impl Iterator<Item = &'a str>) {
+    const FILE: &str = "cgroup.subtree_control";
+    let words: Vec<String> = controllers.map(|name| format!("+{name}")).collect();
+    if !words.is_empty() && cgroup::write(cgroup, FILE, &words.join(" ")).is_err() {
+        for word in words {
+            let _ = cgroup::write(cgroup, FILE, &word);
+        }
+    }
+}
+
+/// A cpuset of v1 begins without processors and memory nodes, and takes no process then. Where the copy is refused,
+/// since a neighbour has some for itself, the plan's own values are to come.
+fn inherit_cpuset(above: &Fd, below: &Fd) {
+    for name in ["cpuset.cpus", "cpuset.mems"] {
+        if cgroup::read(below, name).is_ok_and(|now| now.trim_ascii().is_empty())
+            && let Ok(value) = cgroup::read(above, name)
+        {
+            let _ = cgroup::open_file(below, name).and_then(|file| file.write(&value));
+        }
+    }
+}
+
+/// Lets root of the container's user namespace divide its cgroup further (cgroups(7), "Cgroups v2 delegation").
+fn hand_over(cgroup: &Fd, owner: Id) -> Outcome<()> {
+    const GROUP_STAYS: u32 = u32::MAX;
+    for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {
+        let file = file::open_at(cgroup, name, file::O_PATH, 0, file::Resolve::Beneath).named("openat2")?;
+        file::change_owner(&file, owner.raw(), GROUP_STAYS).named("fchownat")?;
+    }
+    Ok(())
+}
+
+/// Writes values to the first file that exists.
+pub fn set(cgroup: &Fd, choices: &[CgroupSetting]) -> Outcome<()> {
+    let mut missing = Errno::ENOENT;
+    for CgroupSetting { file, values } in choices {
+        let opened = match cgroup::open_file(cgroup, file.as_str()) {
+            // Making a file is what no cgroup filesystem lets anybody do.
+            Err(errno @ (Errno::ENOENT | Errno::EACCES)) => {
+                missing = errno;
+                continue;
+            }
+            opened => opened.named("openat2").map_err(|failure| failure.with(file.as_str()))?,
+        };
+        for value in values {
+            let written = opened.write(value.as_str().as_bytes()).named("write");
+            written.map_err(|failure| failure.with(format!("{value} to {file}")))?;
+        }
+        return Ok(());
+    }
+    let last = choices.last().map_or("", |choice| choice.file.as_str());
+    Err(missing).named("openat2").map_err(|failure| failure.with(last))
+}
+
+/// Denies every device, then lets the rules be heard.
+pub fn set_device_rules(cgroup: &Fd, rules: &[DeviceAccess]) -> Outcome<()> {
+    if cgroup::is_v2(cgroup).named("fstatfs")? {
+        return bpf::set_device_program(cgroup, &device_program::assemble(rules)).named("bpf");
+    }
+    let open = |name| cgroup::open_file(cgroup, name).named("openat2").map_err(|failure| failure.with(name));
+    let (allow, deny) = (open("devices.allow")?, open("devices.deny")?);
+    deny.write(b"a").named("write").map_err(|failure| failure.with("devices.deny"))?;
+    for rule in rules {
+        let text = device_line(rule)?;
+        let (file, name) = if rule.allow { (&allow, "devices.allow") } else { (&deny, "devices.deny") };
+        let written = file.write(text.as_bytes()).named("write");
+        written.map_err(|failure| failure.with(format!("{text} to {name}")))?;
+    }
+    Ok(())
+}
+
+/// A rule as devices.allow and devices.deny of cgroup v1 take it.
+fn device_line(rule: &DeviceAccess) -> Outcome<String> {
+    let DeviceAccess { kind, major, minor, access: ways, .. } = *rule;
+    let kind = match kind {
+        Some(NodeKind::Block) => 'b',
+        Some(_) => 'c',
+        // The kernel reads no further than that letter.
+        None if (major, minor, ways) == (None, None, access::ALL) => 'a',
+        None => return Err(Failure::check("cgroup v1 has no rule for some devices of every kind")),
+    };
+    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
+    let mut line = format!("{kind} {}:{} ", number(major), number(minor));
+    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
+    line.extend(letters.iter().filter(|(bit, _)| ways & bit != 0).map(|(_, letter)| letter));
+    Ok(line)
+}
+
+/// The directories that a plan makes, for the record of its container.
+pub fn directories(plan: &Plan) -> Vec<CgroupDir> {
+    let directory = |op: &HostOp| match op {
+        HostOp::OpenCgroup { hierarchy, mount, path, .. } => {
+            // The structural check has seen to its length.
+            let path = HostPath::new(format!("{mount}/{path}")).ok()?;
+            Some(CgroupDir { hierarchy: hierarchy.clone(), path })
+        }
+        _ => None,
+    };
+    plan.host.iter().filter_map(|step| directory(&step.op)).collect()
+}

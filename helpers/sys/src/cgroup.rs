@@ -1,0 +1,145 @@
+//! Cgroups by descriptor: what rspawn-setup does with those it makes, and `rspawn delete` with those it finds.
+use alloc::ffi::CString;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+
+use crate::fd::Fd;
+use crate::file::{self, O_DIRECTORY, O_RDONLY, O_WRONLY, Resolve};
+use crate::process;
+use crate::raw::{Errno, Result};
+
+/// How long processes may take to die before a cgroup is left to the next command, in milliseconds.
+const PATIENCE: u64 = 10_000;
+
+/// Whether a file is on cgroup v2, or on v1; anything else is no cgroup at all.
+pub fn is_v2(file: &Fd) -> Result<bool> {
+    match file::filesystem_magic(file)? {
+        libc::CGROUP2_SUPER_MAGIC => Ok(true),
+        libc::CGROUP_SUPER_MAGIC => Ok(false),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+/// Opens a cgroup below another.
+pub fn open(above: &Fd, name: &CStr) -> Result<Fd> {
+    file::open_beneath(above, name, O_RDONLY | O_DIRECTORY)
+}
+
+/// Opens a file of a cgroup for writing.
+pub fn open_file(cgroup: &Fd, name: &str) -> Result<Fd> {
+    file::open_at(cgroup, name, O_WRONLY, 0, Resolve::Beneath)
+}
+
+/// Writes a value to a file of a cgroup, whole: the kernel takes each write for a value.
+pub fn write(cgroup: &Fd, name: &str, value: &str) -> Result<()> {
+    open_file(cgroup, name)?.write(value.as_bytes())
+}
+
+/// What a file of a cgroup says.
+pub fn read(cgroup: &Fd, name: &str) -> Result<Vec<u8>> {
+    let file = file::open_at(cgroup, name, O_RDONLY, 0, Resolve::Beneath)?;
+    let mut text = Vec::new();
+    let mut buffer = [0u8; 4096];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(text),
+            length => text.extend_from_slice(&buffer[..length]),
+        }
+    }
+}
+
+/// Whether a process is in a cgroup, or anywhere below it.
+pub fn is_populated(cgroup: &Fd) -> Result<bool> {
+    let check = |inside: &Fd| if read(inside, "cgroup.procs")?.is_empty() { Ok(()) } else { Err(Errno::EBUSY) };
+    match check(cgroup).and_then(|()| each_below(cgroup, |_, _, inside| check(inside))) {
+        Err(Errno::EBUSY) => Ok(true),
+        other => other.map(|()| false),
+    }
+}
+
+/// Removes a cgroup and those below it, killing what is still in them.
+pub fn remove(above: &Fd, name: &CStr) -> Result<()> {
+    let (mut waited, mut pause) = (0, 1);
+    loop {
+        match file::remove_directory(above, name) {
+            Err(Errno::EBUSY) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            other => return other,
+        }
+        // What is gone meanwhile, or cannot go yet, shows at the next attempt.
+        let _ = open(above, name).and_then(|cgroup| empty(&cgroup));
+        if waited >= PATIENCE {
+            return Err(Errno::EBUSY);
+        }
+        process::sleep(pause);
+        waited += pause;
+        pause = (2 * pause).min(50);
+    }
+}
+
+/// Kills the processes of a cgroup and of those below it, which are removed.
+fn empty(cgroup: &Fd) -> Result<()> {
+    kill(cgroup)?;
+    each_below(cgroup, |above, name, inside| {
+        kill(inside)?;
+        file::remove_directory(above, name)
+    })
+}
+
+/// Sends SIGKILL to every process of a cgroup; on v2 also to those below it.
+pub fn kill(cgroup: &Fd) -> Result<()> {
+    if is_v2(cgroup)? {
+        return match write(cgroup, "cgroup.kill", "1") {
+            // A threaded cgroup: its processes are in the domain above, which is killed first.
+            Err(Errno::EOPNOTSUPP) => Ok(()),
+            other => other,
+        };
+    }
+    for line in read(cgroup, "cgroup.procs")?.split(|byte| *byte == b'\n') {
+        // 0 stands for a process outside of this pid namespace, and to kill(2) for this process's own group.
+        if let Some(pid) = core::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).filter(|pid| *pid > 0) {
+            let _ = process::kill(pid, 9);
+        }
+    }
+    // Frozen processes of v1 die only once they thaw. Other hierarchies have no such file.
+    let _ = write(cgroup, "freezer.state", "THAWED");
+    Ok(())
+}
+
+/// Visits the cgroups below one, each after those below it, as (the one above, its name, itself). The payload decides
+/// how many and how deep they are: no recursion, and no more than three descriptors.
+fn each_below(top: &Fd, mut visit: impl FnMut(&Fd, &CStr, &Fd) -> Result<()>) -> Result<()> {
+    let children = |cgroup: &Fd| -> Result<Vec<CString>> {
+        let all = file::entries(cgroup)?.into_iter();
+        Ok(all.filter(|entry| entry.is_directory).map(|entry| entry.name).collect())
+    };
+    let mut pending = vec![children(top)?];
+    let mut names: Vec<CString> = Vec::new();
+    let mut here = top.duplicate(0)?;
+    while let Some(siblings) = pending.last_mut() {
+        if let Some(name) = siblings.pop() {
+            here = open(&here, &name)?;
+            pending.push(children(&here)?);
+            names.push(name);
+        } else {
+            pending.pop();
+            let Some(name) = names.pop() else { break };
+            let above = file::open_above(&here)?;
+            visit(&above, &name, &here)?;
+            here = above;
+        }
+    }
+    Ok(())
+}
+
+/// Removes the cgroup at an absolute path, if it is there.
+pub fn remove_path(path: &str) -> Result<()> {
+    let (above, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
+    let above = match file::open_host(above, O_RDONLY | O_DIRECTORY) {
+        Err(Errno::ENOENT) => return Ok(()),
+        opened => opened?,
+    };
+    is_v2(&above)?;
+    remove(&above, &CString::new(name).map_err(|_| Errno::EINVAL)?)
+}

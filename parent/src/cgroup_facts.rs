@@ -1,0 +1,196 @@
+//! The cgroup hierarchies of the host, as the caller is in them.
+use std::fs;
+
+use nix::unistd::{AccessFlags, access};
+use serde::{Deserialize, Serialize};
+
+/// Where distributions mount cgroups, and where the containers look for them.
+const MOUNT_POINT: &str = "/sys/fs/cgroup";
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupFacts {
+    /// cgroup v2 alone, mounted at /sys/fs/cgroup. Hierarchies of v1 may exist; they are out of sight then.
+    pub unified: bool,
+    /// In the order of /proc/self/cgroup.
+    pub hierarchies: Vec<Hierarchy>,
+    /// Controllers that cgroup v2 has at the top.
+    pub controllers: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hierarchy {
+    /// Controllers of a v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2.
+    pub controllers: String,
+    /// Where it is mounted, if it is.
+    pub mount: Option<String>,
+    /// The caller's own cgroup, below the mount point.
+    pub own: String,
+    pub reach: Reach,
+}
+
+/// Where a caller may make cgroups and move processes to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Reach {
+    /// The machine's root: anywhere.
+    #[default]
+    Everywhere,
+    /// Below this one, which was delegated to it, and which it is in.
+    Below(String),
+    Nowhere,
+}
+
+/// One line of mountinfo (proc_pid_mountinfo(5)).
+struct Mount {
+    root: String,
+    point: String,
+    v2: bool,
+    options: String,
+}
+
+impl CgroupFacts {
+    /// Asks the machine.
+    pub fn gather() -> Self {
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let mut facts = Self::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        if let Some(mount) = facts.v2().and_then(|hierarchy| hierarchy.mount.as_deref()) {
+            let controllers = read(&format!("{mount}/cgroup.controllers"));
+            facts.controllers = controllers.split_whitespace().map(str::to_string).collect();
+        }
+        facts
+    }
+
+    fn parse(cgroups: &str, mountinfo: &str) -> Self {
+        let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
+        // The last mount at a place is the one that is seen.
+        let unified = mounts.iter().rev().find(|mount| mount.point == MOUNT_POINT).is_some_and(|mount| mount.v2);
+        let hierarchy = |line: &str| {
+            let mut fields = line.splitn(3, ':').skip(1);
+            let (controllers, path) = (fields.next()?, fields.next()?);
+            let mut fitting = mounts.iter().filter(|mount| mount.is_of(controllers));
+            let first = fitting.next();
+            let usual = |mount: &&Mount| mount.point.starts_with(MOUNT_POINT);
+            let mount = first.filter(usual).or_else(|| fitting.find(usual)).or(first);
+            Some(Hierarchy {
+                controllers: controllers.to_string(),
+                mount: mount.map(|mount| mount.point.clone()),
+                own: mount.map_or_else(String::new, |mount| mount.below(path)),
+                reach: Reach::Everywhere,
+            })
+        };
+        let mut hierarchies: Vec<Hierarchy> = cgroups.lines().filter_map(hierarchy).collect();
+        if unified {
+            hierarchies.retain(|hierarchy| hierarchy.controllers.is_empty());
+        }
+        Self { unified, hierarchies, controllers: Vec::new() }
+    }
+
+    /// Looks for what was delegated to a caller who is not the machine's root.
+    pub fn find_reach(&mut self) {
+        for hierarchy in &mut self.hierarchies {
+            let mount = hierarchy.mount.clone().unwrap_or_default();
+            let writable = |cgroup: &str| {
+                let directory = format!("{mount}/{cgroup}");
+                [directory.clone(), format!("{directory}/cgroup.procs")]
+                    .iter()
+                    .all(|path| access(path.as_str(), AccessFlags::W_OK).is_ok())
+            };
+            // A process may go from one cgroup to another if its user may write to the next one above both.
+            let mut above: Vec<&str> = hierarchy.own.match_indices('/').map(|(end, _)| &hierarchy.own[..end]).collect();
+            above.push(&hierarchy.own);
+            let delegated = above.into_iter().rev().take_while(|cgroup| writable(cgroup)).last();
+            hierarchy.reach = delegated.map_or(Reach::Nowhere, |cgroup| Reach::Below(cgroup.to_string()));
+        }
+    }
+
+    pub fn v1(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.hierarchies.iter().filter(|hierarchy| !hierarchy.controllers.is_empty())
+    }
+
+    pub fn v2(&self) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty())
+    }
+}
+
+impl Mount {
+    /// A line of a cgroup mount; of any other, and of the tmpfs that is above them, `None`.
+    fn parse(line: &str) -> Option<Self> {
+        let (place, filesystem) = line.split_once(" - ")?;
+        let mut filesystem = filesystem.split(' ');
+        let v2 = match filesystem.next()? {
+            "cgroup2" => true,
+            "cgroup" => false,
+            _ => return None,
+        };
+        let mut place = place.split(' ').skip(3);
+        let (root, point) = (unescape(place.next()?), unescape(place.next()?));
+        Some(Self { root, point, v2, options: filesystem.nth(1)?.to_string() })
+    }
+
+    fn is_of(&self, controllers: &str) -> bool {
+        let first = controllers.split(',').next().unwrap_or_default();
+        if first.is_empty() { self.v2 } else { !self.v2 && self.options.split(',').any(|option| option == first) }
+    }
+
+    /// A cgroup as seen from the mount point. One that the mount does not show counts as its top.
+    fn below(&self, path: &str) -> String {
+        let below = path.strip_prefix(self.root.trim_end_matches('/')).filter(|rest| rest.starts_with('/'));
+        below.unwrap_or_default().trim_matches('/').to_string()
+    }
+}
+
+/// mountinfo writes white space and backslashes in octal.
+fn unescape(text: &str) -> String {
+    let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    plain.iter().fold(text.to_string(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TMPFS: &str = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n";
+
+    #[test]
+    fn a_hybrid_layout() {
+        let cgroups = "3:cpu,cpuacct:/a/b\n2:memory:/x\n1:name=systemd:/\n0::/u\n";
+        let mounts = format!(
+            "{TMPFS}32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:4 - cgroup cgroup rw,cpu,cpuacct\n\
+             33 31 0:30 /a /mnt/elsewhere rw - cgroup cgroup rw,cpu,cpuacct\n\
+             34 31 0:31 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+             35 31 0:32 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw\n"
+        );
+        let facts = CgroupFacts::parse(cgroups, &mounts);
+        let hierarchy = |controllers: &str, mount: Option<&str>, own: &str| Hierarchy {
+            controllers: controllers.into(),
+            mount: mount.map(str::to_string),
+            own: own.into(),
+            reach: Reach::Everywhere,
+        };
+        let expected = vec![
+            hierarchy("cpu,cpuacct", Some("/sys/fs/cgroup/cpu,cpuacct"), "a/b"),
+            hierarchy("memory", None, ""),
+            hierarchy("name=systemd", Some("/sys/fs/cgroup/systemd"), ""),
+            hierarchy("", Some("/sys/fs/cgroup/uni fied"), "u"),
+        ];
+        assert_eq!((facts.unified, facts.hierarchies), (false, expected));
+    }
+
+    /// As in a container without a cgroup namespace, which sees a part of the hierarchy.
+    #[test]
+    fn a_mount_may_show_a_part() {
+        let mounts = "32 31 0:29 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let own = |path: &str| CgroupFacts::parse(&format!("1:pids:{path}\n"), mounts).hierarchies.remove(0).own;
+        assert_eq!([own("/docker/abc"), own("/docker/abc/d"), own("/docker/abcd"), own("/")], ["", "d", "", ""]);
+    }
+
+    #[test]
+    fn v2_over_everything_hides_v1() {
+        let v1 = "32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
+        let v2 = "36 23 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
+        let facts = CgroupFacts::parse("1:pids:/\n0::/user.slice\n", &format!("{TMPFS}{v1}{v2}"));
+        assert!(facts.unified && facts.v1().next().is_none());
+        assert_eq!(facts.v2().unwrap().own, "user.slice");
+    }
+}

@@ -1,0 +1,166 @@
+//! `linux.cgroupsPath` and the cgroups of the container: one in every hierarchy that is mounted, as runc makes them,
+//! since `kill`, `ps` and `pause` find a container's processes by them.
+use rspawn_proto::ids::{HostPath, Id, RelPath, Slot, Text, normalized};
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::*;
+
+use super::resources::{self, Write};
+use super::{Planner, device_rules};
+use crate::facts::{Hierarchy, Reach};
+use crate::oci::resources::Resources;
+
+const BASE: &str = "/linux/resources";
+const PATH: &str = "/linux/cgroupsPath";
+const RULE: &str = "rule: cgroups";
+
+pub fn plan(planner: &mut Planner) {
+    let facts = &planner.facts.cgroup;
+    let none = Resources::default();
+    let resources = planner.linux().and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
+    let settings = resources::settings(resources, facts, BASE);
+    let is_v2 = |hierarchy: usize| facts.hierarchies[hierarchy].controllers.is_empty();
+    let mut used: Vec<&str> = Vec::new();
+    for write in settings.writes.iter().filter(|write| is_v2(write.hierarchy)) {
+        used.extend(write.choices.iter().filter_map(|choice| choice.file.split('.').next()));
+    }
+    // Where v2 is all there is, everything is enabled, as runc does it, so that use is counted too; beside v1, no
+    // more than is needed.
+    let enabled = |name: &&String| facts.unified || used.contains(&name.as_str());
+    let controllers: Vec<String> = facts.controllers.iter().filter(enabled).cloned().collect();
+    planner.problems.extend(settings.problems);
+    planner.notes.extend(settings.notes);
+    let slots: Vec<Option<Slot>> =
+        facts.hierarchies.iter().map(|hierarchy| open(planner, hierarchy, &controllers)).collect();
+    let own = facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
+    if own && slots.iter().all(Option::is_none) {
+        return without(planner, resources);
+    }
+    if own {
+        device_access(planner, resources, &slots);
+    } else if slots.iter().any(Option::is_none) {
+        planner.note(RULE, "without root there are cgroups where they were delegated to the caller, and nowhere else");
+    }
+    for write in settings.writes {
+        let slot = slots.get(write.hierarchy).copied().flatten();
+        if slot.is_none() && !own {
+            planner.note(write.pointer, "not applied: without root, no cgroup can be made in this hierarchy");
+        } else if let Some((op, pointer)) = slot.and_then(|cgroup| setting(planner, cgroup, write)) {
+            planner.host(pointer, op);
+        }
+    }
+    planner.spawn.cgroups = slots.into_iter().flatten().collect();
+}
+
+/// The step that makes the cgroup in one hierarchy.
+fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String]) -> Option<Slot> {
+    let v2 = hierarchy.controllers.is_empty();
+    let path = directory(planner, hierarchy);
+    let reachable = match &hierarchy.reach {
+        Reach::Everywhere => true,
+        Reach::Below(cgroup) => {
+            path.strip_prefix(cgroup.as_str()).is_some_and(|rest| cgroup.is_empty() || rest.starts_with('/'))
+        }
+        Reach::Nowhere => false,
+    };
+    if !reachable {
+        return None;
+    }
+    let origin = if given_path(planner).is_some() { PATH } else { RULE };
+    let mount = HostPath::new(hierarchy.mount.clone()?).map_err(|reason| planner.problem(origin, reason)).ok()?;
+    let path = RelPath::new(path).map_err(|reason| planner.problem(origin, reason)).ok()?;
+    if path.is_root() {
+        planner.problem(origin, "the root of the hierarchy cannot be the container's cgroup: it is everybody's");
+        return None;
+    }
+    let names: Vec<&String> = controllers.iter().filter(|_| v2).collect();
+    let controllers: Option<Vec<Text>> = names.into_iter().map(|name| planner.text(origin, name)).collect();
+    let hierarchy = planner.text(origin, &hierarchy.controllers)?;
+    let owner = if v2 { owner(planner) } else { None };
+    let out = planner.slot();
+    planner.host(origin, HostOp::OpenCgroup { out, hierarchy, mount, path, controllers: controllers?, owner });
+    Some(out)
+}
+
+fn given_path<'a>(planner: &Planner<'a>) -> Option<&'a str> {
+    planner.linux().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty())
+}
+
+/// The cgroup's path below the mount point. An absolute path begins there; any other where the caller is, and so does
+/// the container's id, which is the path where none is given.
+fn directory(planner: &Planner, hierarchy: &Hierarchy) -> String {
+    let own = match hierarchy.own.rsplit_once('/') {
+        // On v2 a cgroup with processes, such as the caller's, can give no controllers to one below it: beside it.
+        _ if !planner.facts.cgroup.unified => hierarchy.own.as_str(),
+        Some((above, _)) => above,
+        None => "",
+    };
+    match given_path(planner) {
+        Some(path) if path.starts_with('/') => normalized(path),
+        // Cleaned before it is joined, so that `..` does not lead out of the caller's cgroup.
+        Some(path) => normalized(&format!("{own}/{}", normalized(path))),
+        None => normalized(&format!("{own}/{}", planner.options.id)),
+    }
+}
+
+/// Root of the container's own user namespace, if it can see its cgroup and may write to it.
+fn owner(planner: &Planner) -> Option<Id> {
+    let is_writable = |mount: &crate::oci::Mount| {
+        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.options.iter().any(|word| word == "ro")
+    };
+    let new = planner.spawn.new;
+    let delegated = new.contains(Namespace::User)
+        && new.contains(Namespace::Cgroup)
+        && planner.facts.cgroup.unified
+        && planner.spec.mounts.iter().any(is_writable);
+    let root = planner.spawn.uid_map.iter().find(|range| range.inside == 0).map(|range| range.outside);
+    root.filter(|_| delegated).and_then(|uid| Id::new(uid).ok())
+}
+
+fn device_access(planner: &mut Planner, resources: &Resources, slots: &[Option<Slot>]) {
+    let rules = match device_rules::rules(&resources.devices, BASE) {
+        Ok(rules) => rules,
+        Err(problems) => return planner.problems.extend(problems),
+    };
+    let hierarchies = planner.facts.cgroup.hierarchies.iter().zip(slots);
+    let mut open = hierarchies.filter_map(|(hierarchy, slot)| Some((hierarchy.controllers.as_str(), (*slot)?)));
+    let v1 = open.clone().find(|(names, _)| names.split(',').any(|name| name == "devices"));
+    let origin = format!("{BASE}/devices");
+    let (cgroup, rules) = match (v1, open.find(|(names, _)| names.is_empty())) {
+        (Some((_, cgroup)), _) => match device_rules::for_v1(rules) {
+            Ok(rules) => (cgroup, rules),
+            Err(problems) => return planner.problems.extend(problems),
+        },
+        (None, Some((_, cgroup))) => (cgroup, rules.into_iter().map(|rule| rule.access).collect()),
+        (None, None) => {
+            planner.problem(origin, "no cgroup hierarchy that knows devices is mounted here");
+            return;
+        }
+    };
+    planner.host(origin, HostOp::DeviceRules { cgroup, rules });
+}
+
+/// One setting as an operation.
+fn setting(planner: &mut Planner, cgroup: Slot, write: Write) -> Option<(HostOp, String)> {
+    let Write { pointer, choices, .. } = write;
+    let mut texts = Vec::new();
+    for choice in choices {
+        let file = planner.text(&pointer, &choice.file)?;
+        let values: Option<Vec<Text>> = choice.values.iter().map(|value| planner.text(&pointer, value)).collect();
+        texts.push(CgroupSetting { file, values: values? });
+    }
+    Some((HostOp::SetCgroup { cgroup, choices: texts }, pointer))
+}
+
+/// No hierarchy is mounted. What was asked for cannot be had; nothing was said of what nobody asked for.
+fn without(planner: &mut Planner, resources: &Resources) {
+    const NOTHING: &str = "no cgroup filesystem is mounted here";
+    if !resources.devices.is_empty() {
+        planner.problem(format!("{BASE}/devices"), NOTHING);
+    }
+    if given_path(planner).is_some() {
+        planner.problem(PATH, NOTHING);
+    } else if planner.problems.is_empty() {
+        planner
+            .note("", "no cgroup filesystem is mounted here: the container stays in the caller's cgroups, unlimited");
+    }
+}

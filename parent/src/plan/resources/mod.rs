@@ -1,0 +1,117 @@
+//! `linux.resources`: what is written to which file of the container's cgroups.
+//!
+//! A pure function of the limits and the host's layout, for a new container and for `update`. Each controller is
+//! looked for in the hierarchies of v1 and then in cgroup v2, so that a hybrid layout needs no rule of its own. What a
+//! layout cannot express is a problem; what runc leaves out without a word is a note.
+mod cpu;
+mod io;
+mod memory;
+mod other;
+#[cfg(test)]
+mod tests;
+
+use crate::facts::CgroupFacts;
+use crate::oci::resources::Resources;
+use crate::problem::Problem;
+
+pub use other::allowed_processes;
+
+/// Values for one file of the container's cgroup in one hierarchy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// The JSON pointer of the limit.
+    pub pointer: String,
+    /// Index into [`CgroupFacts::hierarchies`].
+    pub hierarchy: usize,
+    /// The first whose file exists is meant.
+    pub choices: Vec<Choice>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    pub file: String,
+    pub values: Vec<String>,
+}
+
+/// Where a controller is, by the index of its hierarchy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Home {
+    V1(usize),
+    V2(usize),
+}
+
+impl Home {
+    fn hierarchy(self) -> usize {
+        match self {
+            Home::V1(index) | Home::V2(index) => index,
+        }
+    }
+}
+
+/// Limits on their way to files.
+pub struct Settings<'a> {
+    facts: &'a CgroupFacts,
+    /// JSON pointer of the resources.
+    base: &'a str,
+    pub writes: Vec<Write>,
+    pub problems: Vec<Problem>,
+    pub notes: Vec<Problem>,
+}
+
+/// Translates limits for a layout. `base` is the JSON pointer at which they stand.
+pub fn settings<'a>(resources: &Resources, facts: &'a CgroupFacts, base: &'a str) -> Settings<'a> {
+    let mut settings = Settings { facts, base, writes: Vec::new(), problems: Vec::new(), notes: Vec::new() };
+    other::pids(&mut settings, &resources.pids);
+    memory::plan(&mut settings, &resources.memory);
+    io::plan(&mut settings, &resources.block_io);
+    cpu::plan(&mut settings, &resources.cpu);
+    cpu::cpuset(&mut settings, &resources.cpu);
+    other::hugepages(&mut settings, &resources.hugepage_limits);
+    other::network(&mut settings, &resources.network);
+    other::rdma(&mut settings, &resources.rdma);
+    other::unified(&mut settings, &resources.unified);
+    settings
+}
+
+impl Settings<'_> {
+    fn pointer(&self, field: &str) -> String {
+        format!("{}/{field}", self.base)
+    }
+
+    fn problem(&mut self, field: &str, message: impl Into<String>) {
+        self.problems.push(Problem::new(self.pointer(field), message));
+    }
+
+    fn note(&mut self, field: &str, message: impl Into<String>) {
+        self.notes.push(Problem::new(self.pointer(field), message));
+    }
+
+    /// Where a controller is; some have another name in v2. Nowhere is a problem of the field that needs it.
+    fn home(&mut self, field: &str, v1: &str, v2: &str) -> Option<Home> {
+        let found = find(self.facts, v1, v2);
+        if found.is_none() {
+            let name = if self.facts.unified { v2 } else { v1 };
+            self.problem(field, format!("there is no cgroup controller {name:?} here"));
+        }
+        found
+    }
+
+    fn set(&mut self, home: Home, field: &str, file: &str, value: impl ToString) {
+        self.choose(home, field, [(file.to_string(), value.to_string())]);
+    }
+
+    /// One value under several names; the first file that exists takes it.
+    fn choose(&mut self, home: Home, field: &str, choices: impl IntoIterator<Item = (String, String)>) {
+        let choices = choices.into_iter().map(|(file, value)| Choice { file, values: vec![value] }).collect();
+        self.writes.push(Write { pointer: self.pointer(field), hierarchy: home.hierarchy(), choices });
+    }
+}
+
+fn find(facts: &CgroupFacts, v1: &str, v2: &str) -> Option<Home> {
+    let mounted = || facts.hierarchies.iter().enumerate().filter(|(_, hierarchy)| hierarchy.mount.is_some());
+    let has = |names: &str| names.split(',').any(|name| name == v1);
+    let old = mounted().find(|(_, hierarchy)| has(&hierarchy.controllers)).map(|(index, _)| Home::V1(index));
+    let new = || mounted().find(|(_, hierarchy)| hierarchy.controllers.is_empty());
+    let in_v2 = facts.controllers.iter().any(|name| name == v2);
+    old.or_else(|| in_v2.then(new).flatten().map(|(index, _)| Home::V2(index)))
+}
