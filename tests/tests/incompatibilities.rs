@@ -232,3 +232,15 @@ fn mounts_of_the_bundle_win() {
     let output = bundle.run().ok();
     assert!(output.contains("null") && !output.contains("self") && !output.contains("kernel"), "{output}");
 }
+
+#[test]
+fn settings_add_to_the_command_line() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("ls -d /a /b");
+    let settings = bundle.path().join("x.nspawn");
+    fs::write(&settings, "[Files]\nTemporaryFileSystem=/a\n").unwrap();
+    let named = format!("--settings={}", settings.display());
+    assert_eq!(bundle.run_with(&[&named, "--tmpfs=/b"], b"").ok(), "/a\n/b\n");
+}

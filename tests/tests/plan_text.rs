@@ -91,7 +91,7 @@ fn differences_in_words() {
     is_said(&["--no-new-privileges=no"], &["may gain privileges by exec"]);
     is_said(
         &["--system-call-filter=~kexec_load bpf"],
-        &["is now under a seccomp filter", "may no longer call bpf kexec_load"],
+        &["is now under a seccomp filter", "may no longer call kexec_load bpf"],
     );
     is_said(&["--inaccessible=/etc/shadow"], &["/etc/shadow is masked"]);
     is_said(&["--setenv=SECRET=x", "--", "ls", "a b"], &["has the variable SECRET", "runs ls 'a b' instead of sh"]);
