@@ -3,10 +3,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::clients::{assert_no_traces, cannot_use, client, default_state_root, make_image_archive, runtime};
 use crate::clients::{remove_parent_cgroups, runtime_name};
+use crate::user::User;
 use crate::{Output, Scratch, finish, leftovers};
 
 /// How podman hears of the runtime's errors.
@@ -22,6 +25,8 @@ pub struct Podman {
     pub scratch: Scratch,
     /// Also the name of the cgroup that all of its containers are in.
     pub name: String,
+    /// Whose it is, if not the machine's root's.
+    user: Option<User>,
 }
 
 impl Podman {
@@ -30,11 +35,24 @@ impl Podman {
         if cannot_use(&["podman", "conmon"]) {
             return None;
         }
+        Self::with(errors, None)
+    }
+
+    /// A user's own. `None`, with the reason printed, where no user can have one.
+    pub fn of_user() -> Option<Self> {
+        if cannot_use(&["podman", "conmon"]) {
+            return None;
+        }
+        Self::with(Errors::Stderr, Some(User::with_range()?.with_tunnels()))
+    }
+
+    fn with(errors: Errors, user: Option<User>) -> Option<Self> {
         let scratch = Scratch::new();
         let name = scratch.path.file_name()?.to_string_lossy().into_owned();
-        let podman = Self { scratch, name };
+        let podman = Self { scratch, name, user };
         podman.write_configuration(errors);
         let archive = make_image_archive(podman.path());
+        podman.user.iter().for_each(|user| user.give(podman.path()));
         podman.ok(&["import", "--quiet", "--change", "ENV=PATH=/usr/bin:/bin", &archive.to_string_lossy(), "image"]);
         Some(podman)
     }
@@ -68,11 +86,17 @@ impl Podman {
         for (option, place) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmpdir")] {
             command.arg(option).arg(self.path().join(place));
         }
-        command.args(["--storage-driver", "vfs", "--cgroup-manager=cgroupfs", "--runtime"]).arg(runtime());
+        let runtime = self.user.as_ref().map_or_else(runtime, User::runtime);
+        command.args(["--storage-driver", "vfs", "--cgroup-manager=cgroupfs", "--runtime"]).arg(runtime);
         command.env("CONTAINERS_CONF", self.path().join("containers.conf"));
-        command.env_remove("XDG_RUNTIME_DIR").env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS");
-        command.args(arguments);
-        command
+        command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").args(arguments);
+        match &self.user {
+            Some(user) => user.run(command),
+            None => {
+                command.env_remove("XDG_RUNTIME_DIR");
+                command
+            }
+        }
     }
 
     #[track_caller]
@@ -90,8 +114,12 @@ impl Podman {
     pub fn start_command(&self, verb: &str, options: &[&str], payload: &[&str]) -> Command {
         let parent = format!("/{}", self.name);
         let mut arguments = vec![verb, "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000"];
-        if !options.iter().any(|option| option.starts_with("--pod=")) {
-            arguments.extend(["--network=none", "--cgroup-parent", &parent]);
+        let has = |name: &str| options.iter().any(|option| option.starts_with(name));
+        if !has("--pod=") && !has("--network=") {
+            arguments.push("--network=none");
+        }
+        if !has("--pod=") && self.user.is_none() {
+            arguments.extend(["--cgroup-parent", &parent]);
         }
         arguments.extend(options);
         arguments.push("image");
@@ -154,7 +182,24 @@ impl Podman {
         assert_eq!(self.ok(&["ps", "--all", "--quiet"]), "", "a container that the test did not remove");
         let ids = self.ids();
         assert!(!ids.is_empty(), "podman's event log names no container");
-        assert_no_traces(&self.name, &default_state_root(), &ids);
+        self.end_pause();
+        let root = self.user.as_ref().map(|user| user.runtime_directory().join("rspawn"));
+        assert_no_traces(&self.name, &root.unwrap_or_else(default_state_root), &ids);
+    }
+}
+
+impl Podman {
+    /// The user whose it is.
+    pub fn user_number(&self) -> u32 {
+        self.user.as_ref().map_or(0, |user| user.number)
+    }
+
+    /// The process that keeps a user's namespaces between commands.
+    fn end_pause(&self) {
+        let file = fs::read_to_string(self.path().join("tmpdir/pause.pid")).unwrap_or_default();
+        if let Ok(pid) = file.trim().parse() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
     }
 }
 
@@ -170,6 +215,7 @@ impl Drop for Podman {
             // They cannot be removed before the last process has gone.
             leftovers(&self.name);
             remove_parent_cgroups(&self.name, &[]);
+            self.end_pause();
         }
     }
 }

@@ -88,6 +88,21 @@ impl User {
         self
     }
 
+    /// The runtime under test where the user can reach it, with the programs beside it.
+    pub fn runtime(&self) -> PathBuf {
+        let runtime = crate::clients::runtime();
+        let directory = self.files.path.join("bin");
+        if !directory.exists() {
+            fs::create_dir(&directory).expect("a directory for programs");
+            let beside = ["rspawn-setup", "rspawn-init", "rspawn-hooks"].map(program);
+            for path in beside.iter().chain([&runtime]) {
+                let name = path.file_name().unwrap_or_default();
+                fs::copy(path, directory.join(name)).expect("a copy of a program");
+            }
+        }
+        directory.join(runtime.file_name().unwrap_or_default())
+    }
+
     /// The same command, run by the user. Its process is the command's: signals reach it.
     pub fn run(&self, command: Command) -> Command {
         let mut wrapped = Command::new("unshare");
