@@ -110,13 +110,15 @@ impl Last<'_> {
         }
         let path = stage.step(FinishStep::Exec, || payload.find())?;
         let home = home::missing_home(payload.env, finish.uid.raw());
-        stage.wait_for_start()?;
+        let gated = stage.wait_for_start()?;
         if let Some(program) = self.hooks {
             stage.step(FinishStep::Hooks, || hooks::run(program, finish))?;
         }
         if finish.no_new_privileges {
             stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
             self.announce_and_filter(stage)?;
+        } else if gated {
+            stage.announce_unless_gated();
         }
         Some(Ready { path, home })
     }

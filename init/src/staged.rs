@@ -10,7 +10,7 @@ use rspawn_proto::report::{FinishStep, Place};
 use rspawn_sys::channel::Interest;
 use rspawn_sys::failure::{Failure, Named, Outcome, timed};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, signal};
+use rspawn_sys::{Errno, Fd, channel, cred, fd, file, signal};
 
 use crate::finish::{Last, Ready};
 use crate::lookup::{self, Program};
@@ -70,15 +70,15 @@ impl Stage {
     }
 
     /// Waits at the gate, if there is one, for `rspawn start`: the first byte opens it. rspawn-setup is gone then, and
-    /// whoever starts the container hears the report.
-    pub fn wait_for_start(&mut self) -> Option<()> {
-        let Some((gate, report)) = self.gate.take() else { return Some(()) };
+    /// whoever starts the container hears the report. Gives whether there was one.
+    pub fn wait_for_start(&mut self) -> Option<bool> {
+        let Some((gate, report)) = self.gate.take() else { return Some(false) };
         channel::write_value(&self.socket, &FromStage::Done).ok()?;
         end_if_told_to(&gate);
         gate.read(&mut [0]).ok()?;
         self.socket = report;
         self.audit = false;
-        Some(())
+        Some(true)
     }
 }
 
@@ -114,8 +114,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, gate: None, beside: None, audit: false };
-    let (finish, audit, mode) = match codec::decode_plan(&message) {
-        Ok(ToInit::Finish { finish, audit, mode }) => (finish, audit, mode),
+    let (finish, audit, mode, chroot) = match codec::decode_plan(&message) {
+        Ok(ToInit::Finish { finish, audit, mode, chroot }) => (finish, audit, mode, chroot),
         other => {
             stage.report(FinishStep::Receive, Failure::check(other.err().unwrap_or("it is not the last mile")));
             return REPORTED;
@@ -123,6 +123,10 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     };
     stage.audit = audit;
     let mut fds = fds.into_iter();
+    // Before the fork, so that nobody keeps the host's root, and before anything is looked up.
+    if chroot && stage.step(FinishStep::Receive, || enter_root(fds.next())).is_none() {
+        return REPORTED;
+    }
     let console = if finish.terminal { fds.next() } else { None };
     stage.gate = if mode == Mode::Created { fds.next().zip(fds.next()) } else { None };
     let hooks = fds.next();
@@ -164,6 +168,12 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             }
         }
     }
+}
+
+fn enter_root(root: Option<Fd>) -> Outcome<()> {
+    let root = root.ok_or_else(|| Failure::check("there is no root to enter"))?;
+    file::change_directory(&root).named("fchdir")?;
+    file::change_root_to_working_directory().named("chroot")
 }
 
 /// Applies the last mile and executes the payload. Returns an exit status on failure.

@@ -7,7 +7,7 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::channel::{self, Interest};
-use rspawn_sys::{Errno, Fd, pty, signal};
+use rspawn_sys::{Errno, Fd, signal};
 
 use crate::audit::Audit;
 use crate::describe;
@@ -49,8 +49,6 @@ pub struct Session {
     plan: Option<Plan>,
     /// Nothing is left to wait for.
     ended: bool,
-    /// First size of a console that is opened without one (exec): rows, columns.
-    pub console_size: Option<(u16, u16)>,
     /// Where the payload may say that it is ready.
     pub relay: Option<Relay>,
 }
@@ -84,7 +82,7 @@ impl Drop for Session {
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
         let origins = Origins::default();
-        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, console_size: None, relay: None }
+        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, relay: None }
     }
 
     /// Binds everything to CPUs: before there is a container.
@@ -168,15 +166,10 @@ impl Session {
             }
             if control.read {
                 match self.receive()? {
-                    (FromSetup::Console, Some(master)) => {
-                        if let Some((rows, columns)) = self.console_size {
-                            let _ = pty::set_size(&master, rows, columns);
-                        }
-                        match sink {
-                            ConsoleSink::Shown(mode) => console = Some(Console::new(master, *mode)),
-                            ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
-                        }
-                    }
+                    (FromSetup::Console, Some(master)) => match sink {
+                        ConsoleSink::Shown(mode) => console = Some(Console::new(master, *mode)),
+                        ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
+                    },
                     (FromSetup::Exited { status }, _) => {
                         if let Some(mut console) = console.take() {
                             console.drain();

@@ -100,7 +100,11 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
 fn exec(plan: &Plan) -> Result<(), &'static str> {
     let Plan { host, spawn, attach, rootfs, hooks, finish, .. } = plan;
     let Spawn { oom_score_adj, .. } = *spawn;
-    let alone = host.is_empty() && attach.is_empty() && rootfs.is_empty() && *hooks == Hooks::default();
+    let alone = finish.hooks.is_empty()
+        && host.is_empty()
+        && attach.is_empty()
+        && rootfs.is_empty()
+        && *hooks == Hooks::default();
     if !alone || finish.init != InitMode::Exec || *spawn != (Spawn { oom_score_adj, ..Spawn::default() }) {
         return Err("a process in a running container asks for more than its last mile");
     }

@@ -48,6 +48,9 @@ pub struct Trusted {
     /// The invoker wants a record of every step.
     pub audit: bool,
     pub preserve_fds: u32,
+    /// The container's root is moved over the host's and entered by chroot(2): pivot_root(2) cannot leave the initial
+    /// ramfs. The host's tree stays below it.
+    pub no_pivot: bool,
 }
 
 /// How long rspawn-setup stays.
@@ -112,9 +115,9 @@ pub enum FromSetup {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
-    /// Everything but argv and env, which are rspawn-init's own since its exec. The console's slave rides on it, then
-    /// gate and report, then the image of rspawn-hooks, each if there is one.
-    Finish { finish: Finish, audit: bool, mode: Mode },
+    /// Everything but argv and env, which are rspawn-init's own since its exec. The root to enter by chroot(2) rides on
+    /// it, then the console's slave, then gate and report, then the image of rspawn-hooks, each if there is one.
+    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool },
     /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
     Go,
 }
@@ -127,6 +130,8 @@ pub enum FromStage {
     Failed(StepError),
     /// From the worker: master and slave ride on the packet.
     Console,
+    /// From the worker, where there is no pivot: the container's root, which rides on the packet.
+    Root,
     /// From the worker: everything is mounted. It waits until the hooks of that moment have run.
     Mounted,
     /// From rspawn-init: it has forked, if it was to. A fork that pivot_root(2) overtook would keep the host's root.

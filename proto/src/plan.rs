@@ -432,6 +432,8 @@ pub struct Finish {
     pub init: InitMode,
     pub init_reason: String,
     pub terminal: bool,
+    /// First size of a terminal that is opened without [`RootfsOp::Console`]: rows, columns; 0 for none.
+    pub terminal_size: (u16, u16),
     pub argv: Vec<Text>,
     pub env: Vec<Text>,
     pub cwd: GuestPath,

@@ -119,7 +119,14 @@ pub fn trusted(id: &str, policy: Policy) -> Trusted {
         pid_file: None,
         audit: false,
         preserve_fds: 0,
+        no_pivot: false,
     }
+}
+
+/// What an invoker says who wants a process in a running container.
+pub fn trusted_exec(id: &str, policy: Policy) -> Trusted {
+    let namespaces = rspawn_proto::namespaces::Namespace::ALL.into_iter().collect();
+    Trusted { purpose: Purpose::Exec { namespaces, cgroups: Vec::new() }, ..trusted(id, policy) }
 }
 
 /// A parent that says what it likes to a real rspawn-setup.
@@ -177,6 +184,11 @@ impl EvilParent {
 
     pub fn say(&self, message: &ToSetup) {
         let _ = channel::send_value(self.control(), message, &self.state.each_ref());
+    }
+
+    /// A message with other descriptors than those of a container.
+    pub fn say_with(&self, message: &ToSetup, fds: &[&Fd]) {
+        let _ = channel::send_value(self.control(), message, fds);
     }
 
     /// A whole message of any bytes.

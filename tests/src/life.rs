@@ -27,7 +27,7 @@ static COUNTER: AtomicU32 = AtomicU32::new(0);
 impl Life {
     pub fn new(bundle: Bundle) -> Self {
         bundle.write_config();
-        let root = bundle.path().join("state");
+        let root = bundle.state_root();
         Self { bundle, root }
     }
 
@@ -205,6 +205,17 @@ impl Life {
         let left = leftovers(self.id());
         assert!(left.is_empty(), "left behind: {left:#?}");
     }
+}
+
+/// The one line of a command that failed, without the program's name. It has said nothing else.
+#[track_caller]
+pub fn error(output: Output) -> String {
+    let Output { status, stdout, stderr } = output;
+    // Those of `exec` are a shell's.
+    assert!(matches!(status, 1 | 126 | 127 | 255), "status {status}\nstdout: {stdout}\nstderr: {stderr}");
+    assert_eq!(stdout, "", "nothing but the error");
+    assert!(stderr.lines().count() == 1 && !stderr.contains("panicked") && !stderr.contains("a bug"), "{stderr}");
+    stderr.trim_end().strip_prefix("rspawn: ").unwrap_or_else(|| panic!("{stderr}")).to_string()
 }
 
 impl Drop for Life {

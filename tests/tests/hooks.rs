@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rspawn_tests::life::Life;
-use rspawn_tests::{Bundle, Output, cannot_make_containers, skip_unless, wait_for};
+use rspawn_tests::life::{Life, error};
+use rspawn_tests::{Bundle, cannot_make_containers, skip_unless, wait_for};
 use serde_json::{Value, json};
 
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -39,13 +39,6 @@ fn with_hooks(hooks: &[(&str, &str)]) -> Life {
 /// A file of the bundle's directory.
 fn file(life: &Life, name: &str) -> String {
     fs::read_to_string(life.bundle.path().join(name)).unwrap_or_default()
-}
-
-#[track_caller]
-fn error(output: Output) -> String {
-    let text = output.refused();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text.trim_end().strip_prefix("rspawn: ").expect("the program's name").to_string()
 }
 
 #[test]
@@ -210,9 +203,11 @@ fn arguments_and_environment_are_those_configured_and_nothing_else() {
         assert_eq!(file(&life, "env"), "B=2\nA=one=1\nEMPTY=\n", "{kind}");
         assert_eq!(file(&life, "args"), format!("{}\n", args.join("\n")), "{kind}");
         assert_eq!(file(&life, "cwd"), "/\n", "{kind}");
-        // The shell opens what it reads by itself.
-        let fds: Vec<u32> = file(&life, "fds").lines().map(|line| line.parse().unwrap()).collect();
-        assert!(fds.starts_with(&[0, 1, 2]) && fds[3..].iter().all(|fd| *fd >= 3), "{kind}: {fds:?}");
+        // 3 is the directory that the shell lists, 10 its own stdout meanwhile.
+        let mut fds: Vec<u32> = file(&life, "fds").lines().map(|line| line.parse().unwrap()).collect();
+        fds.sort_unstable();
+        fds.retain(|fd| *fd != 10);
+        assert_eq!(fds, [0, 1, 2, 3], "{kind}");
     }
     // Neither args nor env: the path is argv[0], and the environment is empty.
     let mut life = with_hooks(&[]);
@@ -309,8 +304,8 @@ fn a_failure_before_the_start_ends_the_container() {
             ]);
             let text = error(life.run(life.making(verb, options)));
             let expected =
-                format!("config.json /hooks/{kind}/1: the hook /bin/sh: exit status 7: to stdout\\nto stderr");
-            assert_eq!(text.replace('\n', "\\n"), expected, "{verb}");
+                format!("config.json /hooks/{kind}/1: the hook /bin/sh: exit status 7: to stdout; to stderr");
+            assert_eq!(text, expected, "{verb}");
             assert_eq!(file(&life, "log"), "first\npoststop\n", "{kind} {verb}");
             let state: Value = serde_json::from_str(&file(&life, "state")).unwrap();
             assert_eq!((&state["status"], state.get("pid")), (&json!("stopped"), None));
@@ -334,10 +329,7 @@ fn a_failure_at_the_start_stops_the_container() {
             let text = error(life.start());
             assert_eq!(text, format!("config.json /hooks/{kind}/0: the hook /bin/sh: exit status 9: no good"));
             assert_eq!(life.status(), "stopped", "at once");
-            assert_eq!(
-                life.bundle.rootfs().join("ran").exists(),
-                kind == "poststart" && life.bundle.rootfs().join("ran").exists()
-            );
+            assert!(kind == "poststart" || !life.bundle.rootfs().join("ran").exists());
             assert_eq!(file(&life, "log") + &life.file("log"), "");
             life.delete(&[]).ok();
             assert_eq!(file(&life, "log"), "end\n");
@@ -391,12 +383,12 @@ fn hooks_that_cannot_be_executed() {
     }
     for (path, reason) in [
         ("/no/such/hook", "execve: ENOENT: No such file or directory"),
-        ("/etc/hostname", "execve: EACCES: Permission denied"),
+        ("/etc/passwd", "execve: EACCES: Permission denied"),
         ("/", "execve: EACCES: Permission denied"),
     ] {
         for kind in ["prestart", "createContainer", "startContainer"] {
             let mut life = with_hooks(&[]);
-            fs::write(life.bundle.rootfs().join("etc/hostname"), "x").unwrap();
+            fs::write(life.bundle.rootfs().join("etc/passwd"), "x").unwrap();
             life.bundle.config["hooks"] = json!({kind: [{"path": path}]});
             life.bundle.write_config();
             let text = if kind == "startContainer" {

@@ -2,17 +2,9 @@
 use std::fs;
 
 use rspawn::facts::{CgroupFacts, Hierarchy};
+use rspawn_tests::life::Life;
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::json;
-
-#[test]
-fn hooks_are_refused() {
-    if cannot_make_containers() {
-        return;
-    }
-    let bundle = Bundle::script("true").with(|config| config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]}));
-    assert!(bundle.run().refused().contains("/hooks/poststop: rspawn does not run hooks yet"));
-}
 
 #[test]
 fn what_cgroup_v2_cannot_express_is_an_error() {
@@ -243,4 +235,41 @@ fn settings_add_to_the_command_line() {
     fs::write(&settings, "[Files]\nTemporaryFileSystem=/a\n").unwrap();
     let named = format!("--settings={}", settings.display());
     assert_eq!(bundle.run_with(&[&named, "--tmpfs=/b"], b"").ok(), "/a\n/b\n");
+}
+
+#[test]
+fn a_failing_exec_ends_as_a_shell_does() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    life.created(&[]).started();
+    assert_eq!(life.exec(&[], &["nothing"]).status, 127);
+    assert_eq!(life.exec(&[], &["/etc"]).status, 126);
+    assert_eq!(life.exec(&["--cwd", "/no/such"], &["true"]).status, 255);
+}
+
+#[test]
+fn created_containers_end_by_sigterm() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    life.created(&[]);
+    life.kill("TERM").ok();
+    life.wait_for_status("stopped");
+}
+
+#[test]
+fn a_hook_gets_nothing_of_the_callers() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    let text = format!("pwd > {}/cwd; echo chatter", bundle.path().display());
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+    });
+    assert_eq!(bundle.run().ok(), "");
+    assert_eq!(fs::read_to_string(bundle.path().join("cwd")).unwrap(), "/\n");
 }

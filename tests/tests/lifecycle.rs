@@ -10,18 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
-use rspawn_tests::life::{ConsoleSocket, Life};
+use rspawn_tests::life::{ConsoleSocket, Life, error};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, collect, program, wait_for};
 use serde_json::{Value, json};
-
-/// The one line of a command that failed, without the program's name.
-#[track_caller]
-fn error(output: Output) -> String {
-    assert_eq!(output.stdout, "", "nothing but the error");
-    let text = output.refused();
-    assert_eq!(text.lines().count(), 1, "{text}");
-    text.trim_end().strip_prefix("rspawn: ").expect("the program's name").to_string()
-}
 
 #[test]
 fn the_state_machine_and_its_errors() {
@@ -637,7 +628,7 @@ fn commands_that_race_never_corrupt_a_container() {
                         let fine = match output.status {
                             0 => output.stderr.is_empty(),
                             137 => verb == "exec",
-                            1 => known.iter().any(|text| output.stderr.contains(text)),
+                            1 | 126 | 127 | 255 => known.iter().any(|text| output.stderr.contains(text)),
                             _ => false,
                         };
                         if !fine || output.stderr.contains("panicked") {
@@ -704,4 +695,37 @@ fn ids_are_names_and_nothing_else() {
     let left: Vec<PathBuf> =
         fs::read_dir(scratch.path.join("state")).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// What only the exec itself can tell, after the filter: `start` says it, and the container has stopped.
+#[test]
+fn a_payload_that_cannot_be_executed_fails_the_start() {
+    if cannot_make_containers() {
+        return;
+    }
+    for no_new_privileges in [true, false] {
+        for init in ["--init=supervise", "--init=exec"] {
+            let bundle = Bundle::new().with_args(&["/script"]).with(|config| {
+                config["process"]["noNewPrivileges"] = json!(no_new_privileges);
+                config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"});
+            });
+            let script = bundle.rootfs().join("script");
+            fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+            fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            let life = Life::new(bundle);
+            life.created(&[init]);
+            let text = error(life.start());
+            assert!(text.contains("its interpreter /no/such/interpreter was not found"), "{init}: {text}");
+            assert_eq!(life.status(), "stopped");
+            life.delete(&[]).ok();
+            life.assert_gone();
+        }
+    }
+    // And one that ends at once has begun.
+    for init in ["--init=supervise", "--init=exec"] {
+        let life = Life::script("touch /ran");
+        life.created(&[init]).started();
+        life.wait_for_status("stopped");
+        assert!(life.bundle.rootfs().join("ran").exists());
+    }
 }

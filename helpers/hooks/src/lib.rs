@@ -116,6 +116,7 @@ fn quoted(output: &Fd) -> String {
     let mut bytes = [0u8; QUOTED];
     let length = output.rewind().and_then(|()| output.read(&mut bytes)).unwrap_or(0);
     let text = String::from_utf8_lossy(&bytes[..length]);
-    let text = text.trim();
+    // An error is one line.
+    let text = text.trim().replace('\n', "; ");
     if text.is_empty() { String::new() } else { format!(": {text}") }
 }

@@ -110,7 +110,8 @@ pub fn create(
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
     let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
-    let job = Job { plan: &plan, inside: &inside, audit: parent.audit, progress: parent.progress };
+    let no_pivot = invoker.trusted.no_pivot;
+    let job = Job { plan: &plan, inside: &inside, audit: parent.audit, progress: parent.progress, no_pivot };
     // Not before: a sysctl of a network device needs the device.
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
@@ -128,12 +129,13 @@ pub fn create(
             None => Ok(()),
         }
     };
+    let root = if no_pivot { follow_worker(parent, &worker, mounted)? } else { None };
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
         .transpose()?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
-    let fds: Vec<&Fd> = slave.iter().chain(gates).chain(&start_hooks).collect();
+    let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
     let sent = send_finish(invoker, plan.finish, &container, &fds);
     await_init(parent, &mut container, sent)?;

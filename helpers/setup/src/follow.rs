@@ -1,7 +1,7 @@
 //! Following the other stages: what the worker and rspawn-init say, and what they are told.
 use alloc::format;
 
-use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit};
+use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
@@ -25,7 +25,7 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Re
     }
 }
 
-/// Hears the worker until it is done, or has opened the console, whose slave it gives then. `mounted` runs at the moment
+/// Hears the worker until it is done, or has opened what rspawn-init is to get, the root or the console's slave. `mounted` runs at the moment
 /// of the hooks.
 pub fn follow_worker(
     parent: &Parent,
@@ -38,6 +38,7 @@ pub fn follow_worker(
             Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
             Some((FromStage::Console, fds)) => return pass_console(parent, fds),
+            Some((FromStage::Root, mut fds)) => return Ok(fds.pop()),
             Some((FromStage::Mounted, _)) => {
                 mounted()?;
                 worker.give_word();
@@ -72,7 +73,8 @@ pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container,
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
-    let message = ToInit::Finish { finish, audit: invoker.trusted.audit, mode: invoker.trusted.mode };
+    let Trusted { audit, mode, no_pivot, .. } = invoker.trusted;
+    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot };
     channel::send_value(&container.stage, &message, fds).named("sendmsg")
 }
 

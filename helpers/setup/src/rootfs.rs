@@ -34,7 +34,7 @@ pub struct Rootfs {
 pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
 
 impl Rootfs {
-    fn root(&self) -> Outcome<&Fd> {
+    pub fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
     }
 
@@ -139,10 +139,7 @@ impl Rootfs {
     }
 
     fn console(&self, devpts: &Fd, rows: u16, columns: u16, uid: Id, tell: Tell) -> Outcome<()> {
-        let (master, slave) = open_terminal(devpts, uid)?;
-        if (rows, columns) != (0, 0) {
-            pty::set_size(&master, rows, columns).named("ioctl TIOCSWINSZ")?;
-        }
+        let (master, slave) = open_terminal(devpts, uid, (rows, columns))?;
         let at = RelPath::new("dev/console").map_err(Failure::check)?;
         let target = find_or_create(self.root()?, &at, Resolve::InRoot, Leaf::File)?;
         let bind = mount::clone_tree(&slave, false).named("open_tree")?;
@@ -181,10 +178,17 @@ impl Rootfs {
         mount::pivot_to_working_directory().named("pivot_root")?;
         mount::drop_old_root().named("umount2")
     }
+
+    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
+    /// the root is what lies on top.
+    pub fn move_over_all(&self) -> Outcome<()> {
+        let slash = file::open_host("/", file::O_PATH).named("openat2")?;
+        mount::attach(self.root()?, &slash).named("move_mount")
+    }
 }
 
 /// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
-pub fn open_terminal(devpts: &Fd, uid: Id) -> Outcome<(Fd, Fd)> {
+pub fn open_terminal(devpts: &Fd, uid: Id, (rows, columns): (u16, u16)) -> Outcome<(Fd, Fd)> {
     let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
     let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
     let found = file::status(&master).named("statx")?;
@@ -192,6 +196,9 @@ pub fn open_terminal(devpts: &Fd, uid: Id) -> Outcome<(Fd, Fd)> {
         && (found.major, found.minor, found.inode) == (5, 2, 2);
     if !genuine {
         return Err(Failure::check("the ptmx of the container's devpts is not genuine"));
+    }
+    if (rows, columns) != (0, 0) {
+        pty::set_size(&master, rows, columns).named("ioctl TIOCSWINSZ")?;
     }
     let slave = pty::open_slave(&master).named("ioctl TIOCGPTPEER")?;
     if uid != Id::ROOT {

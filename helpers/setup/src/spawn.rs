@@ -193,7 +193,7 @@ pub fn spawn_inside(
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
     let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
-    entry.terminal = finish.terminal.then_some(finish.uid);
+    entry.terminal = finish.terminal.then_some((finish.uid, finish.terminal_size));
     let create = || {
         process::join(target, kinds.clone_flags()).named("setns")?;
         if kinds.contains(Namespace::User) {
@@ -272,7 +272,7 @@ struct Entry<'a> {
     /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
     own_view: bool,
     /// A terminal of the container's devpts is to be opened, for this user.
-    terminal: Option<Id>,
+    terminal: Option<(Id, (u16, u16))>,
     argv: StringArray,
     env: StringArray,
     image: &'a InitImage,
@@ -328,9 +328,9 @@ impl<'a> Entry<'a> {
 
     /// In a running container the terminal is opened here, by its root, in its namespaces.
     fn open_terminal(&self) -> Outcome<()> {
-        let Some(uid) = self.terminal else { return Ok(()) };
+        let Some((uid, size)) = self.terminal else { return Ok(()) };
         let devpts = file::open_host("/dev/pts", file::O_PATH).named("openat2");
-        let (master, slave) = open_terminal(&devpts.map_err(|failure| failure.with("/dev/pts"))?, uid)?;
+        let (master, slave) = open_terminal(&devpts.map_err(|failure| failure.with("/dev/pts"))?, uid, size)?;
         channel::send_value(&self.stage, &FromStage::Console, &[&master, &slave]).named("sendmsg")
     }
 

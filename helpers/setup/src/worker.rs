@@ -47,6 +47,7 @@ pub struct Job<'a> {
     pub inside: &'a Inside,
     pub audit: bool,
     pub progress: SharedWord,
+    pub no_pivot: bool,
 }
 
 /// Starts the worker for a container.
@@ -85,7 +86,11 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
             }
             RootfsOp::Pivot => {
                 wait_for_word(socket, &mut told)?;
-                rootfs.carry_out(&step.op, slots, &tell)
+                if job.no_pivot { rootfs.move_over_all() } else { rootfs.carry_out(&step.op, slots, &tell) }
+            }
+            RootfsOp::AttachRoot { .. } if job.no_pivot => {
+                rootfs.carry_out(&step.op, slots, &tell)?;
+                tell(&FromStage::Root, &[rootfs.root()?]).named("sendmsg")
             }
             op => rootfs.carry_out(op, slots, &tell),
         };

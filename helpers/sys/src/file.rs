@@ -260,6 +260,11 @@ pub fn change_directory(dir: &Fd) -> Result<()> {
     sys!(SYS_fchdir, dir).map(drop)
 }
 
+/// chroot(2), without a name for the new root.
+pub fn change_root_to_working_directory() -> Result<()> {
+    sys!(SYS_chroot, c".").map(drop)
+}
+
 /// chdir(2) by name: for the payload's working directory, after the root has changed.
 pub fn change_directory_to(path: &str) -> Result<()> {
     sys!(SYS_chdir, &c_string(path)?).map(drop)

@@ -59,6 +59,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         pid_file: pid_file.as_ref().map(|file| file.name.clone()),
         audit: session.audit.is_on(),
         preserve_fds,
+        no_pivot: false,
     };
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
@@ -68,7 +69,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         // Over that namespace it may have every one.
         facts.capabilities = u64::MAX;
     }
-    let options = Options {
+    let mut options = Options {
         id: record.id.clone(),
         bundle: record.bundle.to_string(),
         init: InitChoice::Exec,
@@ -78,6 +79,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         listening: false,
         notify: None,
         new_keyring: true,
+        no_pivot: false,
     };
 
     session
@@ -86,7 +88,6 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         .map_err(|error| format!("cannot confine itself: {error}"))?;
     let spec = session.audit.step("parse", || spec(&config, process.as_ref(), &arguments, environment))?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
-    let size = spec.process.as_ref().and_then(|process| process.console_size).filter(|_| terminal);
     let sink = match console_socket {
         Some(_) if mode == Mode::Foreground || !terminal => {
             return Err("cannot use --console-socket if the process is not detached or has no terminal".into());
@@ -99,7 +100,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         None if terminal => ConsoleSink::Shown(ConsoleMode::ReadOnly),
         None => ConsoleSink::Shown(ConsoleMode::Pipe),
     };
-    session.console_size = size.map(|size| (size.height as u16, size.width as u16)).or_else(caller_size);
+    options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     session.send_plan(planned.plan)?;
     match session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())? {

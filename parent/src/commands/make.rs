@@ -53,9 +53,6 @@ struct Request {
 
 fn make(global: &Global, making: Making, request: Request) -> Result<i32, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
-    if making.no_pivot {
-        return Err("--no-pivot is not supported: rspawn always leaves the host's tree by pivot_root(2)".into());
-    }
     let preserved = Preserved::take(making.preserve_fds)?;
     let mut audit = invoker::audit(making.audit.as_deref())?;
     // First of all, since its own start takes as long as all that follows here.
@@ -115,6 +112,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         pid_file: pid_file.as_ref().map(|file| file.name.clone()),
         audit: session.audit.is_on(),
         preserve_fds,
+        no_pivot: making.no_pivot,
     };
     session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
@@ -134,6 +132,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         listening,
         notify,
         new_keyring: !making.no_new_keyring,
+        no_pivot: making.no_pivot,
     };
 
     session

@@ -4,7 +4,6 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rspawn_proto::msg::FromStage;
-use rspawn_sys::Fd;
 use rspawn_sys::channel::{self, Interest};
 
 use crate::cli::{Global, Start};
@@ -59,16 +58,16 @@ fn open_gate(container: &Container) -> Result<(), String> {
     };
     let report = fd(open("report", false).map_err(say)?);
     open("gate", true).and_then(|mut gate| gate.write_all(b"0")).map_err(say)?;
-    // Its end, when the payload's program closes the last other end of it; or words; or the end of the process.
-    let readable = |fd| Interest { fd, read: true, write: false };
-    let ready = channel::wait([readable(&report), readable(&process)]);
-    ready.map_err(|errno| describe::errno(errno.0))?;
-    match read(&report) {
-        Some(FromStage::Failed(error)) => Err(describe::failure(None, &error, &Origins::default())),
-        _ => Ok(()),
+    // Words, until the payload's program closes the last other end of it, or the process ends.
+    let mut ready = false;
+    loop {
+        let readable = |fd| Interest { fd, read: true, write: false };
+        channel::wait([readable(&report), readable(&process)]).map_err(|errno| describe::errno(errno.0))?;
+        match channel::read_value(&report).ok().flatten() {
+            Some(FromStage::Failed(error)) => return Err(describe::failure(None, &error, &Origins::default())),
+            Some(_) => ready = true,
+            None if ready => return Ok(()),
+            None => return Err("the container's first process ended before the payload began".into()),
+        }
     }
-}
-
-fn read(report: &Fd) -> Option<FromStage> {
-    channel::read_value(report).ok().flatten()
 }

@@ -17,6 +17,19 @@ pub fn plan(planner: &mut Planner) {
         }
         return;
     }
+    let (rows, columns) = size(planner);
+    let Some(devpts) = planner.devpts else {
+        let message = "a terminal needs a mount of type devpts at /dev/pts";
+        planner.problem("/process/terminal", message);
+        return;
+    };
+    let Some(uid) = planner.id("/process/user/uid", process.user.uid) else { return };
+    planner.rootfs("/process/terminal", RootfsOp::Console { devpts, rows, columns, uid });
+}
+
+/// First size of the terminal: the configured one, else the invoker's, else none.
+pub fn size(planner: &mut Planner) -> (u16, u16) {
+    let configured = planner.spec.process.as_ref().and_then(|process| process.console_size);
     let mut side = |pointer: &str, value: u32| match u16::try_from(value) {
         Ok(value) => value,
         Err(_) => {
@@ -24,15 +37,7 @@ pub fn plan(planner: &mut Planner) {
             0
         }
     };
-    let configured = process
-        .console_size
+    let configured = configured
         .map(|size| (side("/process/consoleSize/height", size.height), side("/process/consoleSize/width", size.width)));
-    let Some(devpts) = planner.devpts else {
-        let message = "a terminal needs a mount of type devpts at /dev/pts";
-        planner.problem("/process/terminal", message);
-        return;
-    };
-    let (rows, columns) = configured.or(planner.options.console_size).unwrap_or((0, 0));
-    let Some(uid) = planner.id("/process/user/uid", process.user.uid) else { return };
-    planner.rootfs("/process/terminal", RootfsOp::Console { devpts, rows, columns, uid });
+    configured.or(planner.options.console_size).unwrap_or((0, 0))
 }

@@ -62,6 +62,8 @@ pub struct Options {
     pub listening: bool,
     pub notify: Option<NotifyMount>,
     pub new_keyring: bool,
+    /// The root is moved to where it is entered, and not attached there at once.
+    pub no_pivot: bool,
 }
 
 impl Options {
@@ -78,6 +80,7 @@ impl Options {
             listening: false,
             notify: None,
             new_keyring: true,
+            no_pivot: false,
         })
     }
 }

@@ -115,10 +115,13 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
     let gid = planner.id("/process/user/gid", user.gid).unwrap_or(Id::ROOT);
     let capabilities = capabilities::sets(planner);
     let seccomp = filter(planner);
+    let terminal = console::wanted(planner);
+    let terminal_size = if terminal && planner.kind == Kind::Exec { console::size(planner) } else { (0, 0) };
     Some(Finish {
         init,
         init_reason,
-        terminal: console::wanted(planner),
+        terminal,
+        terminal_size,
         argv,
         env,
         cwd: cwd?,

@@ -30,7 +30,7 @@ pub fn begin(planner: &mut Planner) {
     if root_escapes(planner, &root.path) {
         return;
     }
-    let over = hooks::look_for_the_root(planner).then(|| planner.slot());
+    let over = (hooks::look_for_the_root(planner) || planner.options.no_pivot).then(|| planner.slot());
     if let Some(out) = over {
         planner.host("/root/path", HostOp::OpenPath { out, path: path.clone(), expect: Expect::Directory });
     }

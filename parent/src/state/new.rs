@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
@@ -69,7 +70,10 @@ impl NewContainer {
             mkfifo(&path, Mode::from_bits_truncate(0o600))?;
             OpenOptions::new().read(true).write(true).open(path)
         };
-        Ok(Gate { gate: pipe("gate")?, report: pipe("report")? })
+        let (gate, report) = (pipe("gate")?, pipe("report")?);
+        // In packets: of two messages that are read late, each is read by itself (pipe(2), O_DIRECT).
+        fcntl(&report, FcntlArg::F_SETFL(OFlag::O_DIRECT))?;
+        Ok(Gate { gate, report })
     }
 
     /// Where the container's notifications are listened to: by `run` at once, in a socket that goes with the other files;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::signal;
+use rspawn_sys::{file, signal};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -17,6 +17,7 @@ fn main() {
         Some("fds") => fds(),
         Some("exit") => std::process::exit(number(2)),
         Some("shout") => shout(number(2)),
+        Some("escape") => escape(),
         other => panic!("unknown request {other:?}"),
     }
 }
@@ -89,4 +90,24 @@ fn shout(lines: i32) {
     let mut stdout = std::io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes());
     let _ = stdout.flush();
+}
+
+/// The old way out of a chroot(2): a working directory that is not below the root any more, and then up. Lists where
+/// that leads to.
+fn escape() {
+    let outside = file::open_host("/", file::O_RDONLY | file::O_DIRECTORY).expect("the root");
+    let _ = std::fs::create_dir("/below");
+    file::change_directory_to("/below").expect("a directory");
+    file::change_root_to_working_directory().expect("chroot");
+    file::change_directory(&outside).expect("fchdir");
+    for _ in 0..64 {
+        file::change_directory_to("..").expect("the directory above");
+    }
+    let mut names: Vec<String> = std::fs::read_dir(".")
+        .expect("a directory")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    println!("{}", names.join(" "));
 }
