@@ -96,6 +96,13 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
 
 /// Why there is no user namespace for a user: the kernel's own switches, and those of distributions.
 fn no_namespace(number: i32) -> io::Error {
+    let because = no_user_namespaces().map_or(String::new(), |switch| format!("; {switch}"));
+    let reason = crate::describe::errno(number);
+    io::Error::other(format!("without root it needs a user namespace of its own: {reason}{because}"))
+}
+
+/// The switch of this kernel, or of a distribution, that keeps users from having user namespaces.
+pub fn no_user_namespaces() -> Option<String> {
     const SWITCHES: [(&str, &str); 3] = [
         ("user/max_user_namespaces", "0"),
         ("kernel/unprivileged_userns_clone", "0"),
@@ -104,10 +111,7 @@ fn no_namespace(number: i32) -> io::Error {
     let is_set = |(file, value): &(&str, &str)| {
         std::fs::read_to_string(format!("/proc/sys/{file}")).is_ok_and(|text| text.trim() == *value)
     };
-    let switch = SWITCHES.iter().find(|switch| is_set(switch));
-    let because = switch.map_or(String::new(), |(file, value)| format!("; /proc/sys/{file} is {value}"));
-    let reason = crate::describe::errno(number);
-    io::Error::other(format!("without root it needs a user namespace of its own: {reason}{because}"))
+    SWITCHES.into_iter().find(is_set).map(|(file, value)| format!("/proc/sys/{file} is {value}"))
 }
 
 /// Beside this program, or where packages put helpers. Never from an environment variable.

@@ -40,6 +40,9 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn make() -> Result<Self, String> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err("it needs root: what a container writes with ids of its own, nobody else could remove".into());
+        }
         make().map_err(|error| format!("cannot make a directory below {BASE}: {error}"))
     }
 }

@@ -16,7 +16,7 @@ use crate::oci::Spec;
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::show::{Colours, Tone};
-use crate::{describe, policy_file, sandbox};
+use crate::{describe, launch, policy_file, sandbox};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(arguments: Check) -> Result<i32, String> {
@@ -24,9 +24,13 @@ pub fn check(arguments: Check) -> Result<i32, String> {
     let path = bundle.path.clone();
     let source = Source::Bundle(bundle);
     let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
-    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let mut policy = policy_file::load(arguments.policy.as_deref())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-    let machine = Machine { facts: Facts::gather(), looker, policy };
+    let facts = Facts::gather();
+    // As for a start: rspawn-setup numbers ids in its own way.
+    policy.min_host_id = policy.min_host_id.filter(|_| !facts.ids.rootless);
+    let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
+    let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
     let options = Options::for_a_look("check", path, InitChoice::Auto)?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
@@ -47,12 +51,15 @@ struct Machine {
     facts: Facts,
     looker: Looker,
     policy: Policy,
+    /// What keeps this user from having a user namespace, if it needs one.
+    forbidden: Option<String>,
 }
 
 impl Machine {
     fn judge(&self, document: &Document, prepared: &Prepared, options: Options) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
-        let mut findings: Vec<Finding> = self.lacks().map(|message| find(Severity::Error, machine(message))).collect();
+        let mut findings: Vec<Finding> =
+            self.lacks().into_iter().map(|(severity, problem)| find(severity, problem)).collect();
         findings.extend(document.errors.iter().cloned().map(|error| find(Severity::Error, error)));
         findings.extend(document.unknown.iter().cloned().map(|note| find(Severity::Note, note)));
         let Some(mut spec) = document.spec.clone() else { return Ok(findings) };
@@ -75,14 +82,19 @@ impl Machine {
         Ok(findings)
     }
 
-    /// What keeps this user on this kernel from starting any container.
-    fn lacks(&self) -> impl Iterator<Item = String> {
-        let root = (self.facts.uid != 0)
-            .then(|| format!("uid {} cannot start containers: only root can so far", self.facts.uid));
-        const SYS_ADMIN: u64 = 1 << 21;
-        let rights = self.facts.uid == 0 && self.facts.capabilities & SYS_ADMIN == 0;
-        let rights = rights.then(|| "this root has no CAP_SYS_ADMIN, and so can make no namespaces or mounts".into());
-        root.into_iter().chain(rights)
+    /// What this user on this kernel lacks for containers of any kind.
+    fn lacks(&self) -> Vec<(Severity, Problem)> {
+        let ids = &self.facts.ids;
+        let mut lacks = Vec::new();
+        if let Some(switch) = &self.forbidden {
+            let message = format!("without root a container needs a user namespace, and there is none: {switch}");
+            lacks.push((Severity::Error, Problem::new("machine", message)));
+        }
+        if let Some(why) = ids.alone_because.as_ref().filter(|_| ids.rootless) {
+            let message = format!("the container can have no ids but your own: {why}");
+            lacks.push((Severity::Note, Problem::new("machine", message)));
+        }
+        lacks
     }
 
     /// Namespaces that this kernel was built without.
@@ -124,6 +136,8 @@ impl Machine {
                 _ => continue,
             };
             let wrong = match (self.looker.what(path.as_str())?, expect) {
+                // The root of a user namespace may open what its owner may not.
+                (Err(libc::EACCES), _) if self.facts.ids.rootless => None,
                 (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),
                 (Ok(kind), Expect::Directory) if kind != Kind::Directory => Some(format!("{path} is not a directory")),
                 (Ok(kind), Expect::NullDevice) if kind != Kind::CharacterDevice => Some(format!("{path} is no device")),
@@ -149,10 +163,6 @@ impl Machine {
         };
         violations(&self.policy, plan).into_iter().map(finding).collect()
     }
-}
-
-fn machine(message: String) -> Problem {
-    Problem::new("machine", message)
 }
 
 fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {

@@ -83,7 +83,9 @@ impl Prepared {
                 let reason = "what it writes would outlive this process, which removes it: only for the foreground";
                 return Err(format!("{}: {reason}", said.origin));
             }
-            (Intent::Foreground, Some(_)) => Some(Scratch::make()?),
+            (Intent::Foreground, Some(said)) => {
+                Some(Scratch::make().map_err(|reason| format!("{}: {reason}", said.origin))?)
+            }
             _ => None,
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
