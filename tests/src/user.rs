@@ -43,7 +43,7 @@ impl User {
         let user = Self { number, files };
         fs::create_dir(user.runtime_directory()).expect("a runtime directory");
         fs::set_permissions(user.runtime_directory(), fs::Permissions::from_mode(0o700)).expect("its mode");
-        user.give(&user.runtime_directory());
+        user.give(&user.files.path);
         Some(user)
     }
 

@@ -9,7 +9,9 @@ use rspawn_tests::{Output, Scratch, finish, skip_unless};
 
 /// Inside, outside, count, line by line; outside is podman's own user namespace, or the machine.
 fn numbers(text: &str) -> Vec<Vec<u32>> {
-    text.lines().map(|line| line.split_whitespace().map(|number| number.parse().unwrap_or(u32::MAX)).collect()).collect()
+    text.lines()
+        .map(|line| line.split_whitespace().map(|number| number.parse().unwrap_or(u32::MAX)).collect())
+        .collect()
 }
 
 #[test]
