@@ -39,6 +39,38 @@ fn collect(directory: &std::path::Path, pids: &mut Vec<i32>) {
     }
 }
 
+/// Stops every process of the container's cgroups, and waits until all have stopped.
+pub fn freeze(cgroups: &[CgroupDir]) -> Result<(), String> {
+    let (mut asked, mut says) = (false, "there is no freezer among its cgroups".to_string());
+    for cgroup in cgroups {
+        let (file, value, state, frozen) = match cgroup.hierarchy.as_str() {
+            "freezer" => ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
+            // Where v1 has a freezer, one is enough.
+            "" if cgroups.iter().all(|other| other.hierarchy.as_str() != "freezer") => {
+                ("cgroup.freeze", "1", "cgroup.events", "frozen 1")
+            }
+            _ => continue,
+        };
+        asked = true;
+        let path = |file: &str| format!("{}/{file}", cgroup.path);
+        fs::write(path(file), value).map_err(|error| format!("cannot freeze the cgroup {}: {error}", cgroup.path))?;
+        says = format!("the processes of {} did not stop in time", cgroup.path);
+        for _ in 0..500 {
+            let now = fs::read_to_string(path(state)).unwrap_or_default();
+            if now.lines().any(|line| line.trim() == frozen) {
+                return Ok(());
+            }
+            // Asked again, a freezer of v1 takes those in that were just being made.
+            let _ = fs::write(path(file), value);
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+    }
+    if asked {
+        thaw(cgroups);
+    }
+    Err(format!("cannot pause the container: {says}"))
+}
+
 /// Lets frozen processes go on.
 pub fn thaw(cgroups: &[CgroupDir]) {
     for cgroup in cgroups {

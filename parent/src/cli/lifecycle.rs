@@ -182,3 +182,21 @@ pub struct Exec {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     pub command: Vec<String>,
 }
+
+#[derive(Debug, Args)]
+pub struct OneContainer {
+    /// Name of the container.
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Ps {
+    /// table or json.
+    #[arg(short, long, default_value = "table")]
+    pub format: String,
+    /// Name of the container.
+    pub id: String,
+    /// Options of ps(1), for the table.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+    pub options: Vec<String>,
+}

@@ -38,6 +38,12 @@ pub enum Command {
     State(State),
     /// Send a signal to a container's first process.
     Kill(Kill),
+    /// Stop every process of a container until `resume`.
+    Pause(OneContainer),
+    /// Let a paused container go on.
+    Resume(OneContainer),
+    /// List the processes of a container.
+    Ps(Ps),
     /// Remove what is left of a stopped container.
     Delete(Delete),
     /// Run another process in a running container.

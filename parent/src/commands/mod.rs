@@ -7,9 +7,11 @@ mod generate;
 mod kill;
 mod list;
 mod make;
+mod pause;
 mod plan;
 mod policy;
 mod prepare;
+mod ps;
 mod spec;
 mod start;
 mod state;
@@ -75,6 +77,9 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),
+        Command::Pause(arguments) => pause::pause(&global, arguments),
+        Command::Resume(arguments) => pause::resume(&global, arguments),
+        Command::Ps(arguments) => ps::ps(&global, arguments),
         Command::Delete(arguments) => delete::delete(&global, arguments),
         Command::Exec(arguments) => exec::exec(&global, arguments),
         Command::List(arguments) => list::list(&global, arguments),

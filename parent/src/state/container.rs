@@ -79,7 +79,7 @@ impl Container {
     }
 
     /// Whether its cgroup is frozen, by whoever.
-    fn is_frozen(&self) -> bool {
+    pub fn is_frozen(&self) -> bool {
         self.record.cgroups.iter().any(|cgroup| {
             let (file, frozen) = match cgroup.hierarchy.as_str() {
                 "" => ("cgroup.freeze", "1"),
