@@ -42,16 +42,22 @@ pub fn suggestion<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item 
     scored.filter(|(distance, name)| *distance <= name.len().max(3) / 3).min().map(|(_, name)| name)
 }
 
-/// Levenshtein's distance, on bytes.
+/// Levenshtein's distance, on bytes, two letters in the wrong order counting as one mistake.
 fn distance(a: &str, b: &str) -> usize {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
+    let mut above = row.clone();
+    for (i, x) in a.iter().enumerate() {
+        let before = std::mem::replace(&mut above, row.clone());
         let mut diagonal = row[0];
         row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
+        for (j, y) in b.iter().enumerate() {
             let substituted = diagonal + usize::from(x != y);
             diagonal = row[j + 1];
             row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                row[j + 1] = row[j + 1].min(before[j - 1] + 1);
+            }
         }
     }
     row[b.len()]
@@ -70,6 +76,7 @@ mod tests {
     fn near_misses_are_suggested() {
         let names = ["CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_SYS_ADMIN"];
         assert_eq!(suggestion("CAP_NETADMIN", names), Some("CAP_NET_ADMIN".into()));
+        assert_eq!(suggestion("Exce", ["Exec", "Files"]), Some("Exec".into()));
         assert_eq!(suggestion("cap_sys_admn", names), Some("CAP_SYS_ADMIN".into()));
         assert_eq!(suggestion("completely-else", names), None);
     }

@@ -94,7 +94,8 @@ fn a_container_has_a_cgroup_in_every_hierarchy() {
     }
     let running = Running::start(Bundle::new());
     for pid in container_processes(&running.bundle) {
-        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        // The worker, which ends beside the payload's start, may be among them.
+        let Ok(cgroups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { continue };
         for hierarchy in layout().hierarchies.iter().filter(|hierarchy| hierarchy.mount.is_some()) {
             let line = cgroups.lines().find(|line| line.split(':').nth(1) == Some(&hierarchy.controllers)).unwrap();
             assert!(line.ends_with(&format!("/{}", running.bundle.id)), "{line}");
@@ -154,7 +155,7 @@ fn every_limit_reaches_its_file() {
     }
     let bundle = running.stop();
     let note = rspawn_check(&bundle);
-    assert!(note.contains("note:  /linux/resources/memory/kernel"), "{note}");
+    assert!(note.contains("/linux/resources/memory/kernel: ignored"), "{note}");
 }
 
 fn rspawn_check(bundle: &Bundle) -> String {

@@ -33,6 +33,9 @@ impl Document {
         let Ok(value) = serde_json::from_slice::<Value>(bytes) else {
             return Self { errors: vec![first], ..Self::default() };
         };
+        if !value.is_object() {
+            return Self { errors: vec![first], ..Self::default() };
+        }
         let (spec, errors) = replace_and_go_on(value.clone(), first);
         Self { unknown: unknown(&value), value: Some(value), spec, errors }
     }

@@ -109,6 +109,8 @@ pub fn plan_noting(
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
     namespaces::plan(&mut planner);
+    // Before the mounts: one of them may show the container's own cgroups.
+    cgroup::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
@@ -119,8 +121,6 @@ pub fn plan_noting(
     paths::plan(&mut planner);
     process::working_directory(&mut planner);
     root::finish(&mut planner);
-    // Last of the host phase: what fails before leaves nothing to remove.
-    cgroup::plan(&mut planner);
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
     planner.not_yet();

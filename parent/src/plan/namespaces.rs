@@ -9,7 +9,8 @@ use crate::problem::did_you_mean;
 
 pub fn plan(planner: &mut Planner) {
     let Some(linux) = planner.linux() else {
-        planner.problem("/linux", "there is no `linux` section: rspawn needs at least a mount namespace in it");
+        planner
+            .problem("/linux/namespaces", "there is no `linux` section: rspawn needs at least a mount namespace in it");
         return;
     };
     for (index, entry) in linux.namespaces.iter().enumerate() {

@@ -179,7 +179,7 @@ pub fn entries() -> Vec<Entry> {
             mapped(empty_range.clone(), json!([{"containerID": 0, "hostID": 0, "size": 1}])),
             "/mounts/7/uidMappings/0/size",
         ),
-        ("/linux", json!(null), "/linux"),
+        ("/linux", json!(null), "/linux/namespaces"),
         ("/linux/namespaces", json!([]), "/linux/namespaces"),
         ("/linux/namespaces/0/type", json!("pidd"), "/linux/namespaces/0/type"),
         ("/linux/namespaces/0/type", json!("network"), "/linux/namespaces/1/type"),

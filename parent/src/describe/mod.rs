@@ -1,6 +1,10 @@
 //! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
+mod mounts;
+
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
+
+use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 
 use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
@@ -412,64 +416,6 @@ pub fn id_map(map: &[IdMap]) -> String {
     let ranges: Vec<String> =
         map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
     ranges.join(", ")
-}
-
-fn fs_params(params: &[FsParam]) -> String {
-    params
-        .iter()
-        .map(|param| match &param.value {
-            FsValue::Flag => format!(" {}", param.key),
-            FsValue::Text(value) => format!(" {}={value}", param.key),
-            FsValue::Path(slot) => format!(" {}={slot}", param.key),
-        })
-        .collect()
-}
-
-const ATTRIBUTES: [(u64, &str, &str); 6] = [
-    (attr::RDONLY, "ro", "rw"),
-    (attr::NOSUID, "nosuid", "suid"),
-    (attr::NODEV, "nodev", "dev"),
-    (attr::NOEXEC, "noexec", "exec"),
-    (attr::NODIRATIME, "nodiratime", "diratime"),
-    (attr::NOSYMFOLLOW, "nosymfollow", "symfollow"),
-];
-
-/// `, ro nosuid`; `prefix` is the r of recursive forms.
-fn attribute_list(bits: u64, prefix: &str, cleared: bool) -> String {
-    let mut words: Vec<String> = ATTRIBUTES
-        .iter()
-        .filter(|(bit, ..)| bits & bit != 0)
-        .map(|(_, set, clear)| format!("{prefix}{}", if cleared { clear } else { set }))
-        .collect();
-    match bits & attr::ATIME {
-        attr::NOATIME if !cleared => words.push(format!("{prefix}noatime")),
-        attr::STRICTATIME if !cleared => words.push(format!("{prefix}strictatime")),
-        _ => {}
-    }
-    if words.is_empty() { String::new() } else { format!(", {}", words.join(" ")) }
-}
-
-fn mount_attrs(attrs: &MountAttrs) -> String {
-    let prefix = if attrs.recursive { "r" } else { "" };
-    let mut text = attribute_list(attrs.set, prefix, false);
-    text.push_str(&attribute_list(attrs.clear & !attrs.set, prefix, true));
-    if let Some(propagation) = attrs.propagation {
-        text.push_str(&format!(", {}", propagation_name(propagation, attrs.recursive)));
-    }
-    if attrs.idmap.is_some() {
-        text.push_str(&format!(", {prefix}idmap"));
-    }
-    text
-}
-
-fn propagation_name(propagation: Propagation, recursive: bool) -> String {
-    let name = match propagation {
-        Propagation::Private => "private",
-        Propagation::Shared => "shared",
-        Propagation::Slave => "slave",
-        Propagation::Unbindable => "unbindable",
-    };
-    format!("{}{name}", if recursive { "r" } else { "" })
 }
 
 /// Names of the capabilities in a set.
