@@ -35,11 +35,13 @@ pub fn suggestion<S: AsRef<str>>(word: &str, candidates: impl IntoIterator<Item 
     if wanted.len() > 64 {
         return None;
     }
-    let scored = candidates.into_iter().map(|name| {
-        let name = name.as_ref().to_string();
-        (distance(&wanted, &name.to_ascii_uppercase()), name)
+    let near = |name: &str| name.len().max(3) / 3;
+    let scored = candidates.into_iter().filter(|name| {
+        // The distance is never less than this.
+        name.as_ref().len().abs_diff(wanted.len()) <= near(name.as_ref())
     });
-    scored.filter(|(distance, name)| *distance <= name.len().max(3) / 3).min().map(|(_, name)| name)
+    let scored = scored.map(|name| (distance(&wanted, &name.as_ref().to_ascii_uppercase()), name.as_ref().to_string()));
+    scored.filter(|(distance, name)| *distance <= near(name)).min().map(|(_, name)| name)
 }
 
 /// Levenshtein's distance, on bytes, two letters in the wrong order counting as one mistake.

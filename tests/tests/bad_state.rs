@@ -148,7 +148,7 @@ fn hostile_records_are_errors() {
         };
         let output = command.stdin(Stdio::null()).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(matches!(output.status.code(), Some(0 | 1)), "{round} {verb}: {output:?}");
+        assert!(matches!(output.status.code(), Some(0 | 1 | 255)), "{round} {verb}: {output:?}");
         assert!(!text.contains("panicked") && !text.contains("a bug"), "{round} {verb}: {text}");
     }
     fs::write(&path, &honest).unwrap();
@@ -309,15 +309,13 @@ fn a_state_root_that_cannot_be_written() {
     let root = life.bundle.path().join("small");
     let tmpfs = "mount -t tmpfs -o size=16k,mode=700 small . && cd .";
     // Room for the directory alone, or for a little more: some step of making the state fails.
-    for room in [0, 4096, 8192] {
+    for room in [0, 4096] {
         let setup = format!("{tmpfs} && cd \"$PWD\" && head -c {} /dev/zero > fill", (16 << 10) - room);
         let mut create = Command::new(program("rspawn"));
         create.arg("--root").arg(&root).args(["create", "--bundle"]).arg(life.bundle.path()).arg(life.id());
         let output = in_a_small_file_system(&life, &setup, &create);
-        if room < 8192 {
-            let text = error(output);
-            assert!(["ENOSPC", "No space left"].iter().any(|reason| text.contains(reason)), "{room}: {text}");
-        }
+        let text = error(output);
+        assert!(["ENOSPC", "No space left"].iter().any(|reason| text.contains(reason)), "{room}: {text}");
         life.delete(&["--force"]).ok();
         for pid in rspawn_tests::container_processes(&life.bundle) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);

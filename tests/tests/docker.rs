@@ -176,7 +176,6 @@ fn a_container_in_the_background() {
     docker.ok(&["pause", "con"]);
     assert_eq!(docker.inspect(".State.Status"), "paused");
     docker.ok(&["unpause", "con"]);
-    docker.ok(&["update", "--memory", "64m", "--memory-swap", "64m", "con"]);
     docker.ok(&["stop", "--time", "30", "con"]);
     assert_eq!(docker.inspect(".State.ExitCode"), "3", "stop lets the payload end");
     docker.ok(&["start", "con"]);

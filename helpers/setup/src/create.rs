@@ -86,6 +86,11 @@ pub fn create(
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
     let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
+    let directories = cgroup::directories(&plan);
+    if !directories.is_empty() {
+        // Until there is a record: whoever clears up after this program was killed finds them.
+        parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
+    }
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if mode == Mode::Foreground && !invoker.trusted.keep {
@@ -117,7 +122,7 @@ pub fn create(
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     // Made now, since a payload may have ended before its record is written.
     let init = plan.finish.init;
-    let (place, directories) = (Place::Spawn(SpawnStep::Record), cgroup::directories(&plan));
+    let place = Place::Spawn(SpawnStep::Record);
     let record = parent.step(place, || record(invoker, &container, init, &inside, directories, &traces.hooks))?;
     let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
@@ -138,7 +143,7 @@ pub fn create(
     let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
     let sent = send_finish(invoker, plan.finish, &container, &fds);
-    await_init(parent, &mut container, sent)?;
+    await_init(parent, &container, sent)?;
     if !has_hooks {
         worker.give_word();
     }
@@ -146,7 +151,7 @@ pub fn create(
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, guest, slots));
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
-    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write(&record))?;
+    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("record", &record))?;
     follow_init(parent, &mut container, mode)?;
     traces.state.unlock();
     if mode != Mode::Created {

@@ -51,7 +51,7 @@ pub fn exec(
     };
     let fds: Vec<&Fd> = slave.iter().collect();
     let sent = send_finish(invoker, finish, &process, &fds);
-    await_init(parent, &mut process, sent)?;
+    await_init(parent, &process, sent)?;
     follow_init(parent, &mut process, mode)?;
     announce(parent, invoker, &process)?;
     stay(parent, mode, process)

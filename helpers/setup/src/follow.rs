@@ -79,11 +79,15 @@ pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container,
 }
 
 /// Waits until rspawn-init, which was `sent` its last mile, has forked, if it is to.
-pub fn await_init(parent: &Parent, container: &mut Container, sent: Outcome<()>) -> Result<(), End> {
+pub fn await_init(parent: &Parent, container: &Container, sent: Outcome<()>) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
         Some(FromStage::Ready) => Ok(()),
-        _ => Err(obituary(container, sent).into()),
+        // Not waited for: PID 1 cannot end before the worker in its namespace is reaped, whose parent this process is.
+        _ => {
+            let failure = sent.err().unwrap_or_else(|| Failure::check("rspawn-init ended before the payload began"));
+            Err(failure.at(Place::Finish(FinishStep::Receive)).into())
+        }
     }
 }
 

@@ -6,8 +6,7 @@ use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::String;
 
-use rspawn_proto::codec;
-use rspawn_proto::record::Record;
+use rspawn_proto::codec::{self, Message};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd};
@@ -21,9 +20,9 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    pub fn write(&self, record: &Record) -> Outcome<()> {
-        let bytes = codec::encode(record).ok_or_else(|| Failure::check("the record cannot be encoded"))?;
-        replace(&self.dir, "record", &bytes, 0o600)
+    pub fn write<T: Message>(&self, name: &str, value: &T) -> Outcome<()> {
+        let bytes = codec::encode(value).ok_or_else(|| Failure::check("the record cannot be encoded"))?;
+        replace(&self.dir, name, &bytes, 0o600)
     }
 
     /// Keeps other commands from the container. False if one has removed it.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use rspawn_proto::ids::ContainerId;
 
 use crate::cli::{Delete, Global};
-use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, lock};
+use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, clear_cgroups, lock};
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
     let Delete { force, id } = arguments;
@@ -60,10 +60,11 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
                 return Ok(());
             }
             // Whoever had the lock has finished the container.
-            if let Ok(container) = Container::open(id, directory, root) {
+            if let Ok(container) = Container::open(id, &directory, root) {
                 container.end()?;
                 return container.remove();
             }
+            clear_cgroups(&directory)?;
         }
     }
     let path = root.path.join(id.as_str());

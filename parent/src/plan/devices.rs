@@ -70,6 +70,10 @@ struct Node {
 }
 
 fn listed_device(planner: &mut Planner, origin: &str, device: &Device) {
+    // It is a link into the container's own devpts; podman --privileged lists the host's.
+    if super::normalized(&device.path) == "dev/ptmx" {
+        return;
+    }
     let kind = match device.kind.as_str() {
         "c" | "u" => NodeKind::Char,
         "b" => NodeKind::Block,

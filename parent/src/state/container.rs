@@ -9,7 +9,7 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
 use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
-use rspawn_proto::{MAX_PLAN, codec};
+use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
 use rspawn_sys::{Fd, channel, process};
 
 use super::{DOES_NOT_EXIST, StateRoot};
@@ -46,8 +46,9 @@ pub struct Container {
 
 impl Container {
     /// Reads the record. A directory without one is no container: it is being made, or its maker died.
-    pub fn open(id: &ContainerId, directory: File, root: &StateRoot) -> Result<Self, String> {
-        let record = read_record(id, &directory)?;
+    pub fn open(id: &ContainerId, directory: &File, root: &StateRoot) -> Result<Self, String> {
+        let record = read_record(id, directory)?;
+        let directory = directory.try_clone().map_err(|error| format!("cannot hold container {id}: {error}"))?;
         Ok(Self { record, path: root.path.join(id.as_str()), directory })
     }
 
@@ -166,9 +167,22 @@ impl Container {
 
     /// The configuration that it was made from. What is in it is for a confined process to read.
     pub fn config(&self) -> Result<File, String> {
-        open_in(&self.directory, "config.json")
-            .map_err(|error| format!("cannot open the configuration of container {}: {error}", self.record.id))
+        open_in(&self.directory, "config.json").map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound if self.directory.metadata().is_ok_and(|found| found.nlink() == 0) => {
+                DOES_NOT_EXIST.to_string()
+            }
+            _ => format!("cannot open the configuration of container {}: {error}", self.record.id),
+        })
     }
+}
+
+/// Kills what is in the cgroups of a container that has no record, or none that can be read, and removes them:
+/// rspawn-setup notes them before there is a record.
+pub fn clear_cgroups(directory: &File) -> Result<(), String> {
+    let noted = read(directory, "cgroups", MAX_MESSAGE).ok().and_then(|bytes| codec::decode_message(&bytes).ok());
+    let noted: Vec<CgroupDir> = noted.unwrap_or_default();
+    cgroups::signal_all(&noted, libc::SIGKILL);
+    cgroups::remove(&noted)
 }
 
 /// Locks a state directory: false if whoever had the lock has removed it meanwhile. Not for ever: a hook may hang in

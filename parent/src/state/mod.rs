@@ -3,6 +3,7 @@
 //! | file | written by | what |
 //! |---|---|---|
 //! | `record` | rspawn-setup | [`Record`]: pid, cgroups, hooks to come. Not JSON: commands with privileges read it |
+//! | `cgroups` | rspawn-setup | the cgroups alone, for as long as there is no record, and where it is damaged |
 //! | `config.json` | the parent | the bundle's configuration, which may change or go; read by confined parents alone |
 //! | `gate`, `report` | the parent | named pipes to a container that waits for its start |
 //! | `notify` | the parent | where the payload says that it is ready, if the invoker's manager wants to know |
@@ -13,7 +14,7 @@ mod new;
 mod root;
 mod view;
 
-pub use container::{Container, Status, boot_id, lock};
+pub use container::{Container, Status, boot_id, clear_cgroups, lock};
 pub use new::{Gate, NewContainer};
 pub use root::{StateRoot, in_initial_user_namespace};
 pub use view::View;

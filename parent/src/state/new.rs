@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
 
-use super::{Container, DOES_NOT_EXIST, EXISTS, StateRoot};
+use super::{Container, DOES_NOT_EXIST, EXISTS, StateRoot, clear_cgroups};
 use crate::notify::{self, Relay};
 use crate::plan::NotifyMount;
 
@@ -114,10 +114,11 @@ fn remove_abandoned(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
         // Gone, or somebody's.
         return if directory.metadata().is_ok_and(|found| found.nlink() == 0) { Ok(()) } else { Err(EXISTS.into()) };
     }
-    match Container::open(id, directory, root) {
+    match Container::open(id, &directory, root) {
         Ok(container) if container.is_abandoned() => container.remove(),
         Ok(_) => Err(EXISTS.into()),
         Err(reason) if reason == DOES_NOT_EXIST => {
+            clear_cgroups(&directory)?;
             let path = root.path.join(id.as_str());
             fs::remove_dir_all(&path).map_err(|error| format!("cannot remove {}: {error}", path.display()))
         }

@@ -52,7 +52,7 @@ impl StateRoot {
     pub fn container(&self, id: &str) -> Result<Container, String> {
         let id = ContainerId::new(id).map_err(|reason| reason.to_string())?;
         match self.open_state(id.as_str()) {
-            Ok(directory) => Container::open(&id, directory, self),
+            Ok(directory) => Container::open(&id, &directory, self),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DOES_NOT_EXIST.into()),
             Err(error) => Err(format!("cannot open the state of container {id}: {error}")),
         }

@@ -120,7 +120,7 @@ fn slots(cases: &mut Cases) {
             cases.add(format!("host {index} twice"), "defined twice", |p| p.host.insert(index, one.clone()));
         }
         if let HostOp::CloneTree { .. } = one.op {
-            for (slot, reason) in [(path, WRONG), (Slot(9), UNDEFINED), (Slot(u16::MAX), UNDEFINED)] {
+            for (slot, reason) in [(path, WRONG), (Slot(999), UNDEFINED), (Slot(u16::MAX), UNDEFINED)] {
                 cases.add(format!("host {index} is mapped by {slot}"), reason, |p| {
                     other_kinds(p);
                     if let HostOp::CloneTree { attrs, .. } = &mut p.host[index + 2].op {
