@@ -24,7 +24,7 @@ fn running_with(change: impl FnOnce(&mut Value)) -> Life {
     life
 }
 
-fn sh<'a>(script: &'a str) -> [&'a str; 3] {
+fn sh(script: &str) -> [&str; 3] {
     ["sh", "-c", script]
 }
 
