@@ -1,8 +1,11 @@
 //! The cgroups of a container that exists, by its record.
 use std::fs;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
 
 use rspawn_proto::record::CgroupDir;
-use rspawn_sys::process;
+use rspawn_sys::cgroup::is_v2;
+use rspawn_sys::{file, process};
 
 /// Sends a signal to every process of the container's cgroups.
 pub fn signal_all(cgroups: &[CgroupDir], signal: i32) {
@@ -85,6 +88,22 @@ pub fn thaw(cgroups: &[CgroupDir]) {
 fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
     let is_its = (cgroup.hierarchy.as_str().is_empty()) == file.starts_with("cgroup.");
     is_its && fs::write(format!("{}/{file}", cgroup.path), value).is_ok()
+}
+
+/// Removes the directories that are empty, or become so at once: the processes of a container that was never finished
+/// die with rspawn-setup.
+pub fn remove_empty(cgroups: &[CgroupDir]) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    for CgroupDir { path, .. } in cgroups {
+        let is_cgroup = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY)
+            .is_ok_and(|directory| is_v2(&directory).is_ok());
+        while is_cgroup
+            && fs::remove_dir(path.as_str()).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 /// Removes the directories, those that the payload made below them first. Processes that are on their way out keep a

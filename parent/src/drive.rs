@@ -14,6 +14,7 @@ use crate::describe;
 use crate::launch::{self, Setup};
 use crate::notify::Relay;
 use crate::overrides::{Origins, Said};
+use crate::streams;
 use crate::terminal::{Console, ConsoleMode};
 
 /// Size of struct signalfd_siginfo.
@@ -193,7 +194,7 @@ impl Session {
                     }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
-                        eprintln!("rspawn: warning: {}", one_violation(&violation));
+                        streams::warn(one_violation(&violation));
                     }
                     (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
                     (FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {}

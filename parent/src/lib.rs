@@ -34,4 +34,5 @@ pub mod settings;
 pub mod show;
 mod signals;
 pub mod state;
+mod streams;
 mod terminal;

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::cli::Global;
 use crate::show::colours::printable;
+use crate::streams;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
@@ -47,10 +48,10 @@ impl Log {
         };
         match &mut self.file {
             Some(file) => drop(file.write_all(format!("{line}\n").as_bytes())),
-            None if self.format == Format::Json => return eprintln!("{line}"),
+            None if self.format == Format::Json => return streams::say(line),
             None => {}
         }
         let lines: Vec<String> = message.lines().map(printable).collect();
-        eprintln!("rspawn: {}", lines.join("\n"));
+        streams::say(format_args!("rspawn: {}", lines.join("\n")));
     }
 }

@@ -125,7 +125,9 @@ pub fn trusted(id: &str, policy: Policy) -> Trusted {
 
 /// What an invoker says who wants a process in a running container.
 pub fn trusted_exec(id: &str, policy: Policy) -> Trusted {
-    let namespaces = rspawn_proto::namespaces::Namespace::ALL.into_iter().collect();
+    use rspawn_proto::namespaces::Namespace;
+    // What a container of root's has of its own: the kernel lets nobody join the user namespace they are in.
+    let namespaces = Namespace::ALL.into_iter().filter(|kind| *kind != Namespace::User).collect();
     Trusted { purpose: Purpose::Exec { namespaces, cgroups: Vec::new() }, ..trusted(id, policy) }
 }
 

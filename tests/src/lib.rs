@@ -300,18 +300,30 @@ pub(crate) fn leftovers_now(name: &str) -> Vec<String> {
         if pid == own || !pid.bytes().all(|b| b.is_ascii_digit()) {
             continue;
         }
-        // What is dead keeps its cgroup's name until its parent, here the machine's init, takes note.
-        if fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| stat.contains(") Z ")) {
+        // What is dead keeps its cgroup's name until its parent, here the machine's init, takes note; and PID 1 of a
+        // namespace cannot end before that has been done for the last of its processes.
+        if fs::read_to_string(process.path().join("stat")).is_ok_and(|stat| is_dead(&stat)) {
             continue;
         }
         let of_process = |file: &str| fs::read(process.path().join(file)).unwrap_or_default();
         let carries = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).contains(name);
+        if of_process("cmdline").starts_with(b"strace\0") {
+            // It stays until the machine's init has seen the end of the last one that it traced.
+            continue;
+        }
         let root = fs::read_link(process.path().join("root")).unwrap_or_default();
         if carries(of_process("cmdline")) || carries(of_process("cgroup")) || root.to_string_lossy().contains(name) {
             left.push(format!("process {pid}: {}", String::from_utf8_lossy(&of_process("cmdline")).replace('\0', " ")));
         }
     }
     left
+}
+
+/// What /proc/PID/stat says of a process that has ended or is ending (proc_pid_stat(5): PF_EXITING of its flags).
+fn is_dead(stat: &str) -> bool {
+    const PF_EXITING: u64 = 4;
+    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    fields.next() == Some("Z") || fields.nth(5).and_then(|flags| flags.parse().ok()).unwrap_or(0u64) & PF_EXITING != 0
 }
 
 /// Directories below another whose name has a certain part.

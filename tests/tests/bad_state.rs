@@ -362,7 +362,6 @@ fn a_client_that_dies_leaves_nothing_that_force_cannot_remove() {
 
 /// The helper is killed as well, at any time: what it had begun ends with it, or can be deleted.
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_helper_that_dies_leaves_nothing_that_force_cannot_remove() {
     if cannot_make_containers() {
         return;

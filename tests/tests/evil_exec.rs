@@ -42,7 +42,6 @@ fn submit(trusted: Trusted, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_plan_for_a_process_is_its_last_mile_alone() {
     if cannot_make_containers() {
         return;

@@ -54,7 +54,6 @@ fn base(bundle: &Bundle) -> Plan {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn structurally_hostile_plans_are_refused() {
     if cannot_make_containers() {
         return;

@@ -104,6 +104,8 @@ fn fault_of(output: &Output) -> Result<(), String> {
         0 if stdout == "ran\n" => Ok(()),
         0 => Err("success without the payload".into()),
         1 if stderr.lines().filter(|line| line.starts_with("rspawn: ")).count() == 1 => Ok(()),
+        // All that is wrong with a configuration is said at once: without capabilities, more is.
+        1 if stderr.lines().all(|line| line.starts_with("rspawn: config.json ")) => Ok(()),
         // The payload itself, or a loader before it, was hit: it has begun, and its status is its own.
         _ if stderr.is_empty() || !stderr.contains("rspawn: ") => Ok(()),
         _ => Err("neither one error nor none".into()),
@@ -111,16 +113,18 @@ fn fault_of(output: &Output) -> Result<(), String> {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
     if cannot_trace() {
         return;
     }
     let bundle = bundle();
     // Waiting fails for nobody who has something to wait for, and ending cannot fail.
-    // Nor does the kernel deny the standard library what it starts with, or its own name.
-    let cannot_fail =
-        ["wait4", "rt_sigtimedwait", "exit_group", "rt_sigreturn", "mmap", "mprotect", "brk", "uname", "rt_sigaction"];
+    // Nor does the kernel deny the standard library what it starts with, or its own name; and close(2) closes, whatever
+    // it answers, while strace leaves it out.
+    let cannot_fail = [
+        "wait4", "rt_sigtimedwait", "exit_group", "rt_sigreturn", "mmap", "mprotect", "brk", "uname", "rt_sigaction",
+        "close", "pidfd_send_signal",
+    ];
     let mut faults = sample(&bundle, 6);
     faults.retain(|(name, _)| !cannot_fail.contains(&name.as_str()));
     let mut wrong = Vec::new();
@@ -135,6 +139,8 @@ fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
         if ["unlinkat", "close_range"].contains(&name) {
             // By these the cgroups are removed. The next run takes over what is left, which is empty.
             left.retain(|what| !what.starts_with("cgroup "));
+            finish(strace(&bundle, &[]), b"").ok();
+            left.extend(leftovers(&bundle.id));
         }
         if !left.is_empty() {
             wrong.push(format!("EPERM of {name} {number}: left behind {left:?}"));

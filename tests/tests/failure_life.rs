@@ -89,6 +89,8 @@ fn fault_of(output: &Output) -> Option<&'static str> {
         0 if output.stderr.lines().all(|line| line.starts_with("rspawn: warning: ")) => None,
         1 | 126 | 127 | 255 if errors <= 1 => None,
         137 => None,
+        // strace makes the call fail by making it none, for which seccomp ends a confined process (SIGSYS).
+        159 => None,
         _ => Some("neither one error nor none"),
     }
 }
@@ -124,21 +126,19 @@ fn try_all(kind: &str, cannot: &[&str]) {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_call_that_fails() {
-    // What cannot fail, or what nothing can be done about: the end, a wait for a child, memory; and close(2), which
-    // closes whatever it answers.
+    // What cannot fail, or what nothing can be done about: the end, a wait for a child and its end, memory; and
+    // close(2), which closes whatever it answers.
     try_all(
         "error=EPERM",
         &[
             "wait4", "rt_sigtimedwait", "exit_group", "rt_sigreturn", "mmap", "mprotect", "brk", "uname",
-            "rt_sigaction", "close", "munmap", "futex",
+            "rt_sigaction", "close", "munmap", "pidfd_send_signal", "poll", "futex",
         ],
     );
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_process_that_is_killed() {
     try_all("signal=KILL", &[]);
 }

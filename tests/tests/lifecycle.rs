@@ -579,7 +579,6 @@ fn of_many_commands_at_once_one_wins() {
 
 /// Everything at once: each answer is one of those that the command can give, and nothing is left in the end.
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn commands_that_race_never_corrupt_a_container() {
     if cannot_make_containers() {
         return;

@@ -85,12 +85,12 @@ pub fn create(
     let mut plan = plan.into_inner();
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
-    let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     let directories = cgroup::directories(&plan);
     if !directories.is_empty() {
-        // Until there is a record: whoever clears up after this program was killed finds them.
+        // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
+    let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if mode == Mode::Foreground && !invoker.trusted.keep {

@@ -25,8 +25,8 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Re
     }
 }
 
-/// Hears the worker until it is done, or has opened what rspawn-init is to get, the root or the console's slave. `mounted` runs at the moment
-/// of the hooks.
+/// Hears the worker until it is done, or has opened what rspawn-init is to get, the root or the console's slave.
+/// `mounted` runs at the moment of the hooks.
 pub fn follow_worker(
     parent: &Parent,
     worker: &Worker,
@@ -85,7 +85,8 @@ pub fn await_init(parent: &Parent, container: &Container, sent: Outcome<()>) -> 
         Some(FromStage::Ready) => Ok(()),
         // Not waited for: PID 1 cannot end before the worker in its namespace is reaped, whose parent this process is.
         _ => {
-            let failure = sent.err().unwrap_or_else(|| Failure::check("rspawn-init ended before the payload began"));
+            let reason = "rspawn-init ended before the payload began";
+            let failure = sent.err().unwrap_or_else(|| Failure::check(reason)).with(reason);
             Err(failure.at(Place::Finish(FinishStep::Receive)).into())
         }
     }

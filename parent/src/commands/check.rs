@@ -16,6 +16,7 @@ use crate::oci::Spec;
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::show::{Colours, Tone};
+use crate::streams;
 use crate::{describe, launch, policy_file, sandbox};
 
 /// Exit status 0: it would start; 1: it would not.
@@ -39,10 +40,10 @@ pub fn check(arguments: Check) -> Result<i32, String> {
     let mut findings = machine.judge(&document, &prepared, options)?;
     findings.sort_by_key(Finding::rank);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    match arguments.format {
-        Format::Json => println!("{:#}", json!({"startable": errors == 0, "findings": findings})),
-        Format::Text | Format::Bin => print!("{}", text(&findings, errors, colours)),
-    }
+    streams::print(match arguments.format {
+        Format::Json => format!("{:#}\n", json!({"startable": errors == 0, "findings": findings})),
+        Format::Text | Format::Bin => text(&findings, errors, colours),
+    })?;
     Ok(i32::from(errors != 0))
 }
 

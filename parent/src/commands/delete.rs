@@ -51,10 +51,11 @@ fn refuse_living(container: &Container) -> Result<(), String> {
 
 /// With --force: what is no container is removed as well, and what is not there is no error.
 fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
-    match root.open_state(id.as_str()) {
+    // Held until it is gone: without the lock, a new container of this name could move in meanwhile.
+    let _held = match root.open_state(id.as_str()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         // A link, or a directory that is not ours to believe: it goes unread.
-        Err(_) => {}
+        Err(_) => None,
         Ok(directory) => {
             if !lock(&directory, id)? {
                 return Ok(());
@@ -65,8 +66,9 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
                 return container.remove();
             }
             clear_cgroups(&directory)?;
+            Some(directory)
         }
-    }
+    };
     let path = root.path.join(id.as_str());
     let removed = fs::remove_dir_all(&path).or_else(|error| match error.kind() {
         ErrorKind::NotFound => Ok(()),

@@ -6,6 +6,7 @@ use crate::oci::STATE_VERSION;
 use crate::plan::seccomp::Arch;
 use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
 use crate::plan::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES, mount_options};
+use crate::streams;
 
 pub fn features() -> Result<i32, String> {
     let apparmor =
@@ -47,8 +48,7 @@ pub fn features() -> Result<i32, String> {
         },
         "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init", "run.oci.keep_original_groups"],
     });
-    println!("{document:#}");
-    Ok(0)
+    streams::print(format!("{document:#}\n")).map(|()| 0)
 }
 
 /// runc's form: clients take any line with the word for one, so it occurs once.

@@ -1,18 +1,18 @@
 //! `rspawn generate`: shell completions and man pages, from the command line's own definition.
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 use clap::{Command, CommandFactory};
 
 use crate::cli::{Cli, Generate};
+use crate::streams;
 
 pub fn generate(what: Generate) -> Result<i32, String> {
     match what {
         Generate::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut command(), "rspawn", &mut text);
-            std::io::stdout().write_all(&text).map_err(|error| format!("cannot write the completions: {error}"))?;
+            streams::print(text)?;
         }
         Generate::Man { directory } => {
             let say = |error: std::io::Error| format!("cannot write man pages to {}: {error}", directory.display());

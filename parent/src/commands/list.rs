@@ -5,6 +5,7 @@ use crate::cli::{Global, List};
 use crate::ids;
 use crate::sandbox;
 use crate::state::{Container, StateRoot, View};
+use crate::streams;
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     if !["table", "json"].contains(&arguments.format.as_str()) {
@@ -19,17 +20,14 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     };
     let views: Vec<(View, String)> = found.into_iter().flatten().map(with_owner).collect();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    damaged.into_iter().filter_map(Result::err).for_each(|reason| eprintln!("rspawn: warning: {reason}"));
-    if arguments.quiet {
-        views.iter().for_each(|(view, _)| println!("{}", view.record.id));
-        return Ok(0);
-    }
-    match arguments.format.as_str() {
-        "json" if views.is_empty() => println!("null"),
-        "json" => println!("{}", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
-        _ => print!("{}", table(&views)),
-    }
-    Ok(0)
+    damaged.into_iter().filter_map(Result::err).for_each(streams::warn);
+    let text = match arguments.format.as_str() {
+        _ if arguments.quiet => views.iter().map(|(view, _)| format!("{}\n", view.record.id)).collect(),
+        "json" if views.is_empty() => "null\n".to_string(),
+        "json" => format!("{}\n", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
+        _ => table(&views),
+    };
+    streams::print(text).map(|()| 0)
 }
 
 fn owner(uid: u32) -> String {

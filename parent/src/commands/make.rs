@@ -18,8 +18,8 @@ use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::{InitChoice, Options};
-use crate::show::colours::printable;
 use crate::state::{NewContainer, StateRoot, boot_id};
+use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
 use crate::{describe, launch, notify, policy_file, sandbox};
 
@@ -177,7 +177,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     // One line on stderr is all that clients of `create` take for an error, and a warning is none.
     for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {
-        eprintln!("rspawn: warning: {}", printable(&note.to_string()));
+        streams::warn(note);
     }
     session.origins = planned.origins;
     session.send_plan(planned.plan)?;

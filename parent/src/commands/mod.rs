@@ -25,6 +25,7 @@ use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
 use crate::problem::Problem;
+use crate::streams;
 use crate::{look, scratch};
 use prepare::Place;
 
@@ -46,7 +47,7 @@ pub fn main() -> i32 {
     let mut log = match Log::open(&cli.global) {
         Ok(log) => log,
         Err(message) => {
-            eprintln!("rspawn: {message}");
+            streams::say(format_args!("rspawn: {message}"));
             return FAILURE;
         }
     };
@@ -65,8 +66,7 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
     }
     let Cli { global, command } = cli;
     if global.version {
-        println!("{}", features::version());
-        return Ok(0);
+        return streams::print(format!("{}\n", features::version())).map(|()| 0);
     }
     if global.systemd_cgroup || global.cgroup_manager.as_deref() == Some("systemd") {
         return Err("systemd's cgroups are not supported yet: use the cgroupfs manager".into());

@@ -1,5 +1,4 @@
 //! `rspawn plan`: the first stage alone.
-use std::io::Write;
 use std::path::Path;
 
 use rspawn_proto::codec;
@@ -13,6 +12,7 @@ use crate::facts::Facts;
 use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
 use crate::show::Colours;
+use crate::streams;
 use crate::{plan as planner, sandbox, show};
 
 pub fn plan(arguments: Plan) -> Result<i32, String> {
@@ -56,8 +56,7 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
         ([one], Format::Bin) => encode(&one.plan)?,
         _ => return Err("one or two plans were asked for".into()),
     };
-    let written = std::io::stdout().write_all(&output);
-    written.map(|()| 0).map_err(|error| format!("cannot write the plan: {error}"))
+    streams::print(output).map(|()| 0)
 }
 
 fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {

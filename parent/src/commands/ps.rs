@@ -6,16 +6,17 @@ use serde_json::json;
 use crate::cgroups;
 use crate::cli::{Global, Ps};
 use crate::state::StateRoot;
+use crate::streams;
 
 pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let pids = cgroups::processes(&container.record.cgroups);
-    match arguments.format.as_str() {
-        "json" => println!("{}", json!(pids)),
-        "table" => print!("{}", table(&pids, &arguments.options)?),
+    let text = match arguments.format.as_str() {
+        "json" => format!("{}\n", json!(pids)),
+        "table" => table(&pids, &arguments.options)?,
         _ => return Err("invalid format option: table and json are known".into()),
-    }
-    Ok(0)
+    };
+    streams::print(text).map(|()| 0)
 }
 
 /// What ps(1) prints of the processes, its own options applied; a column of its table tells which they are.

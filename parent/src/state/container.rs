@@ -5,8 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
 use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
@@ -158,7 +159,7 @@ impl Container {
         let removed = cgroups::remove(cgroups);
         for hook in &after.poststop {
             if let Err(reason) = hooks::run(std::slice::from_ref(hook), after.state.fill("stopped", None)) {
-                eprintln!("rspawn: warning: {reason}");
+                crate::streams::warn(reason);
             }
         }
         fs::remove_dir_all(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))?;
@@ -176,11 +177,16 @@ impl Container {
     }
 }
 
-/// Kills what is in the cgroups of a container that has no record, or none that can be read, and removes them:
-/// rspawn-setup notes them before there is a record.
+/// Removes the cgroups of a container that has no record, or none that can be read: rspawn-setup notes them before
+/// it makes them. What is in them is killed if there is a record, which tells that they have become the container's:
+/// one that was killed before may have noted another's.
 pub fn clear_cgroups(directory: &File) -> Result<(), String> {
     let noted = read(directory, "cgroups", MAX_MESSAGE).ok().and_then(|bytes| codec::decode_message(&bytes).ok());
     let noted: Vec<CgroupDir> = noted.unwrap_or_default();
+    if fstatat(directory, "record", AtFlags::AT_SYMLINK_NOFOLLOW).err() == Some(Errno::ENOENT) {
+        cgroups::remove_empty(&noted);
+        return Ok(());
+    }
     cgroups::signal_all(&noted, libc::SIGKILL);
     cgroups::remove(&noted)
 }

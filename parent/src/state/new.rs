@@ -56,9 +56,15 @@ impl NewContainer {
                 continue;
             }
             let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("config.json"));
-            let mut new = Self { path, directory: Some(directory), config: None };
-            new.config = Some(made.map_err(say)?);
-            return Ok(new);
+            match made {
+                // The directory is another's, who has finished a container in the place of the one made here.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => {
+                    let _ = fs::remove_dir_all(&path);
+                    return Err(say(error));
+                }
+                Ok(config) => return Ok(Self { path, directory: Some(directory), config: Some(config) }),
+            }
         }
         Err(EXISTS.into())
     }

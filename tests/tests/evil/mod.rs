@@ -55,7 +55,17 @@ pub fn structural_cases(good: &Plan, secret: &str) -> Vec<Case> {
     cases.list
 }
 
+/// A mount that the host phase of a plan defines.
+fn mount_of(plan: &Plan) -> Slot {
+    let defined = |step: &Step<HostOp>| match step.op {
+        HostOp::CloneTree { out, .. } => Some(out),
+        _ => None,
+    };
+    plan.host.iter().find_map(defined).unwrap()
+}
+
 fn header(cases: &mut Cases) {
+    let mount = mount_of(cases.good);
     for version in [0, 1, WIRE_VERSION - 1, WIRE_VERSION + 1, u32::MAX] {
         cases.add(format!("version {version:#x}"), "another build", |p| p.header.version = version);
     }
@@ -68,7 +78,7 @@ fn header(cases: &mut Cases) {
     }
     cases.add("too many host operations", "too many operations", |p| {
         let attrs = MountAttrs::default();
-        p.host.resize(MAX_OPS + 1, step(HostOp::SetAttrs { mount: Slot(0), attrs }));
+        p.host.resize(MAX_OPS + 1, step(HostOp::SetAttrs { mount, attrs }));
     });
     cases.add("too many rootfs operations", "too many operations", |p| {
         p.rootfs.resize(MAX_OPS + 1, step(RootfsOp::LoopbackUp));
@@ -265,6 +275,7 @@ fn host(cases: &mut Cases, secret: &str) {
 }
 
 fn cgroups(cases: &mut Cases) {
+    let mount = mount_of(cases.good);
     const CGROUP: Slot = Slot(800);
     let open = |mount: &str, hierarchy: &str, path: &str| HostOp::OpenCgroup {
         out: CGROUP,
@@ -316,17 +327,17 @@ fn cgroups(cases: &mut Cases) {
     add("too many rules".into(), "too many device rules", vec![v2.clone(), rules(vec![rule; 1025])]);
     add("rules for nothing".into(), UNDEFINED, vec![rules(vec![])]);
     add("values for nothing".into(), UNDEFINED, vec![set("pids.max")]);
-    add("values for a mount".into(), WRONG, vec![HostOp::SetCgroup { cgroup: Slot(0), choices: vec![], needed: true }]);
-    add("rules for a mount".into(), WRONG, vec![HostOp::DeviceRules { cgroup: Slot(0), rules: vec![] }]);
+    add("values for a mount".into(), WRONG, vec![HostOp::SetCgroup { cgroup: mount, choices: vec![], needed: true }]);
+    add("rules for a mount".into(), WRONG, vec![HostOp::DeviceRules { cgroup: mount, rules: vec![] }]);
     let attrs = MountAttrs::default();
     add("a cgroup for a mount".into(), WRONG, vec![v2.clone(), HostOp::SetAttrs { mount: CGROUP, attrs }]);
-    for (slot, reason) in [(Slot(0), WRONG), (Slot(3999), UNDEFINED)] {
+    for (slot, reason) in [(mount, WRONG), (Slot(3999), UNDEFINED)] {
         cases.add(format!("born in {slot}"), reason, |p| p.spawn.cgroups.push(slot));
     }
 }
 
 fn rootfs(cases: &mut Cases) {
-    let last = cases.good.rootfs.len() - 1;
+    let (last, mount) = (cases.good.rootfs.len() - 1, mount_of(cases.good));
     let mut before_pivot = |name: String, reason: &'static str, op: RootfsOp| {
         cases.add(name, reason, |p| p.rootfs.insert(last, step(op)));
     };
@@ -374,7 +385,7 @@ fn rootfs(cases: &mut Cases) {
         let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
         before_pivot(format!("tmpfs of attribute {bit}"), "unknown mount attribute", op);
     }
-    let source = FsParam { key: text("source"), value: FsValue::Path(Slot(0)) };
+    let source = FsParam { key: text("source"), value: FsValue::Path(mount) };
     let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![source], attrs: 0 };
     before_pivot("tmpfs of the root's mount".into(), WRONG, op);
     for (kind, ops) in [
@@ -417,11 +428,8 @@ fn rootfs(cases: &mut Cases) {
         }
     }
     for (name, op) in [
-        (
-            "attach",
-            RootfsOp::Attach { mount: Slot(0), at: RelPath::root(), missing: Missing::Create, no_symlinks: true },
-        ),
-        ("mask", RootfsOp::Mask { at: RelPath::root(), null: Slot(0), empty: Slot(0) }),
+        ("attach", RootfsOp::Attach { mount, at: RelPath::root(), missing: Missing::Create, no_symlinks: true }),
+        ("mask", RootfsOp::Mask { at: RelPath::root(), null: mount, empty: mount }),
     ] {
         cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
     }

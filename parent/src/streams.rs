@@ -1,0 +1,24 @@
+//! What goes to stdout and stderr. The macros of the standard library panic where a stream is gone or full; these
+//! give an error, or nothing where there is nobody left to tell.
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use crate::show::colours::printable;
+
+/// Writes an answer. Who has closed the other end (`| head`) wants no more of it, which is no failure.
+pub fn print(text: impl AsRef<[u8]>) -> Result<(), String> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}")),
+        _ => Ok(()),
+    }
+}
+
+/// A line on stderr.
+pub fn say(line: impl Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+pub fn warn(reason: impl Display) {
+    say(format_args!("rspawn: warning: {}", printable(&reason.to_string())));
+}
