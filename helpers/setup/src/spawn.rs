@@ -97,7 +97,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     let joined = plan.join.iter().map(|step| step.op.kind).collect();
     let seats = cgroups.and_then(|cgroups| Seats::take(cgroups.into_iter(), joined));
     let seats = seats.map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
+    let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
     entry.mapped = plan.new.contains(Namespace::User);
     entry.own_view = plan.new.contains(Namespace::Cgroup);
     let mut new = plan.new;
@@ -192,7 +192,7 @@ pub fn spawn_inside(
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, theirs, image, seats).map_err(at(SpawnStep::Enter))?;
+    let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
     entry.terminal = finish.terminal.then_some((finish.uid, finish.terminal_size));
     let create = || {
         process::join(target, kinds.clone_flags()).named("setns")?;
@@ -266,6 +266,8 @@ fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
 /// Everything that the new process needs up to its exec, made ready before it exists.
 struct Entry<'a> {
     stage: Fd,
+    /// rspawn-setup's end of it, by number.
+    far_end: i32,
     seats: Seats<'a>,
     /// It has id maps.
     mapped: bool,
@@ -281,14 +283,14 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    fn prepare(finish: &Finish, stage: Fd, image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
+    fn prepare(finish: &Finish, (mine, stage): (&Fd, Fd), image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, seats, mapped: false, own_view: false, terminal: None, argv, env, image })
+        Ok(Self { stage, far_end: mine.raw(), seats, mapped: false, own_view: false, terminal: None, argv, env, image })
     }
 
     /// The process is to wait until its id maps are written and it is where it belongs.
@@ -304,6 +306,8 @@ impl<'a> Entry<'a> {
     /// In the new process.
     fn enter(&self) -> ! {
         let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
+        // With a copy of it open here, the end of rspawn-setup would never be heard.
+        drop(Fd::from_raw(self.far_end));
         let ready = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
         let prepare = || self.prepare_process().and_then(|()| self.open_terminal()).map_err(at(SpawnStep::Enter));
         let error = ready.and_then(|()| prepare()).err().unwrap_or_else(|| {
