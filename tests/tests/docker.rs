@@ -145,7 +145,6 @@ fn containers_in_the_foreground() {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_container_in_the_background() {
     let Some(docker) = Docker::new() else { return };
     let script = "trap 'echo term; exit 3' TERM; echo started; while :; do sleep 0.05; done";
