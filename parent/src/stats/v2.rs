@@ -110,6 +110,63 @@ mod tests {
         assert_eq!(pressure(""), None);
     }
 
+    /// Files of one container; of those that are not there, nothing is said.
+    #[test]
+    fn files_of_v2_become_entries_of_v1() {
+        use rspawn_proto::ids::{HostPath, Text};
+        use rspawn_proto::record::CgroupDir;
+        let directory = std::env::temp_dir().join(format!("rspawn-stats-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        for (name, text) in [
+            (
+                "cpu.stat",
+                "usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 2\nthrottled_usec 7\n",
+            ),
+            ("memory.current", "1000\n"),
+            ("memory.max", "5000\n"),
+            ("memory.swap.current", "200\n"),
+            ("memory.swap.max", "3000\n"),
+            ("memory.stat", "anon 400\nfile 600\n"),
+            ("memory.events", "low 0\nhigh 0\nmax 3\noom 2\noom_kill 1\n"),
+            ("pids.current", "6\n"),
+            ("pids.max", "max\n"),
+            ("io.stat", "8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=5 dios=0\n"),
+            ("hugetlb.2MB.current", "2097152\n"),
+            ("hugetlb.2MB.events", "max 9\n"),
+        ] {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
+        let path = HostPath::new(directory.to_str().unwrap()).unwrap();
+        let files = Files::open(&[CgroupDir { hierarchy: Text::new("").unwrap(), path }]);
+        // It holds them open.
+        std::fs::remove_dir_all(&directory).unwrap();
+        let shown = serde_json::to_value(super::super::read(&files)).unwrap();
+        let entry = |op: &str, value: u64| match value {
+            0 => serde_json::json!({"major": 8, "op": op}),
+            value => serde_json::json!({"major": 8, "op": op, "value": value}),
+        };
+        assert_eq!(
+            shown["cpu"],
+            serde_json::json!({"usage": {"total": 30_000, "user": 20_000, "kernel": 10_000},
+                "throttling": {"periods": 4, "throttledPeriods": 2, "throttledTime": 7000}})
+        );
+        assert_eq!(
+            shown["memory"],
+            serde_json::json!({"cache": 600, "raw": {"anon": 400, "file": 600},
+                "usage": {"limit": 5000, "usage": 1000, "failcnt": 0},
+                "swap": {"limit": 8000, "usage": 1200, "failcnt": 0},
+                "kernel": {"limit": 0, "failcnt": 0}, "kernelTCP": {"limit": 0, "failcnt": 0}})
+        );
+        assert_eq!(shown["pids"], serde_json::json!({"current": 6}));
+        assert_eq!(
+            shown["blkio"]["ioServiceBytesRecursive"],
+            serde_json::json!([entry("Read", 4096), entry("Write", 0)])
+        );
+        assert_eq!(shown["blkio"]["ioServicedRecursive"], serde_json::json!([entry("Read", 1), entry("Write", 0)]));
+        assert_eq!(shown["hugetlb"], serde_json::json!({"2MB": {"usage": 2_097_152, "failcnt": 9}}));
+        assert_eq!(super::super::oom(&files), (1, false));
+    }
+
     #[test]
     fn limits() {
         assert_eq!([limit("max\n"), limit("4096\n"), limit("")], [u64::MAX, 4096, 0]);
