@@ -75,10 +75,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             let plan = receive_plan(parent, &invoker.trusted, Kind::Exec)?;
             exec::exec(parent, &invoker, target, plan, image)?
         }
-        Held::Update => {
-            update::update(parent, &invoker, receive_plan(parent, &invoker.trusted, Kind::Update)?)?;
-            Some(0)
-        }
+        Held::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.trusted, Kind::Update)?)?,
     };
     match status {
         Some(status) => parent.tell(&FromSetup::Exited { status }, &[]),

@@ -15,14 +15,12 @@ use crate::exec::open_cgroups;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent};
 
-/// Carries a plan out in the cgroups that the invoker named.
-pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<(), End> {
+/// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
+pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
     let Purpose::Update { cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
-    let cgroup = |slot: Slot| {
-        let named = cgroups.get(slot.0 as usize);
-        named.ok_or_else(|| Failure::check("the container has no such cgroup"))
-    };
+    let missing = || Failure::check("the container has no such cgroup");
+    let cgroup = |slot: Slot| cgroups.get(slot.0 as usize).ok_or_else(missing);
     for (index, step) in plan.into_inner().host.iter().enumerate() {
         parent.step(Place::Host(index as u16), || match &step.op {
             HostOp::SetCgroup { cgroup: slot, choices, needed } => set(cgroup(*slot)?, choices, *needed),
@@ -30,5 +28,5 @@ pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Resul
             _ => Err(Failure::check("an update is values alone")),
         })?;
     }
-    Ok(())
+    Ok(Some(0))
 }
