@@ -48,6 +48,7 @@ pub fn now(cgroups: &[CgroupDir]) -> Now {
     if let Some(cpu) = with("cpu") {
         now.quota = number(cpu, "cpu.cfs_quota_us");
         now.period = number(cpu, "cpu.cfs_period_us").and_then(|period| period.try_into().ok());
+        now.realtime_period = number(cpu, "cpu.rt_period_us").and_then(|period| period.try_into().ok());
         now.idle = number(cpu, "cpu.idle");
     } else if let Some(v2) = v2 {
         let bandwidth = text(v2, "cpu.max").unwrap_or_default();

@@ -81,9 +81,12 @@ fn tried(command: &str, flag: &str, value: Option<&str>, directory: &Path) -> Ou
 fn outcome(row: &Row, flag: &str, scratch: &Scratch) -> Output {
     let known = |output: &Output| {
         let text = &output.stderr;
-        !["unexpected argument", "unexpected value", "a value is required", "invalid value"]
-            .iter()
-            .any(|no| text.contains(no))
+        ![
+            "unexpected argument", "unexpected value", "a value is required", "invalid value",
+            "arguments were not provided",
+        ]
+        .iter()
+        .any(|no| text.contains(no))
     };
     let directory: PathBuf = scratch.path.join(format!("{}{flag}", row.command.replace(['(', ')', ' '], "")));
     fs::create_dir_all(&directory).unwrap();

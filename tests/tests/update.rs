@@ -175,6 +175,26 @@ fn the_order_of_writes_follows_what_holds() {
     assert!(message.starts_with("--memory: 2147483648 is above the limit of memory and swap together"), "{message}");
 }
 
+/// In a cgroup below the top of the hierarchy, which alone has real time to give here.
+#[test]
+fn real_time() {
+    let given = || {
+        let text = fs::read_to_string("/sys/fs/cgroup/cpu/cpu.rt_runtime_us").unwrap_or_default();
+        text.trim().parse::<i64>().is_ok_and(|runtime| runtime > 100_000)
+    };
+    if lacks(&["cpu"]) || skip_unless(given(), "there is no real time to give out at /sys/fs/cgroup/cpu") {
+        return;
+    }
+    let bundle = Bundle::new().with_args(&["sleep", "1000"]);
+    let path = format!("/{}", bundle.id);
+    let life = Life::new(bundle.with(|config| config["linux"]["cgroupsPath"] = json!(path)));
+    life.created(&[]);
+    for (period, runtime) in [("1000000", "30000"), ("20000", "1000"), ("500000", "20000")] {
+        assert_eq!(update(&life, &["--cpu-rt-period", period, "--cpu-rt-runtime", runtime]).ok(), "");
+        expect(&life, &[("cpu", "cpu.rt_period_us", period), ("cpu", "cpu.rt_runtime_us", runtime)]);
+    }
+}
+
 /// The limits are real: a process that could be forked before cannot be now.
 #[test]
 fn the_payload_feels_it() {

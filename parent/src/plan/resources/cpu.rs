@@ -41,30 +41,31 @@ fn v1(settings: &mut Settings, home: Home, cpu: &Cpu) {
         return;
     }
     let text = |value: Option<u64>| value.map(|value| value.to_string());
-    let (period, quota) = (set(cpu.period), set(cpu.quota));
+    let signed = |value: Option<i64>| value.map(|value| value.to_string());
     let mut bandwidth = [
-        ("cpu/period", "cpu.cfs_period_us", text(period)),
-        ("cpu/quota", "cpu.cfs_quota_us", quota.map(|quota| quota.to_string())),
+        ("cpu/period", "cpu.cfs_period_us", text(set(cpu.period))),
+        ("cpu/quota", "cpu.cfs_quota_us", signed(set(cpu.quota))),
+    ];
+    let mut real_time = [
+        ("cpu/realtimePeriod", "cpu.rt_period_us", text(set(cpu.realtime_period))),
+        ("cpu/realtimeRuntime", "cpu.rt_runtime_us", signed(set(cpu.realtime_runtime))),
     ];
     // The share of time that the two make is never to be above both the old and the new one: a cgroup above may not
     // have as much to give.
-    if now.period.is_some_and(|now| period.is_some_and(|period| period < now)) {
+    let shorter =
+        |given: Option<u64>, now: Option<u64>| set(given).is_some_and(|given| now.is_some_and(|now| given < now));
+    if shorter(cpu.period, now.period) {
         bandwidth.reverse();
+    }
+    if shorter(cpu.realtime_period, now.realtime_period) {
+        real_time.reverse();
     }
     // A burst is at most the quota, at every moment.
     let burst = [("cpu/burst", "cpu.cfs_burst_us", text(cpu.burst))];
     let early = is_early(now, cpu.burst);
-    for (field, file, value) in [
-        ("cpu/realtimePeriod", "cpu.rt_period_us", text(set(cpu.realtime_period))),
-        ("cpu/realtimeRuntime", "cpu.rt_runtime_us", set(cpu.realtime_runtime).map(|value| value.to_string())),
-        ("cpu/idle", "cpu.idle", cpu.idle.map(|idle| idle.to_string())),
-        ("cpu/shares", "cpu.shares", text(shares)),
-    ]
-    .into_iter()
-    .chain(burst.clone().into_iter().filter(|_| early))
-    .chain(bandwidth)
-    .chain(burst.into_iter().filter(|_| !early))
-    {
+    let rest = [("cpu/idle", "cpu.idle", signed(cpu.idle)), ("cpu/shares", "cpu.shares", text(shares))];
+    let (first, last): (Vec<_>, Vec<_>) = burst.into_iter().partition(|_| early);
+    for (field, file, value) in real_time.into_iter().chain(rest).chain(first).chain(bandwidth).chain(last) {
         if let Some(value) = value {
             settings.set(home, field, file, value);
         }

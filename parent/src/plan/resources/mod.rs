@@ -62,6 +62,7 @@ pub struct Now {
     /// Microseconds; -1 for no quota.
     pub quota: Option<i64>,
     pub period: Option<u64>,
+    pub realtime_period: Option<u64>,
     pub idle: Option<i64>,
 }
 

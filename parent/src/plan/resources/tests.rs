@@ -262,6 +262,11 @@ fn the_order_follows_what_holds() {
     let [period, quota, burst] = ["cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.cfs_burst_us"];
     assert_eq!(bandwidth(9000, 60_000, 8000, &v1()), [period, quota, burst]);
     assert_eq!(bandwidth(3000, 40_000, 2000, &v1()), [burst, quota, period]);
+    let real_time = |period: u64| {
+        let now = Now { realtime_period: Some(50_000), ..Now::default() };
+        updates(json!({"cpu": {"realtimePeriod": period, "realtimeRuntime": 100}}), &v1(), now).remove(0)
+    };
+    assert_eq!([real_time(60_000), real_time(9)], ["cpu.rt_period_us=60000", "cpu.rt_runtime_us=100"]);
     assert_eq!(bandwidth(9000, 60_000, 8000, &v2()), ["cpu.max", "cpu.max.burst"]);
     assert_eq!(bandwidth(3000, 40_000, 2000, &v2()), ["cpu.max.burst", "cpu.max"]);
 }
