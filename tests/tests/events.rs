@@ -108,9 +108,9 @@ fn the_numbers_are_those_of_the_files() {
 
 /// Names of members, with those above them; what is there or not by its value, and by the layout of cgroups, aside.
 fn shape(value: &Value, at: &str, names: &mut BTreeSet<String>) {
-    const BY_VALUE: [&str; 8] = [
+    const BY_VALUE: [&str; 9] = [
         "/data/blkio/", "/data/hugetlb/", "/data/cpu/throttling/", "/data/memory/raw/", "/data/memory/kernelTCP/",
-        "/data/cpu/usage/percpu", "/data/memory/swap/", "/data/memory/kernel/",
+        "/data/cpu/usage/percpu", "/data/memory/swap/", "/data/memory/kernel/", "/data/memory/cache",
     ];
     for (name, below) in value.as_object().into_iter().flatten() {
         let at = format!("{at}/{name}");

@@ -269,7 +269,7 @@ fn an_update_may_change_device_rules() {
     }
     // runc says nothing, and the device can still be opened.
     let rule = json!({"allow": true, "type": "c", "major": 240, "minor": 7, "access": "rwm"});
-    let script = "mknod /tmp/x c 240 7; : </tmp/x; until [ -e /go ]; do sleep 0.02; done; : </tmp/x";
+    let script = "mknod /tmp/x c 240 7; (: </tmp/x); until [ -e /go ]; do sleep 0.02; done; (: </tmp/x)";
     let life = Life::new(Bundle::script(&format!("({script}) 2>/said")).with(|config| {
         config["linux"]["resources"] = json!({"devices": [rule]});
         for set in ["bounding", "effective", "permitted"] {
