@@ -4,6 +4,7 @@
 //! value is in the range of its system call is the kernel's to judge. What a plan may *hold* is the policy's
 //! business.
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::ids::{Slot, Text};
@@ -78,8 +79,16 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
         return exec(plan).map_err(fault);
     }
     let mut slots = Slots::default();
+    if plan.header.kind == Kind::Update {
+        // How many of them there are, the executor knows. With every slot taken, nothing else can be made or opened.
+        slots.kinds = vec![Some(SlotKind::CgroupV2); MAX_SLOTS];
+    }
     for (index, step) in plan.host.iter().enumerate() {
         host(&step.op, &mut slots).map_err(at(Place::Host(index as u16)))?;
+    }
+    if plan.header.kind == Kind::Update {
+        let alone = plan.attach.is_empty() && plan.rootfs.is_empty() && plan.hooks == Hooks::default();
+        return if alone && plan.spawn == Spawn::default() { Ok(()) } else { Err(fault("an update is values alone")) };
     }
     spawn(&plan.spawn, &slots).map_err(at(Place::Spawn(SpawnStep::Clone)))?;
     let owned = owned_namespaces(&plan.spawn);

@@ -72,6 +72,8 @@ pub enum Purpose {
     Container { bundle: HostPath, created: u64, owner: u32, boot: Text },
     /// Another process in a container that runs. A pidfd of its first process rides on the message.
     Exec { namespaces: NamespaceSet, cgroups: Vec<CgroupDir> },
+    /// Other limits for a container that lives, in these cgroups of its own.
+    Update { cgroups: Vec<CgroupDir> },
 }
 
 /// Parent to rspawn-setup.

@@ -62,6 +62,8 @@ pub enum Kind {
     Container,
     /// Another process in a running one: a plan of nothing but the last mile.
     Exec,
+    /// Other limits for a living one: a plan of nothing but values. Its slots are the cgroups that the invoker named.
+    Update,
 }
 
 /// An operation and where it comes from.

@@ -122,8 +122,13 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
         report("devices.allow", "/linux/resources/devices", "may use any device that it has a node of".to_string());
     }
     hook_rules(policy, &plan.hooks, &mut report);
-    spawn_rules(policy, &plan.spawn, &mut report);
-    finish_rules(policy, &plan.finish, &mut report);
+    // A container that lives has the namespaces that it was admitted with, and limits concern no process.
+    if plan.header.kind == Kind::Container {
+        spawn_rules(policy, &plan.spawn, &mut report);
+    }
+    if plan.header.kind != Kind::Update {
+        finish_rules(policy, &plan.finish, &mut report);
+    }
     drop(report);
     found
 }

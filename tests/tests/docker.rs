@@ -145,7 +145,6 @@ fn containers_in_the_foreground() {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_container_in_the_background() {
     let Some(docker) = Docker::new() else { return };
     let script = "trap 'echo term; exit 3' TERM; echo started; while :; do sleep 0.05; done";
@@ -177,6 +176,12 @@ fn a_container_in_the_background() {
     docker.ok(&["pause", "con"]);
     assert_eq!(docker.inspect(".State.Status"), "paused");
     docker.ok(&["unpause", "con"]);
+    docker.ok(&["update", "--memory", "64m", "--memory-swap", "64m", "con"]);
+    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", docker.inspect(".State.Pid"))).unwrap();
+    if let Some(below) = cgroups.lines().find_map(|line| line.split_once(":memory:")) {
+        let file = format!("/sys/fs/cgroup/memory{}/memory.limit_in_bytes", below.1);
+        assert_eq!(std::fs::read_to_string(file).unwrap().trim(), "67108864", "update reaches the cgroup");
+    }
     docker.ok(&["stop", "--time", "30", "con"]);
     assert_eq!(docker.inspect(".State.ExitCode"), "3", "stop lets the payload end");
     docker.ok(&["start", "con"]);

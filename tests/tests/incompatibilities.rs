@@ -3,7 +3,7 @@ use std::fs;
 
 use rspawn::facts::{CgroupFacts, Hierarchy};
 use rspawn_tests::life::Life;
-use rspawn_tests::{Bundle, cannot_make_containers};
+use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
 use serde_json::json;
 
 #[test]
@@ -260,6 +260,29 @@ fn created_containers_end_by_sigterm() {
     life.created(&[]);
     life.kill("TERM").ok();
     life.wait_for_status("stopped");
+}
+
+#[test]
+fn an_update_may_change_device_rules() {
+    if cannot_make_containers() {
+        return;
+    }
+    // runc says nothing, and the device can still be opened.
+    let rule = json!({"allow": true, "type": "c", "major": 240, "minor": 7, "access": "rwm"});
+    let script = "mknod /tmp/x c 240 7; (: </tmp/x); until [ -e /go ]; do sleep 0.02; done; (: </tmp/x)";
+    let life = Life::new(Bundle::script(&format!("({script}) 2>/said")).with(|config| {
+        config["linux"]["resources"] = json!({"devices": [rule]});
+        for set in ["bounding", "effective", "permitted"] {
+            config["process"]["capabilities"][set].as_array_mut().unwrap().push(json!("CAP_MKNOD"));
+        }
+    }));
+    life.created(&[]).started();
+    wait_for("the device is tried", || life.file("said").contains("No such device"));
+    let denied = json!({"devices": [{"allow": false, "access": "rwm"}]});
+    assert_eq!(finish(life.on_it("update", &["-r", "-"]), denied.to_string().as_bytes()).ok(), "");
+    std::fs::write(life.bundle.rootfs().join("go"), "").unwrap();
+    life.wait_for_status("stopped");
+    assert!(life.file("said").contains("Operation not permitted"), "{}", life.file("said"));
 }
 
 #[test]

@@ -25,7 +25,6 @@ fn run_in_the_foreground() {
 }
 
 #[test]
-#[ignore = "fails since the branches were merged: to be mended"]
 fn a_container_in_the_background() {
     let Some(podman) = Podman::new(Errors::Stderr) else { return };
     podman.detached("c", &[], &["sh", "-c", SPEAKER]);

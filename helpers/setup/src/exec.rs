@@ -58,7 +58,7 @@ pub fn exec(
 }
 
 /// The limits of the container are the process's before it runs anything of the container's.
-fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Fd>> {
+pub fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Fd>> {
     let open = |CgroupDir { path, .. }: &CgroupDir| {
         let opened = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY).named("openat2");
         opened.map_err(|failure| failure.with(path.as_str()))

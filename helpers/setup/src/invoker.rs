@@ -27,6 +27,7 @@ pub enum Held {
     Exec {
         target: Fd,
     },
+    Update,
 }
 
 /// Receives the first message.
@@ -52,6 +53,7 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
             Held::Container { state, gate }
         }
         Purpose::Exec { .. } => Held::Exec { target: take()? },
+        Purpose::Update { .. } => Held::Update,
     };
     let pid_directory = trusted.pid_file.as_ref().map(|_| take()).transpose()?;
     Ok(Invoker { trusted, held, pid_directory })

@@ -25,6 +25,7 @@ mod spawn;
 mod state;
 mod supervise;
 mod target;
+mod update;
 mod worker;
 
 use alloc::vec::Vec;

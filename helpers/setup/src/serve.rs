@@ -20,6 +20,7 @@ use crate::parent::{End, Parent, progress_word};
 use crate::spawn::{self, Container, InitImage};
 use crate::state;
 use crate::supervise::supervise;
+use crate::update;
 
 /// Serves one parent: one plan, one container.
 pub fn serve(control: Fd, progress: Fd) -> i32 {
@@ -74,6 +75,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             let plan = receive_plan(parent, &invoker.trusted, Kind::Exec)?;
             exec::exec(parent, &invoker, target, plan, image)?
         }
+        Held::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.trusted, Kind::Update)?)?,
     };
     match status {
         Some(status) => parent.tell(&FromSetup::Exited { status }, &[]),

@@ -38,6 +38,14 @@ Examples:
   mkdir -p demo/rootfs && rspawn spec --bundle demo
   rspawn spec --no-terminal                      for a payload in a pipe";
 
+pub const UPDATE: &str = "\
+Examples:
+  rspawn update --memory=512M --memory-swap=1G web
+  rspawn update --cpu-quota=50000 --pids-limit=100 web
+  echo '{\"cpu\": {\"cpus\": \"0-1\"}}' | rspawn update --resources=- web
+
+Values are set one after another. If one is refused, the error says which were not set.";
+
 pub const POLICY: &str = "\
 Examples:
   rspawn policy policy.conf >F; rspawn-setup --check P F";

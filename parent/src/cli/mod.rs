@@ -6,9 +6,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod changing;
 mod global;
 mod lifecycle;
 
+pub use changing::*;
 pub use global::Global;
 pub use lifecycle::*;
 
@@ -42,6 +44,11 @@ pub enum Command {
     Pause(OneContainer),
     /// Let a paused container go on.
     Resume(OneContainer),
+    /// Change the limits of a container that runs, or is created or paused. What is not named stays.
+    #[command(after_long_help = examples::UPDATE)]
+    Update(Box<Update>),
+    /// Print what a container uses, again and again, and that it ran out of memory, as lines of JSON.
+    Events(Events),
     /// List the processes of a container.
     Ps(Ps),
     /// Remove what is left of a stopped container.

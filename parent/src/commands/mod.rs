@@ -1,6 +1,7 @@
 //! One file a verb.
 mod check;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod generate;
@@ -15,6 +16,7 @@ mod ps;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::path::{Path, PathBuf};
 
@@ -79,6 +81,8 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
         Command::Kill(arguments) => kill::kill(&global, arguments),
         Command::Pause(arguments) => pause::pause(&global, arguments),
         Command::Resume(arguments) => pause::resume(&global, arguments),
+        Command::Update(arguments) => update::update(&global, *arguments),
+        Command::Events(arguments) => events::events(&global, arguments),
         Command::Ps(arguments) => ps::ps(&global, arguments),
         Command::Delete(arguments) => delete::delete(&global, arguments),
         Command::Exec(arguments) => exec::exec(&global, arguments),

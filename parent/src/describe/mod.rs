@@ -100,7 +100,19 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
     if let Some(hint) = hint(plan, error) {
         text.push_str(&format!("; {hint}"));
     }
+    plan.into_iter().for_each(|plan| text.push_str(&not_done(plan, error.place)));
     text
+}
+
+/// What an update that failed has left as it was. One of a new container leaves nothing.
+fn not_done(plan: &Plan, place: Place) -> String {
+    let Place::Host(failed) = place else { return String::new() };
+    let mut left: Vec<&str> = plan.host.iter().skip(failed as usize + 1).map(|step| step.origin.as_str()).collect();
+    left.dedup();
+    if plan.header.kind != Kind::Update || left.is_empty() {
+        return String::new();
+    }
+    format!("; not set any more: {}", left.join(", "))
 }
 
 /// The beginning of a sentence about what comes from an origin.
@@ -143,6 +155,7 @@ fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
         (Place::Spawn(SpawnStep::Clone) | Place::Finish(FinishStep::Fork), _, libc::EAGAIN) => Some(
             "a limit of processes is reached, such as /linux/resources/pids/limit, which rspawn-init counts for too",
         ),
+        (Place::Host(_), "write", libc::EBUSY) => Some("that much is in use, and the kernel could not free it"),
         (Place::Rootfs(_), "openat2", libc::ELOOP) => {
             Some("there is a symlink where none is allowed, or a loop of them")
         }

@@ -121,6 +121,11 @@ pub fn parse_process(text: &[u8]) -> Result<Process, Problem> {
     parse_as(text)
 }
 
+/// Parses `linux.resources` on its own, as `update --resources` takes them.
+pub fn parse_resources(text: &[u8]) -> Result<resources::Resources, Problem> {
+    parse_as(text)
+}
+
 fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(config);
     let spec: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {

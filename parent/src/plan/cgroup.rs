@@ -7,7 +7,8 @@ use rspawn_proto::plan::*;
 use super::resources::{self, Write};
 use super::{Planner, device_rules};
 use crate::facts::{Hierarchy, Reach};
-use crate::oci::resources::Resources;
+use crate::oci::resources::{DeviceRule, Resources};
+use crate::problem::Problem;
 
 const BASE: &str = "/linux/resources";
 const PATH: &str = "/linux/cgroupsPath";
@@ -44,8 +45,11 @@ pub fn plan(planner: &mut Planner) {
         let slot = slots.get(write.hierarchy).copied().flatten();
         if slot.is_none() && !own {
             planner.note(write.pointer, "not applied: without root, no cgroup can be made in this hierarchy");
-        } else if let Some((op, pointer)) = slot.and_then(|cgroup| setting(planner, cgroup, write)) {
-            planner.host(pointer, op);
+        } else if let Some(step) = slot.map(|cgroup| setting(cgroup, write)) {
+            match step {
+                Ok(step) => planner.host.push(step),
+                Err(problem) => planner.problems.push(problem),
+            }
         }
     }
     planner.spawn.cgroups = slots.into_iter().flatten().collect();
@@ -117,38 +121,42 @@ fn owner(planner: &Planner) -> Option<Id> {
 }
 
 fn device_access(planner: &mut Planner, resources: &Resources, slots: &[Option<Slot>]) {
-    let rules = match device_rules::rules(&resources.devices, BASE) {
-        Ok(rules) => rules,
-        Err(problems) => return planner.problems.extend(problems),
-    };
     let hierarchies = planner.facts.cgroup.hierarchies.iter().zip(slots);
-    let mut open = hierarchies.filter_map(|(hierarchy, slot)| Some((hierarchy.controllers.as_str(), (*slot)?)));
-    let v1 = open.clone().find(|(names, _)| names.split(',').any(|name| name == "devices"));
-    let origin = format!("{BASE}/devices");
-    let (cgroup, rules) = match (v1, open.find(|(names, _)| names.is_empty())) {
-        (Some((_, cgroup)), _) => match device_rules::for_v1(rules) {
-            Ok(rules) => (cgroup, rules),
-            Err(problems) => return planner.problems.extend(problems),
-        },
-        (None, Some((_, cgroup))) => (cgroup, rules.into_iter().map(|rule| rule.access).collect()),
+    let open: Vec<_> =
+        hierarchies.filter_map(|(hierarchy, slot)| Some((hierarchy.controllers.as_str(), (*slot)?))).collect();
+    match device_step(&resources.devices, BASE, &open) {
+        Ok(step) => planner.host.push(step),
+        Err(problems) => planner.problems.extend(problems),
+    }
+}
+
+/// The step that sets the rules about devices, where the container has a cgroup that knows them: of its cgroups, each
+/// by the controllers of its hierarchy.
+pub fn device_step(devices: &[DeviceRule], base: &str, open: &[(&str, Slot)]) -> Result<Step<HostOp>, Vec<Problem>> {
+    let rules = device_rules::rules(devices, base)?;
+    let v1 = open.iter().find(|(names, _)| names.split(',').any(|name| name == "devices"));
+    let origin = format!("{base}/devices");
+    let (cgroup, rules) = match (v1, open.iter().find(|(names, _)| names.is_empty())) {
+        (Some((_, cgroup)), _) => (*cgroup, device_rules::for_v1(rules)?),
+        (None, Some((_, cgroup))) => (*cgroup, rules.into_iter().map(|rule| rule.access).collect()),
         (None, None) => {
-            planner.problem(origin, "no cgroup hierarchy that knows devices is mounted here");
-            return;
+            let message = "no cgroup hierarchy that knows devices is mounted here";
+            return Err(vec![Problem::new(origin, message)]);
         }
     };
-    planner.host(origin, HostOp::DeviceRules { cgroup, rules });
+    Ok(Step::new(origin, HostOp::DeviceRules { cgroup, rules }))
 }
 
 /// One setting as an operation.
-fn setting(planner: &mut Planner, cgroup: Slot, write: Write) -> Option<(HostOp, String)> {
+pub fn setting(cgroup: Slot, write: Write) -> Result<Step<HostOp>, Problem> {
     let Write { pointer, choices, needed, .. } = write;
+    let text = |text: &String| Text::new(text.as_str()).map_err(|reason| Problem::new(pointer.as_str(), reason));
     let mut texts = Vec::new();
-    for choice in choices {
-        let file = planner.text(&pointer, &choice.file)?;
-        let values: Option<Vec<Text>> = choice.values.iter().map(|value| planner.text(&pointer, value)).collect();
-        texts.push(CgroupSetting { file, values: values? });
+    for choice in &choices {
+        let values: Result<Vec<Text>, Problem> = choice.values.iter().map(text).collect();
+        texts.push(CgroupSetting { file: text(&choice.file)?, values: values? });
     }
-    Some((HostOp::SetCgroup { cgroup, choices: texts, needed }, pointer))
+    Ok(Step::new(pointer, HostOp::SetCgroup { cgroup, choices: texts, needed }))
 }
 
 /// No hierarchy is mounted. What was asked for cannot be had; nothing was said of what nobody asked for.

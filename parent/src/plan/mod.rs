@@ -24,6 +24,7 @@ mod rootless;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
+mod update;
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text, normalized};
@@ -36,6 +37,7 @@ pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
 pub use notify::NotifyMount;
 pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
+pub use update::{Living, update};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;

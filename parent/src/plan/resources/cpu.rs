@@ -1,5 +1,5 @@
 //! `cpu`: time, and the processors and memory nodes that it is spent on.
-use super::{Home, Settings};
+use super::{Home, Now, Settings};
 use crate::oci::resources::Cpu;
 
 /// The kernel's bounds of cpu.shares; it takes what is beyond for the bound, without a word.
@@ -34,29 +34,52 @@ fn set<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
 }
 
 fn v1(settings: &mut Settings, home: Home, cpu: &Cpu) {
-    let shares = set(cpu.shares).filter(|_| cpu.idle != Some(1));
+    let now = settings.now;
+    let shares = set(cpu.shares).filter(|_| cpu.idle.or(now.idle) != Some(1));
     if let Some(shares) = shares.filter(|shares| !SHARES.contains(shares)) {
         settings.problem("cpu/shares", format!("{shares} is not from {} to {}", SHARES.start(), SHARES.end()));
         return;
     }
     let text = |value: Option<u64>| value.map(|value| value.to_string());
-    for (field, file, value) in [
-        ("cpu/realtimePeriod", "cpu.rt_period_us", text(set(cpu.realtime_period))),
-        ("cpu/realtimeRuntime", "cpu.rt_runtime_us", set(cpu.realtime_runtime).map(|value| value.to_string())),
-        ("cpu/idle", "cpu.idle", cpu.idle.map(|idle| idle.to_string())),
-        ("cpu/shares", "cpu.shares", text(shares)),
+    let signed = |value: Option<i64>| value.map(|value| value.to_string());
+    let mut bandwidth = [
         ("cpu/period", "cpu.cfs_period_us", text(set(cpu.period))),
-        ("cpu/quota", "cpu.cfs_quota_us", set(cpu.quota).map(|quota| quota.to_string())),
-        // A burst is at most the quota.
-        ("cpu/burst", "cpu.cfs_burst_us", text(cpu.burst)),
-    ] {
+        ("cpu/quota", "cpu.cfs_quota_us", signed(set(cpu.quota))),
+    ];
+    let mut real_time = [
+        ("cpu/realtimePeriod", "cpu.rt_period_us", text(set(cpu.realtime_period))),
+        ("cpu/realtimeRuntime", "cpu.rt_runtime_us", signed(set(cpu.realtime_runtime))),
+    ];
+    // The share of time that the two make is never to be above both the old and the new one: a cgroup above may not
+    // have as much to give.
+    let shorter =
+        |given: Option<u64>, now: Option<u64>| set(given).is_some_and(|given| now.is_some_and(|now| given < now));
+    if shorter(cpu.period, now.period) {
+        bandwidth.reverse();
+    }
+    if shorter(cpu.realtime_period, now.realtime_period) {
+        real_time.reverse();
+    }
+    // A burst is at most the quota, at every moment.
+    let burst = [("cpu/burst", "cpu.cfs_burst_us", text(cpu.burst))];
+    let early = is_early(now, cpu.burst);
+    let rest = [("cpu/idle", "cpu.idle", signed(cpu.idle)), ("cpu/shares", "cpu.shares", text(shares))];
+    let (first, last): (Vec<_>, Vec<_>) = burst.into_iter().partition(|_| early);
+    for (field, file, value) in real_time.into_iter().chain(rest).chain(first).chain(bandwidth).chain(last) {
         if let Some(value) = value {
             settings.set(home, field, file, value);
         }
     }
 }
 
+/// Whether a burst fits the quota that holds, so that it may be set before a lower one comes.
+fn is_early(now: Now, burst: Option<u64>) -> bool {
+    let fits = |burst: u64| now.quota.is_some_and(|quota| u64::try_from(quota).is_ok_and(|quota| burst <= quota));
+    burst.is_some_and(fits)
+}
+
 fn v2(settings: &mut Settings, home: Home, cpu: &Cpu) {
+    let now = settings.now;
     for (field, given) in [
         ("cpu/realtimeRuntime", set(cpu.realtime_runtime).is_some()),
         ("cpu/realtimePeriod", set(cpu.realtime_period).is_some()),
@@ -69,16 +92,22 @@ fn v2(settings: &mut Settings, home: Home, cpu: &Cpu) {
         settings.set(home, "cpu/idle", "cpu.idle", idle);
     }
     // The kernel refuses a weight for a cgroup that runs only when nobody else does.
-    if let Some(shares) = set(cpu.shares).filter(|_| cpu.idle != Some(1)) {
+    if let Some(shares) = set(cpu.shares).filter(|_| cpu.idle.or(now.idle) != Some(1)) {
         settings.set(home, "cpu/shares", "cpu.weight", weight(shares));
+    }
+    let early = is_early(now, cpu.burst);
+    if let Some(burst) = cpu.burst.filter(|_| early) {
+        settings.set(home, "cpu/burst", "cpu.max.burst", burst);
     }
     let (quota, period) = (set(cpu.quota), set(cpu.period));
     if quota.is_some() || period.is_some() {
         let field = if quota.is_some() { "cpu/quota" } else { "cpu/period" };
-        let quota = quota.filter(|quota| *quota > 0).map_or("max".to_string(), |quota| quota.to_string());
-        settings.set(home, field, "cpu.max", format!("{quota} {}", period.unwrap_or(DEFAULT_PERIOD)));
+        let quota = quota.or(now.quota).filter(|quota| *quota > 0);
+        let quota = quota.map_or("max".to_string(), |quota| quota.to_string());
+        let period = period.or(now.period).unwrap_or(DEFAULT_PERIOD);
+        settings.set(home, field, "cpu.max", format!("{quota} {period}"));
     }
-    if let Some(burst) = cpu.burst {
+    if let Some(burst) = cpu.burst.filter(|_| !early) {
         settings.set(home, "cpu/burst", "cpu.max.burst", burst);
     }
 }

@@ -24,6 +24,13 @@ pub fn plan(settings: &mut Settings, memory: &Memory) {
             settings.problem(&format!("memory/{field}"), format!("{limit} is no limit; -1 means that there is none"));
         }
     }
+    let used = settings.now.usage.filter(|_| memory.check_before_update);
+    if let (Some(limit @ 1..), Some(used)) = (memory.limit, used)
+        && used >= limit
+    {
+        let message = format!("{limit} is not above the {used} bytes in use, as /memory/checkBeforeUpdate wants it");
+        settings.problem("memory/limit", message);
+    }
     match settings.home(first, "memory", "memory") {
         Some(home @ Home::V1(_)) => v1(settings, home, memory),
         Some(home @ Home::V2(_)) => v2(settings, home, memory),
@@ -40,13 +47,22 @@ fn v1(settings: &mut Settings, home: Home, memory: &Memory) {
     let limit = given(memory.limit);
     // Who lifts the limit of memory alone means swap too.
     let swap = given(memory.swap).or(limit.filter(|limit| *limit == -1));
-    for (field, file, value) in [
-        // The kernel wants the second never below the first.
-        ("memory/limit", "memory.limit_in_bytes", limit),
-        ("memory/swap", "memory.memsw.limit_in_bytes", swap),
+    let mut both =
+        [("memory/limit", "memory.limit_in_bytes", limit), ("memory/swap", "memory.memsw.limit_in_bytes", swap)];
+    // The kernel wants the second never below the first, at no moment.
+    if swap.is_some_and(|swap| settings.now.memory.is_some_and(|now| swap == -1 || swap >= now)) {
+        both.reverse();
+    }
+    if let (Some(limit), None, Some(now)) = (limit, swap, settings.now.memory_and_swap)
+        && limit > now
+    {
+        let message = format!("{limit} is above the limit of memory and swap together, {now}: it takes one of both");
+        settings.problem("memory/limit", message);
+    }
+    for (field, file, value) in both.into_iter().chain([
         ("memory/reservation", "memory.soft_limit_in_bytes", given(memory.reservation)),
         ("memory/kernelTCP", "memory.kmem.tcp.limit_in_bytes", given(memory.kernel_tcp)),
-    ] {
+    ]) {
         match value {
             // Without accounting for swap there is no limit of it to lift.
             Some(-1) if field == "memory/swap" => settings.set_if_there(home, field, file, -1),
@@ -75,7 +91,10 @@ fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
     if memory.disable_oom_killer {
         settings.problem("memory/disableOOMKiller", "cgroup v2 cannot turn the OOM killer off");
     }
-    match swap_alone(given(memory.limit), given(memory.swap)) {
+    // Where it is not to change, the limit that holds is meant.
+    let now = settings.now.memory.map(|now| if now == i64::MAX { -1 } else { now });
+    let limit = given(memory.limit).or(now.filter(|_| given(memory.swap).is_some()));
+    match swap_alone(limit, given(memory.swap)) {
         // Where swap is not accounted for there is none: runc takes that for either of the two as well.
         Ok(Some(swap @ (-1 | 0))) => settings.set_if_there(home, "memory/swap", "memory.swap.max", amount(swap)),
         Ok(Some(swap)) => settings.set(home, "memory/swap", "memory.swap.max", swap),

@@ -50,9 +50,26 @@ impl Home {
     }
 }
 
+/// What holds in a container that is to be changed, where that decides what is written, and in which order. Of a new
+/// container, nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Now {
+    /// Bytes; `i64::MAX` for no limit.
+    pub memory: Option<i64>,
+    pub memory_and_swap: Option<i64>,
+    /// Bytes in use.
+    pub usage: Option<i64>,
+    /// Microseconds; -1 for no quota.
+    pub quota: Option<i64>,
+    pub period: Option<u64>,
+    pub realtime_period: Option<u64>,
+    pub idle: Option<i64>,
+}
+
 /// Limits on their way to files.
 pub struct Settings<'a> {
     facts: &'a CgroupFacts,
+    now: Now,
     /// JSON pointer of the resources.
     base: &'a str,
     pub writes: Vec<Write>,
@@ -62,7 +79,12 @@ pub struct Settings<'a> {
 
 /// Translates limits for a layout. `base` is the JSON pointer at which they stand.
 pub fn settings<'a>(resources: &Resources, facts: &'a CgroupFacts, base: &'a str) -> Settings<'a> {
-    let mut settings = Settings { facts, base, writes: Vec::new(), problems: Vec::new(), notes: Vec::new() };
+    changes(resources, facts, Now::default(), base)
+}
+
+/// As [`settings`], for a container in which other limits hold.
+pub fn changes<'a>(resources: &Resources, facts: &'a CgroupFacts, now: Now, base: &'a str) -> Settings<'a> {
+    let mut settings = Settings { facts, now, base, writes: Vec::new(), problems: Vec::new(), notes: Vec::new() };
     other::pids(&mut settings, &resources.pids);
     memory::plan(&mut settings, &resources.memory);
     io::plan(&mut settings, &resources.block_io);

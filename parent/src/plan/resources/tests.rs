@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::cpu::weight;
 use super::io::longer;
-use super::{Settings, settings};
+use super::{Now, Settings, changes, settings};
 use crate::facts::{CgroupFacts, Hierarchy, Reach};
 
 fn hierarchy(controllers: &str, mount: &str) -> Hierarchy {
@@ -33,7 +33,17 @@ fn of<'a>(resources: Value, facts: &'a CgroupFacts) -> Settings<'a> {
 /// `file=value`, alternatives separated by a bar, values of one file by a semicolon.
 #[track_caller]
 fn writes(resources: Value, facts: &CgroupFacts) -> Vec<String> {
-    let found = of(resources, facts);
+    lines(of(resources, facts))
+}
+
+/// The same of a container in which other limits hold.
+#[track_caller]
+fn updates(resources: Value, facts: &CgroupFacts, now: Now) -> Vec<String> {
+    lines(changes(&serde_json::from_value(resources).expect("resources"), facts, now, ""))
+}
+
+#[track_caller]
+fn lines(found: Settings) -> Vec<String> {
     assert!(found.problems.is_empty(), "{:?}", found.problems);
     let choice = |choice: &super::Choice| format!("{}={}", choice.file, choice.values.join(";"));
     let line = |write: &super::Write| write.choices.iter().map(choice).collect::<Vec<_>>().join("|");
@@ -219,4 +229,68 @@ fn a_controller_of_v2_beside_v1() {
     let mut facts = v1();
     facts.hierarchies[5].mount = None;
     assert_eq!(problem(json!({"pids": {"limit": 5}}), &facts), "/pids/limit");
+}
+
+#[test]
+fn a_half_that_is_not_given_stays() {
+    let now = Now { memory: Some(1 << 20), quota: Some(5000), period: Some(50_000), ..Now::default() };
+    assert_eq!(updates(json!({"cpu": {"period": 20_000}}), &v2(), now), ["cpu.max=5000 20000"]);
+    assert_eq!(updates(json!({"cpu": {"quota": 7000}}), &v2(), now), ["cpu.max=7000 50000"]);
+    assert_eq!(updates(json!({"cpu": {"quota": -1}}), &v2(), now), ["cpu.max=max 50000"]);
+    let free = Now { quota: Some(-1), period: Some(100_000), memory: Some(i64::MAX), ..Now::default() };
+    assert_eq!(updates(json!({"cpu": {"period": 20_000}}), &v2(), free), ["cpu.max=max 20000"]);
+    // Of memory and swap together, the limit of memory that holds is the memory.
+    assert_eq!(updates(json!({"memory": {"swap": 3 << 20}}), &v2(), now), ["memory.swap.max=2097152"]);
+    assert_eq!(updates(json!({"memory": {"swap": -1}}), &v2(), now), ["memory.swap.max=max"]);
+    let limits = serde_json::from_value(json!({"memory": {"swap": 1}})).unwrap();
+    assert_eq!(changes(&limits, &v2(), free, "").problems[0].pointer, "/memory/swap");
+}
+
+#[test]
+fn the_order_follows_what_holds() {
+    let both = |limit: i64, swap: i64, now: i64| {
+        let now = Now { memory: Some(now), memory_and_swap: Some(now), ..Now::default() };
+        let lines = updates(json!({"memory": {"limit": limit, "swap": swap}}), &v1(), now);
+        lines.iter().map(|line| if line.contains("memsw") { 's' } else { 'm' }).collect::<String>()
+    };
+    assert_eq!([both(20, 30, 10), both(5, 8, 10), both(5, 10, 10), both(20, -1, 10)], ["sm", "ms", "sm", "sm"]);
+    let bandwidth = |quota: u64, period: u64, burst: u64, facts: &CgroupFacts| {
+        let now = Now { quota: Some(5000), period: Some(50_000), ..Now::default() };
+        let lines = updates(json!({"cpu": {"quota": quota, "period": period, "burst": burst}}), facts, now);
+        lines.iter().filter_map(|line| line.split_once('=')).map(|(file, _)| file.to_string()).collect::<Vec<_>>()
+    };
+    let [period, quota, burst] = ["cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.cfs_burst_us"];
+    assert_eq!(bandwidth(9000, 60_000, 8000, &v1()), [period, quota, burst]);
+    assert_eq!(bandwidth(3000, 40_000, 2000, &v1()), [burst, quota, period]);
+    let real_time = |period: u64| {
+        let now = Now { realtime_period: Some(50_000), ..Now::default() };
+        updates(json!({"cpu": {"realtimePeriod": period, "realtimeRuntime": 100}}), &v1(), now).remove(0)
+    };
+    assert_eq!([real_time(60_000), real_time(9)], ["cpu.rt_period_us=60000", "cpu.rt_runtime_us=100"]);
+    assert_eq!(bandwidth(9000, 60_000, 8000, &v2()), ["cpu.max", "cpu.max.burst"]);
+    assert_eq!(bandwidth(3000, 40_000, 2000, &v2()), ["cpu.max.burst", "cpu.max"]);
+}
+
+/// A cgroup that runs when nobody else does has no weight, and takes none.
+#[test]
+fn an_idle_cgroup_takes_no_weight() {
+    let now = Now { idle: Some(1), ..Now::default() };
+    for facts in [v1(), v2()] {
+        assert_eq!(updates(json!({"cpu": {"shares": 512}}), &facts, now), [""; 0]);
+        assert_eq!(updates(json!({"cpu": {"shares": 512, "idle": 0}}), &facts, now).len(), 2);
+    }
+}
+
+#[test]
+fn a_limit_above_that_of_memory_and_swap_together() {
+    let now = Now { memory: Some(10), memory_and_swap: Some(20), usage: Some(7), ..Now::default() };
+    let pointers = |resources: Value| {
+        let found = changes(&serde_json::from_value(resources).expect("resources"), &v1(), now, "").problems;
+        found.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
+    };
+    assert_eq!(pointers(json!({"memory": {"limit": 21}})), ["/memory/limit"]);
+    assert_eq!(pointers(json!({"memory": {"limit": 21, "swap": 30}})), [""; 0]);
+    assert_eq!(pointers(json!({"memory": {"limit": 20}})), [""; 0]);
+    assert_eq!(pointers(json!({"memory": {"limit": 7, "checkBeforeUpdate": true}})), ["/memory/limit"]);
+    assert_eq!(pointers(json!({"memory": {"limit": 8, "checkBeforeUpdate": true}})), [""; 0]);
 }

@@ -1,0 +1,173 @@
+//! `rspawn update`: other limits for a living container.
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rspawn_proto::WIRE_VERSION;
+use rspawn_proto::msg::{Mode, Purpose, Trusted};
+
+use super::explain;
+use crate::cli::{Global, Limits, Update};
+use crate::drive::{ConsoleSink, Session};
+use crate::living;
+use crate::oci::resources::Resources;
+use crate::oci::{self, MAX_CONFIG};
+use crate::overrides::Origins;
+use crate::plan::{self, Living};
+use crate::problem::Problem;
+use crate::state::StateRoot;
+use crate::terminal::ConsoleMode;
+use crate::{invoker, launch, policy_file, sandbox, units};
+
+/// What runc says, and clients match on.
+const NOT_RUNNING: &str = "container not running";
+
+pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
+    for (flag, value) in
+        [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)]
+    {
+        if value.as_ref().is_some_and(|schema| !schema.is_empty()) {
+            return Err(format!("{flag}: rspawn does not set up resctrl groups (Intel RDT)"));
+        }
+    }
+    let mut audit = invoker::audit(arguments.audit.as_deref())?;
+    let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
+    let mut session = Session::new(setup, audit);
+    // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
+    let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;
+    container.process().ok_or(NOT_RUNNING)?;
+    // Everything that the invoker named is opened now, with the invoker's rights.
+    let config = container.config()?;
+    let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
+    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let record = &container.record;
+    let trusted = Trusted {
+        version: WIRE_VERSION,
+        id: record.id.clone(),
+        policy,
+        mode: Mode::Foreground,
+        keep: true,
+        purpose: Purpose::Update { cgroups: record.cgroups.clone() },
+        pid_file: None,
+        audit: session.audit.is_on(),
+        preserve_fds: 0,
+        no_pivot: false,
+    };
+    session.send_trusted(trusted, &[])?;
+    let cgroups = &record.cgroups;
+    let living = Living { id: record.id.clone(), layout: living::layout(cgroups), now: living::now(cgroups) };
+
+    session
+        .audit
+        .step("give up privileges", sandbox::confine)
+        .map_err(|error| format!("cannot confine itself: {error}"))?;
+    let base = if given.is_some() { "--resources " } else { "" };
+    let (mut resources, origins) = match given {
+        Some(given) => (session.audit.step("parse", || parse(given))?, Origins::default()),
+        None => from_flags(&arguments.limits)?,
+    };
+    // With runc 1.1 to 1.3, 0 is no limit of its own: clients send it for what they do not change.
+    resources.pids.limit = resources.pids.limit.filter(|limit| *limit != 0);
+    // runc never changes them, and those who send all limits send these too: anew they would be closed for a moment.
+    if !resources.devices.is_empty() && resources.devices == devices_of(&config)? {
+        resources.devices.clear();
+    }
+    let planned = session.audit.step("plan", || plan::update(&resources, &living, base));
+    let planned = planned.map_err(|mut problems| {
+        origins.rename_problems(&mut problems);
+        explain(&problems)
+    })?;
+    let planned = origins.rename(planned);
+    for note in &planned.notes {
+        crate::streams::warn(note);
+    }
+    session.send_plan(planned.plan)?;
+    session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None).map(|_| 0)
+}
+
+/// The file of `--resources`. Read only after privileges are gone.
+fn open(path: &Path) -> Result<Box<dyn Read>, String> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let file = File::open(path).map_err(|error| format!("--resources: cannot open {}: {error}", path.display()))?;
+    Ok(Box::new(file))
+}
+
+fn parse(given: Box<dyn Read>) -> Result<Resources, String> {
+    let mut bytes = Vec::new();
+    let read = given.take(MAX_CONFIG as u64).read_to_end(&mut bytes);
+    read.map_err(|error| format!("--resources: cannot be read: {error}"))?;
+    oci::parse_resources(&bytes).map_err(|Problem { pointer, message }| match pointer.as_str() {
+        "" => format!("--resources: {message}"),
+        pointer => format!("--resources {pointer}: {message}"),
+    })
+}
+
+/// The limits that options name, and which option stands behind each.
+fn from_flags(limits: &Limits) -> Result<(Resources, Origins), String> {
+    let (mut resources, mut origins) = (Resources::default(), Origins::default());
+    let mut flag = |name: &'static str, pointer: &str, value: &Option<String>| {
+        let given = value.clone().filter(|value| !value.is_empty());
+        if given.is_some() {
+            origins.replace(pointer, name);
+        }
+        Flag { name, given }
+    };
+    let Resources { memory, cpu, pids, block_io, .. } = &mut resources;
+    block_io.weight = flag("--blkio-weight", "/blockIO/weight", &limits.blkio_weight).number()?;
+    cpu.period = flag("--cpu-period", "/cpu/period", &limits.cpu_period).number()?;
+    cpu.quota = flag("--cpu-quota", "/cpu/quota", &limits.cpu_quota).number()?;
+    cpu.burst = flag("--cpu-burst", "/cpu/burst", &limits.cpu_burst).number()?;
+    cpu.shares = flag("--cpu-share", "/cpu/shares", &limits.cpu_share).number()?;
+    cpu.realtime_period = flag("--cpu-rt-period", "/cpu/realtimePeriod", &limits.cpu_rt_period).number()?;
+    cpu.realtime_runtime = flag("--cpu-rt-runtime", "/cpu/realtimeRuntime", &limits.cpu_rt_runtime).number()?;
+    cpu.cpus = flag("--cpuset-cpus", "/cpu/cpus", &limits.cpuset_cpus).given.unwrap_or_default();
+    cpu.mems = flag("--cpuset-mems", "/cpu/mems", &limits.cpuset_mems).given.unwrap_or_default();
+    cpu.idle = flag("--cpu-idle", "/cpu/idle", &limits.cpu_idle).number()?;
+    memory.limit = flag("--memory", "/memory/limit", &limits.memory).size()?;
+    memory.reservation = flag("--memory-reservation", "/memory/reservation", &limits.memory_reservation).size()?;
+    memory.swap = flag("--memory-swap", "/memory/swap", &limits.memory_swap).size()?;
+    pids.limit = flag("--pids-limit", "/pids/limit", &limits.pids_limit).number()?;
+    for (name, value) in
+        [("--kernel-memory", &limits.kernel_memory), ("--kernel-memory-tcp", &limits.kernel_memory_tcp)]
+    {
+        if value.as_ref().is_some_and(|value| !value.is_empty()) {
+            crate::streams::warn(format_args!("{name}: ignored, as runc does"));
+        }
+    }
+    Ok((resources, origins))
+}
+
+/// An option and its value; an empty one is none.
+struct Flag {
+    name: &'static str,
+    given: Option<String>,
+}
+
+impl Flag {
+    fn number<T: std::str::FromStr>(self) -> Result<Option<T>, String> {
+        let Self { name, given } = self;
+        let parse =
+            |text: String| text.parse().map_err(|_| format!("{name}: {text:?} is no number, or none that it can be"));
+        given.map(parse).transpose()
+    }
+
+    fn size(self) -> Result<Option<i64>, String> {
+        let Self { name, given } = self;
+        let parse = |text: String| {
+            let size = if text == "-1" { Ok(-1) } else { units::memory_size(&text) };
+            size.map_err(|reason| format!("{name}: {reason}"))
+        };
+        given.map(parse).transpose()
+    }
+}
+
+/// The rules about devices that the container was made with.
+fn devices_of(config: &File) -> Result<Vec<oci::resources::DeviceRule>, String> {
+    let mut bytes = Vec::new();
+    let read = config.take(MAX_CONFIG as u64).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot read the container's configuration: {error}"))?;
+    let spec = oci::parse(&bytes).map_err(|problem| problem.to_string())?;
+    Ok(spec.linux.and_then(|linux| linux.resources).unwrap_or_default().devices)
+}

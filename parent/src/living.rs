@@ -1,0 +1,65 @@
+//! What there is to know about the cgroups of a living container before its limits are changed.
+use std::fs;
+
+use rspawn_proto::record::CgroupDir;
+
+use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
+use crate::plan::resources::Now;
+
+/// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
+/// record.
+pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
+    let hierarchy = |cgroup: &CgroupDir| Hierarchy {
+        controllers: cgroup.hierarchy.to_string(),
+        mount: Some(cgroup.path.to_string()),
+        own: String::new(),
+        reach: Reach::Everywhere,
+    };
+    let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
+    let controllers = v2.and_then(|cgroup| text(cgroup, "cgroup.controllers")).unwrap_or_default();
+    CgroupFacts {
+        unified: cgroups.iter().all(|cgroup| cgroup.hierarchy.as_str().is_empty()),
+        hierarchies: cgroups.iter().map(hierarchy).collect(),
+        controllers: controllers.split_whitespace().map(str::to_string).collect(),
+    }
+}
+
+/// The limits that hold.
+pub fn now(cgroups: &[CgroupDir]) -> Now {
+    let with = |controller: &str| {
+        let has = |cgroup: &&CgroupDir| cgroup.hierarchy.as_str().split(',').any(|name| name == controller);
+        cgroups.iter().find(has)
+    };
+    let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
+    let mut now = Now::default();
+    let bytes = |cgroup: &CgroupDir, file: &str| match text(cgroup, file)?.trim() {
+        "max" => Some(i64::MAX),
+        number => number.parse().ok(),
+    };
+    if let Some(memory) = with("memory") {
+        now.memory = bytes(memory, "memory.limit_in_bytes");
+        now.memory_and_swap = bytes(memory, "memory.memsw.limit_in_bytes");
+        now.usage = bytes(memory, "memory.usage_in_bytes");
+    } else if let Some(v2) = v2 {
+        now.memory = bytes(v2, "memory.max");
+        now.usage = bytes(v2, "memory.current");
+    }
+    let number = |cgroup: &CgroupDir, file: &str| text(cgroup, file)?.trim().parse::<i64>().ok();
+    if let Some(cpu) = with("cpu") {
+        now.quota = number(cpu, "cpu.cfs_quota_us");
+        now.period = number(cpu, "cpu.cfs_period_us").and_then(|period| period.try_into().ok());
+        now.realtime_period = number(cpu, "cpu.rt_period_us").and_then(|period| period.try_into().ok());
+        now.idle = number(cpu, "cpu.idle");
+    } else if let Some(v2) = v2 {
+        let bandwidth = text(v2, "cpu.max").unwrap_or_default();
+        let mut words = bandwidth.split_whitespace();
+        now.quota = words.next().map(|quota| quota.parse().unwrap_or(-1));
+        now.period = words.next().and_then(|period| period.parse().ok());
+        now.idle = number(v2, "cpu.idle");
+    }
+    now
+}
+
+fn text(cgroup: &CgroupDir, file: &str) -> Option<String> {
+    fs::read_to_string(format!("{}/{file}", cgroup.path)).ok()
+}
