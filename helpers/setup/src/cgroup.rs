@@ -74,9 +74,11 @@ impl Cgroups {
                 made => made.named("mkdirat").map(|()| true)?,
             };
             let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
-            let below = cgroup::open(&here, &name).named("openat2").inspect_err(|_| {
+            let opened = cgroup::open(&here, &name).named("openat2");
+            if fresh && opened.is_err() {
                 let _ = file::remove_directory(&here, &name);
-            })?;
+            }
+            let below = opened?;
             if own && !fresh && cgroup::is_populated(&below).named("read")? {
                 return Err(Failure::check("processes are in it: another container's, or of one that is not deleted"));
             }

@@ -156,14 +156,14 @@ impl Container {
         let Record { cgroups, after, .. } = &self.record;
         // Processes of a shared pid namespace live on without the first one.
         cgroups::signal_all(cgroups, libc::SIGKILL);
-        let removed = cgroups::remove(cgroups);
+        // Before the record, without which nobody would find what is left of them.
+        cgroups::remove(cgroups)?;
         for hook in &after.poststop {
             if let Err(reason) = hooks::run(std::slice::from_ref(hook), after.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
             }
         }
-        fs::remove_dir_all(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))?;
-        removed
+        fs::remove_dir_all(&self.path).map_err(|error| format!("cannot remove {}: {error}", self.path.display()))
     }
 
     /// The configuration that it was made from. What is in it is for a confined process to read.
