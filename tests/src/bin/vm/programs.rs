@@ -2,7 +2,7 @@
 //! the tests.
 use std::fs;
 use std::io;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,6 +50,8 @@ fn build(root: &Path) -> io::Result<()> {
     )?;
     fs::write(root.join("etc/group"), "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")?;
     fs::write(root.join("etc/hostname"), "vm\n")?;
+    fs::write(root.join("etc/shadow"), "root:*:19000::::::\n")?;
+    fs::set_permissions(root.join("etc/shadow"), fs::Permissions::from_mode(0o640))?;
     for name in PROGRAMS {
         let places = ["/usr/bin", "/usr/sbin"].map(|place| Path::new(place).join(name));
         let Some(program) = places.iter().find(|place| place.exists()) else { continue };
@@ -108,7 +110,6 @@ pub fn install(root: &Path, jobs: &[Job], script: &str) -> Outcome<()> {
     fs::write(root.join("tests/list"), list).map_err(failed)?;
     let init = root.join("tests/init");
     fs::write(&init, script).map_err(failed)?;
-    use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755)).map_err(failed)
 }
 

@@ -42,6 +42,28 @@ pub fn summary(jobs: &[Job], console: &[String], took: Duration) -> bool {
     good
 }
 
+impl Counts {
+    /// A line of a test program's. Two threads may have written into one: the reason of one test, the result of another.
+    fn line(&mut self, running: &str, line: &str) {
+        let (before, test) = match line.rfind("test ") {
+            Some(at) if line.contains(" ... ") => line.split_at(at),
+            _ => (line, ""),
+        };
+        if let Some((_, reason)) = before.split_once("SKIPPED: ") {
+            // These are for this machine: a lane that runs nothing must not look like one that passes.
+            if running.starts_with("vm_") {
+                self.failed.push(format!("{running}: skipped: {reason}"));
+            }
+            *self.skipped.entry(reason.to_string()).or_default() += 1;
+        }
+        match test.rsplit_once(" ... ") {
+            Some((_, "ok")) => self.passed += 1,
+            Some((name, "FAILED")) => self.failed.push(format!("{running}::{}", name.trim_start_matches("test "))),
+            _ => {}
+        }
+    }
+}
+
 fn count(console: &[String]) -> Counts {
     let mut counts = Counts::default();
     let mut running = String::new();
@@ -55,19 +77,8 @@ fn count(console: &[String]) -> Counts {
             counts.ended.push(ended);
         } else if line == "vm: done" {
             counts.done = true;
-        } else if let Some(reason) = line.strip_prefix("SKIPPED: ") {
-            // These are for this machine: a lane that runs nothing must not look like one that passes.
-            if running.starts_with("vm_") {
-                counts.failed.push(format!("{running}: skipped: {reason}"));
-            }
-            *counts.skipped.entry(reason.to_string()).or_default() += 1;
-        } else if let Some(test) = line.strip_prefix("test ") {
-            // Two threads of tests may write into one line: the end of it decides.
-            match test.rsplit_once(" ... ") {
-                Some((_, "ok")) => counts.passed += 1,
-                Some((name, "FAILED")) => counts.failed.push(format!("{running}::{name}")),
-                _ => {}
-            }
+        } else {
+            counts.line(&running, line);
         }
     }
     counts
