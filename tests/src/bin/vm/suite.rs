@@ -17,27 +17,27 @@ pub struct Job {
 }
 
 /// On cgroup v2 with all of its controllers, with every capability, on another kernel than the builder's.
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 10] = [
     "vm_resources", "vm_life", "vm_privileges", "cgroups", "kernel_state", "namespaces", "process", "exec",
-    "lifecycle", "rootless_security", "run",
+    "lifecycle", "run",
 ];
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 24] = [
+const BY_NAME: [&str; 25] = [
     "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "evil_exec", "evil_planner",
     "exec_errors", "failure", "failure_life", "hooks", "host", "init", "masks", "mounts", "no_pivot", "orphans",
-    "overrides", "races", "root", "rootless", "sandbox", "terminal",
+    "overrides", "races", "root", "rootless", "rootless_security", "sandbox", "terminal",
 ];
 
 /// On Debian with systemd.
-const SYSTEMD: [&str; 2] = ["vm_systemd", "podman_life"];
+const SYSTEMD: [&str; 1] = ["vm_systemd"];
 
 /// Programs that tests start by CARGO_BIN_EXE_….
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
-const LEFT_OUT: [(&str, &str); 15] = [
+const LEFT_OUT: [(&str, &str); 16] = [
     ("as_user", "the suite once more; it is no part of cargo test's default either"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
@@ -50,8 +50,9 @@ const LEFT_OUT: [(&str, &str); 15] = [
     ("containerd", "needs containerd"),
     ("debian", "needs a mirror of Debian's"),
     ("docker", "needs docker"),
-    ("podman_errors", "needs podman; the lane `systemd` has podman_life"),
-    ("podman_options", "needs podman; the lane `systemd` has podman_life"),
+    ("podman_errors", "needs podman; vm_systemd has what is about the machine"),
+    ("podman_life", "needs podman; vm_systemd has what is about the machine"),
+    ("podman_options", "needs podman; vm_systemd has what is about the machine"),
     ("podman_rootless", "needs podman and a network"),
 ];
 
