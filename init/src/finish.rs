@@ -80,7 +80,11 @@ impl Last<'_> {
             stage.step(FinishStep::Keyring, || join_keyring(name.as_str()))?;
         }
         if let Some(label) = &finish.label {
-            stage.step(FinishStep::Label, || set_label(label))?;
+            let step = match label {
+                Label::AppArmor(_) => FinishStep::AppArmorProfile,
+                Label::SeLinux(_) => FinishStep::SelinuxLabel,
+            };
+            stage.step(step, || set_label(label))?;
         }
         if let Some(mask) = finish.umask {
             stage.step(FinishStep::Umask, || {

@@ -3,6 +3,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
+use rspawn_proto::ids::HostPath;
 use rspawn_proto::record::CgroupDir;
 use rspawn_sys::cgroup::is_v2;
 use rspawn_sys::{file, process};
@@ -40,6 +41,28 @@ fn collect(directory: &std::path::Path, pids: &mut Vec<i32>) {
             collect(&entry.path(), pids);
         }
     }
+}
+
+/// Goes where a process is, in a cgroup of v2 that takes none since it gives controllers to those below it: as systemd
+/// divides its own in a container.
+pub fn follow_if_divided(cgroup: &mut CgroupDir, pid: i32) {
+    let divided = fs::read(format!("{}/cgroup.subtree_control", cgroup.path)).is_ok_and(|given| given.len() > 1);
+    if !cgroup.hierarchy.as_str().is_empty() || !divided {
+        return;
+    }
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let now = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
+    // Where it is not below, or gone, joining fails, and says so.
+    if let Some(path) = now.and_then(|now| below(cgroup.path.as_str(), now)).and_then(|path| HostPath::new(path).ok()) {
+        cgroup.path = path;
+    }
+}
+
+/// The path of a directory's descendant, which is known by a path from some directory above both.
+fn below(directory: &str, descendant: &str) -> Option<String> {
+    let tails = directory.match_indices('/').map(|(start, _)| &directory[start..]);
+    let rest = tails.filter_map(|tail| descendant.strip_prefix(tail)).find(|rest| rest.starts_with('/'))?;
+    (!rest.contains("/..")).then(|| format!("{directory}{rest}"))
 }
 
 /// Stops every process of the container's cgroups, and waits until all have stopped.
@@ -116,4 +139,27 @@ pub fn remove(cgroups: &[CgroupDir]) -> Result<(), String> {
         }
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn a_descendant_is_found_from_any_mount() {
+        let own = "/sys/fs/cgroup/a.slice/id";
+        for (now, expected) in [
+            ("/a.slice/id/init", Some("/init")),
+            ("/id/x/y", Some("/x/y")),
+            // The whole, where cgroups are mounted at the root of nothing.
+            ("/sys/fs/cgroup/a.slice/id/z", Some("/z")),
+            ("/a.slice/id", None),
+            ("/a.slice/id2/init", None),
+            ("/b.slice/id/init", None),
+            ("/a.slice/id/../other", None),
+            ("/", None),
+        ] {
+            assert_eq!(below(own, now), expected.map(|rest| format!("{own}{rest}")), "{now}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod podman;
 pub mod podman_profile;
 pub mod terminal;
 pub mod user;
+pub mod vm;
 
 use std::fs;
 use std::io::{Read, Write};

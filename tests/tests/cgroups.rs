@@ -396,7 +396,7 @@ fn what_the_payload_makes_below_goes_too() {
     if cannot_make_containers() {
         return;
     }
-    let script = "for d in /sys/fs/cgroup/*; do [ -L $d ] || [ ! -e $d/cgroup.procs ] || (cd $d && mkdir -p a/b/c d && \
+    let script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -L $d ] || [ ! -e $d/cgroup.procs ] || (cd $d && mkdir -p a/b/c d && \
         mkdir \"$(printf 'x\\377y')\" && i=0 && while [ $i -lt 70 ]; do mkdir deep && cd deep; i=$((i+1)); done && \
         echo made) ; done; for d in /sys/fs/cgroup/pids /sys/fs/cgroup/freezer; do \
         [ -e $d/d/cgroup.procs ] && echo 0 >$d/d/cgroup.procs; done; true";
@@ -542,7 +542,10 @@ mod v2 {
         let mut command = lane(bundle.command(&[]));
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         wait_for("the payload starts", || bundle.rootfs().join("started").exists());
-        let directory = outside().unwrap().join(&bundle.id);
+        // Beside the caller's own.
+        let own = layout().v2().unwrap().own.clone();
+        let above = own.rsplit_once('/').map_or("", |(above, _)| above);
+        let directory = outside().unwrap().join(above).join(&bundle.id);
         let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
         let inside = container_processes(&bundle);
         assert!(inside.iter().all(|pid| procs.lines().any(|line| line == pid.to_string())), "{inside:?}: {procs}");

@@ -417,7 +417,9 @@ fn subject_of_pointer(pointer: &str) -> Option<Subject> {
     match pointer {
         "/process/capabilities" | "/process/capabilities/bounding" => Some(Subject::Capabilities),
         "/process/user/uid" | "/process/user/gid" | "/process/user/additionalGids" => Some(Subject::Identity),
-        "/linux/seccomp" | "/process/noNewPrivileges" | "/process/selinuxLabel" => Some(Subject::Confinement),
+        "/linux/seccomp" | "/process/noNewPrivileges" | "/process/apparmorProfile" | "/process/selinuxLabel" => {
+            Some(Subject::Confinement)
+        }
         "/process/args" | "/process/env" | "/process/cwd" | "rule: init" => Some(Subject::Payload),
         _ => None,
     }

@@ -169,8 +169,8 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
         lines.add(FinishStep::Keyring, format!("new session keyring {name}"));
     }
     match &finish.label {
-        Some(Label::AppArmor(profile)) => lines.add(FinishStep::Label, format!("AppArmor profile {profile}")),
-        Some(Label::SeLinux(label)) => lines.add(FinishStep::Label, format!("SELinux label {label}")),
+        Some(Label::AppArmor(profile)) => lines.add(FinishStep::AppArmorProfile, format!("AppArmor profile {profile}")),
+        Some(Label::SeLinux(label)) => lines.add(FinishStep::SelinuxLabel, format!("SELinux label {label}")),
         None => {}
     }
     if let Some(umask) = finish.umask {

@@ -101,6 +101,11 @@ impl Container {
     /// `[CONTROLLERS:]PATH`.
     pub fn cgroups_of_exec(&self, below: &[String]) -> Result<Vec<CgroupDir>, String> {
         let mut cgroups = self.record.cgroups.clone();
+        if below.is_empty() {
+            for cgroup in &mut cgroups {
+                cgroups::follow_if_divided(cgroup, self.record.pid);
+            }
+        }
         for wanted in below {
             let (controllers, path) = wanted.split_once(':').map_or((None, wanted.as_str()), |(c, p)| (Some(c), p));
             let path = normalized(path);
