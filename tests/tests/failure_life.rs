@@ -81,7 +81,8 @@ fn faults(life: &Life, verb: &str) -> Vec<(String, usize)> {
 
 /// What is wrong with an answer.
 fn fault_of(output: &Output) -> Option<&'static str> {
-    let errors = output.stderr.lines().filter(|line| line.starts_with("rspawn: ")).count();
+    let is_error = |line: &&str| line.starts_with("rspawn: ") && !line.starts_with("rspawn: warning: ");
+    let errors = output.stderr.lines().filter(is_error).count();
     if output.stderr.contains("panicked") || output.stderr.contains("a bug") {
         return Some("a panic");
     }

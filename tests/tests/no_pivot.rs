@@ -10,8 +10,8 @@ const ON_RAMFS: &str = env!("CARGO_BIN_EXE_on_ramfs");
 
 /// What a payload sees of the root, by every name that it has for one.
 const LOOK: &str = "for root in / /proc/1/root /proc/self/root /.. /proc/1/cwd/../..; do echo $(ls $root); done; \
-    readlink /proc/1/root /proc/self/root; cut -d' ' -f5 /proc/self/mountinfo | head -n 1; \
-    grep -c -e /sys/fs/cgroup/unified -e ' /boot ' -e ' /host' /proc/self/mountinfo";
+    readlink /proc/1/root; readlink /proc/self/root; cut -d' ' -f5 /proc/self/mountinfo | head -n 1; \
+    grep -c -e /sys/fs/cgroup/unified -e ' /boot ' -e ' /host' /proc/self/mountinfo || true";
 
 fn names(life: &Life) -> String {
     let mut names: Vec<String> =
@@ -36,7 +36,6 @@ fn with_chroot(config: &mut Value) {
 }
 
 #[test]
-#[ignore = "the root on the initial ramfs has no /dev/null to mask with since cgroups and users came in"]
 fn the_hosts_tree_is_out_of_reach() {
     if cannot_make_containers() {
         return;
@@ -55,7 +54,6 @@ fn the_hosts_tree_is_out_of_reach() {
 }
 
 #[test]
-#[ignore = "the root on the initial ramfs has no /dev/null to mask with since cgroups and users came in"]
 fn the_life_cycle_is_the_same() {
     if cannot_make_containers() {
         return;
@@ -94,7 +92,6 @@ fn the_life_cycle_is_the_same() {
 
 /// On the ramfs itself: with pivot_root(2) nothing goes, without it all does.
 #[test]
-#[ignore = "the root on the initial ramfs has no /dev/null to mask with since cgroups and users came in"]
 fn a_root_on_the_initial_ramfs() {
     if cannot_make_containers() {
         return;

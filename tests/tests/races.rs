@@ -7,9 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rspawn_sys::channel;
 use rspawn_tests::hostile::{Canaries, Numbers};
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers};
 use serde_json::json;
+
+/// A stage that fails before it has read what it was told says why, and is heard.
+#[test]
+fn the_last_words_of_a_peer_are_heard() {
+    let (mine, theirs) = channel::pair().unwrap();
+    channel::send(&mine, b"never read", &[]).unwrap();
+    channel::send(&theirs, b"why", &[]).unwrap();
+    drop(theirs);
+    assert_eq!(channel::receive(&mine, 100).unwrap().map(|(words, _)| words), Some(b"why".to_vec()));
+    assert!(channel::receive(&mine, 100).unwrap().is_none());
+}
 
 const RUNS: u32 = 200;
 const TIME: Duration = Duration::from_secs(20);

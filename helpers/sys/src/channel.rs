@@ -92,7 +92,10 @@ fn receive_packet(socket: &Fd, packet: &mut [u8], fds: &mut Vec<Fd>) -> Result<u
     let mut control = Control { length: 0, level: 0, kind: 0, fds: [-1; MOST_FDS] };
     let mut piece = [packet.as_mut_ptr() as usize, packet.len()];
     let mut header = message_header!(piece, control, size_of::<Control>());
-    let length = sys!(SYS_recvmsg, socket, header.as_mut_ptr(), libc::MSG_CMSG_CLOEXEC)?;
+    let mut take = || sys!(SYS_recvmsg, socket, header.as_mut_ptr(), libc::MSG_CMSG_CLOEXEC);
+    // A peer that ends with something unread is told of once, ahead of what it said itself (unix_release_sock of
+    // net/unix/af_unix.c): a worker that fails before it reads its word.
+    let length = take().or_else(|errno| if errno == Errno::ECONNRESET { take() } else { Err(errno) })?;
     let is_rights = (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS);
     if header[CONTROL_LENGTH] >= CONTROL_HEADER && is_rights {
         let count = (control.length.saturating_sub(CONTROL_HEADER) / 4).min(MOST_FDS);

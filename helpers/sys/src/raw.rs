@@ -17,7 +17,7 @@ macro_rules! errnos {
 }
 errnos! {
     EPERM ENOENT EINTR EIO EAGAIN EACCES EEXIST ENODEV ENOTDIR EINVAL ENOEXEC ELOOP ENOSYS EMSGSIZE EISDIR EBUSY
-    EOPNOTSUPP
+    EOPNOTSUPP ECONNRESET
 }
 
 pub type Result<T> = core::result::Result<T, Errno>;

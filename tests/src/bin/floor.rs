@@ -2,8 +2,9 @@
 //! `/bin/true`), as a careful C program would: everything hard-coded, nothing parsed, checked or allocated, one
 //! clone3, one exec. The benchmark measures rspawn against it.
 //!
-//! `floor ROOTFS [HIERARCHY...]`: the root, absolute, and the cgroup v1 hierarchies to show as `NAME=OPTIONS` (none:
-//! cgroup2 is mounted). Exits with the payload's status; with 90 and up, as in [`give_up`], when a step fails.
+//! `floor ROOTFS [NAME OPTIONS CGROUP]...`: the root, absolute, and each hierarchy of cgroups: the directory and the
+//! mount options to show it with (both empty: cgroup v2, which is mounted if it is the only one), and the cgroup to make
+//! the container's in. Exits with the payload's status; with 90 and up, as in [`give_up`], when a step fails.
 #![no_std]
 #![no_main]
 #![allow(unsafe_code)]
@@ -13,6 +14,9 @@ use alloc::vec::Vec;
 use core::arch::asm;
 use core::ffi::CStr;
 use core::mem::size_of;
+
+#[path = "floor/cgroups.rs"]
+mod cgroups;
 
 rspawn_start::entry!(main);
 
@@ -91,13 +95,10 @@ struct Stack(#[allow(dead_code)] [u8; STACK]);
 fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let [_, rootfs, hierarchies @ ..] = argv.leak() else { give_up(0) };
     let container = Container { rootfs, hierarchies };
+    cgroups::make(hierarchies);
     let mut stack = core::mem::MaybeUninit::<Stack>::uninit();
-    let namespaces = libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWCGROUP;
+    let namespaces =
+        libc::CLONE_NEWPID | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWNS;
     let arguments = CloneArgs {
         flags: (namespaces | libc::CLONE_VM | libc::CLONE_VFORK) as u64,
         exit_signal: libc::SIGCHLD as u64,
@@ -108,12 +109,14 @@ fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let pid = check(1, spawn(&arguments, first_process, &container));
     let mut status = 0i32;
     check(2, call(libc::SYS_wait4, [pid, &raw mut status as Word, 0, 0]));
+    cgroups::remove(hierarchies);
     rspawn_sys::process::exit_status(status)
 }
 
 extern "C" fn first_process(container: *const Container) -> ! {
     // SAFETY: `main` passes a pointer to a local that lives until this process has executed its program.
     let container = unsafe { &*container };
+    cgroups::enter(container.hierarchies);
     let root = open_root(container.rootfs);
     mount_filesystems(container, root);
     make_devices();
@@ -190,15 +193,15 @@ fn mount_filesystems(container: &Container, root: Word) {
     mount(12, c"tmpfs", c"dev/shm", SAFE, c"mode=1777,size=65536k");
     mount(13, c"mqueue", c"dev/mqueue", SAFE, NOTHING);
     mount(14, c"sysfs", c"sys", SAFE | READ_ONLY, NOTHING);
-    if container.hierarchies.is_empty() {
+    if container.hierarchies.chunks_exact(3).all(|one| one[0].is_empty()) {
         return mount(15, c"cgroup2", c"sys/fs/cgroup", SAFE | READ_ONLY, NOTHING);
     }
     mount(15, c"tmpfs", c"sys/fs/cgroup", SAFE, c"mode=755");
     // Names below it are short, and the working directory is as good a place as any.
     check(16, call(libc::SYS_chdir, [text(c"sys/fs/cgroup")]));
-    for pair in container.hierarchies.chunks_exact(2) {
-        check(17, call(libc::SYS_mkdir, [text(pair[0]), 0o755]));
-        mount(18, c"cgroup", pair[0], SAFE | READ_ONLY, pair[1]);
+    for one in container.hierarchies.chunks_exact(3).filter(|one| !one[0].is_empty()) {
+        check(17, call(libc::SYS_mkdir, [text(one[0]), 0o755]));
+        mount(18, c"cgroup", one[0], SAFE | READ_ONLY, one[1]);
     }
     set_attributes(19, HERE, c".", 0, &MAKE_READ_ONLY);
     check(20, call(libc::SYS_fchdir, [root]));

@@ -30,6 +30,8 @@ fn run(name: &str, command: &[String]) -> Result<i32, Errno> {
     mount::set_attributes(&slash, &private, None)?;
     let tree = mount::clone_tree(&slash, true)?;
     let proc = mount::clone_tree(&file::open_host("/proc", file::O_PATH)?, false)?;
+    // What is masked is masked with its null device.
+    let dev = mount::clone_tree(&file::open_host("/dev", file::O_PATH)?, false)?;
     file::change_directory(&slash)?;
     // The machine's root goes, and with it the last thing that lies on the first one.
     if mount::drop_old_root().is_err() {
@@ -48,7 +50,7 @@ fn run(name: &str, command: &[String]) -> Result<i32, Errno> {
         mount::attach(tree, &file::open_host(&format!("/{name}"), file::O_PATH)?)?;
         Ok(made)
     };
-    let made = [(name, attach(&tree, name)?), ("proc", attach(&proc, "proc")?)];
+    let made = [(name, attach(&tree, name)?), ("proc", attach(&proc, "proc")?), ("dev", attach(&dev, "dev")?)];
     let status = execute(command)?;
     // The directories are the machine's own, for as long as it runs.
     for (name, made) in made {

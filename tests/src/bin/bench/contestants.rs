@@ -64,15 +64,33 @@ impl Ground {
     }
 }
 
-/// Arguments of the floor program: directory and mount options of each cgroup v1 hierarchy.
+/// Arguments of the floor program: directory, mount options and this process's cgroup of each hierarchy.
 fn floor_hierarchies() -> Vec<String> {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let names = text.lines().filter_map(|line| line.split(':').nth(1)).filter(|names| !names.is_empty());
-    let arguments = names.map(|name| match name.strip_prefix("name=") {
-        Some(bare) => [bare.to_string(), format!("none,name={bare}")],
-        None => [name.to_string(), name.to_string()],
-    });
-    arguments.flatten().collect()
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounted_at = |kind: &str, option: &str| {
+        let found = mounts.lines().find(|line| {
+            let Some((_, rest)) = line.split_once(" - ") else { return false };
+            let mut words = rest.split(' ');
+            words.next() == Some(kind)
+                && words.last().is_some_and(|o| option.is_empty() || o.split(',').any(|o| o == option))
+        });
+        found.and_then(|line| line.split(' ').nth(4)).map(str::to_string)
+    };
+    let mut arguments = Vec::new();
+    for line in own.lines() {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (Some(names), Some(path)) = (fields.next(), fields.next()) else { continue };
+        let (shown, options) = match names.strip_prefix("name=") {
+            Some(bare) => (bare, format!("none,name={bare}")),
+            None => (names, names.to_string()),
+        };
+        let kind = if names.is_empty() { "cgroup2" } else { "cgroup" };
+        if let Some(mount) = mounted_at(kind, names.split(',').next().unwrap_or_default()) {
+            arguments.extend([shown.to_string(), options, format!("{mount}{path}")]);
+        }
+    }
+    arguments
 }
 
 /// bwrap's options for what the default bundle mounts and covers. It cannot make a sysfs or a cgroup mount, so it

@@ -21,7 +21,7 @@ const SCRIPT: &str = include_str!("guest/systemd.sh");
 const UNIT: &str = include_str!("guest/vm-tests.service");
 
 pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<PathBuf> {
-    let tree = cache::directory(TREE, bootstrap)?;
+    let tree = tree()?;
     let root = directory.join("debian");
     image::fresh(&root)?;
     // Most of it is only read, but the cache is everybody's.
@@ -33,6 +33,11 @@ pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<PathBuf> {
     systemctl.arg(&root).args(["systemctl", "enable", "vm-tests.service"]);
     output_of(&mut systemctl)?;
     Ok(root)
+}
+
+/// What debootstrap makes, once for this machine.
+pub fn tree() -> Outcome<PathBuf> {
+    cache::directory(TREE, bootstrap)
 }
 
 fn bootstrap(directory: &Path) -> Outcome<()> {

@@ -53,7 +53,18 @@ fn run(words: &[String]) -> Outcome<bool> {
     }
     let began = Instant::now();
     let directory = image::work_directory()?;
-    let kernel = kernel::fetch()?;
+    // What is Debian's is fetched once. Without its mirror there is no machine, and no fault of rspawn's.
+    let fetched =
+        kernel::fetch().and_then(|kernel| if lane == "systemd" { debian::tree().map(|_| kernel) } else { Ok(kernel) });
+    let kernel = match fetched {
+        Ok(kernel) => kernel,
+        Err(why) => {
+            return Ok(rspawn_tests::skip_unless(
+                false,
+                &format!("the virtual machine's Debian: {}", why.replace('\n', " ")),
+            ));
+        }
+    };
     let jobs = suite::jobs(lane, &wanted)?;
     let (root, init) = match lane {
         "systemd" => (debian::root(&directory, &jobs)?, debian::INIT),

@@ -24,10 +24,11 @@ const RESOURCES: [&str; 10] = [
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 25] = [
-    "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "evil_exec", "evil_planner",
-    "exec_errors", "failure", "failure_life", "hooks", "host", "init", "masks", "mounts", "no_pivot", "orphans",
-    "overrides", "races", "root", "rootless", "rootless_security", "sandbox", "terminal",
+const BY_NAME: [&str; 28] = [
+    "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "events", "evil_exec",
+    "evil_planner", "evil_update", "exec_errors", "failure", "failure_life", "hooks", "host", "init", "masks",
+    "mounts", "no_pivot", "orphans", "overrides", "races", "root", "rootless", "rootless_security", "sandbox",
+    "terminal", "update",
 ];
 
 /// On Debian with systemd.
@@ -37,13 +38,14 @@ const SYSTEMD: [&str; 1] = ["vm_systemd"];
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
-const LEFT_OUT: [(&str, &str); 16] = [
+const LEFT_OUT: [(&str, &str); 17] = [
     ("as_user", "the suite once more; it is no part of cargo test's default either"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
     ("golden", "the planner alone, on written facts; reads the sources"),
     ("incompatibilities", "compares with runc, and reads the sources"),
     ("plan_text", "the planner alone"),
+    ("runc_flags", "the command line alone"),
     ("seccomp_vs_libseccomp", "the compiler alone, millions of verdicts"),
     ("settings", "the planner alone; reads the sources"),
     ("buildah", "needs buildah"),
