@@ -245,7 +245,7 @@ fn top_ends_with_what_it_watches_and_has_no_rights() {
     life.stop();
     life.delete(&[]).ok();
     let output = life.outcome(child, &paths).ok();
-    assert!(!output.contains('\x1b') && output.contains(&format!("\n\nID")), "{output:?}");
+    assert!(!output.contains('\x1b') && output.contains("\n\nID"), "{output:?}");
     wait_for("the second process is gone", || !fs::exists(format!("/proc/{opener}")).unwrap());
 }
 
