@@ -75,6 +75,18 @@ impl Opener {
         Ok(Self { socket: Some(mine), child })
     }
 
+    /// Waits some milliseconds; an error if the second process ends meanwhile. (To sleep is a call that a confined
+    /// process does not have.)
+    pub fn rest(&self, milliseconds: u32) -> Result<(), String> {
+        let ended =
+            self.socket.as_ref().ok_or(Errno::EIO).and_then(|it| channel::wait_readable(it, Some(milliseconds)));
+        match ended {
+            Ok(false) | Err(Errno::EINTR) => Ok(()),
+            Ok(true) => Err("the process that opens the containers' files has ended".into()),
+            Err(errno) => Err(format!("cannot wait: {}", describe::errno(errno.0))),
+        }
+    }
+
     /// What there is now.
     pub fn find(&self, ids: &[String]) -> Result<Found, String> {
         let say = |errno: Errno| format!("cannot ask for the containers: {}", describe::errno(errno.0));

@@ -41,7 +41,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
 
     let mut meter = Meter::default();
     meter.look(&opener, &ids)?;
-    if pause(FIRST.min(interval), keys.is_some())? {
+    if pause(FIRST.min(interval), keys.is_some(), &opener)? {
         return Ok(0);
     }
     let mut first = true;
@@ -60,7 +60,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
         first = false;
         let wanted = streams::print_more(text)?;
         // Those that were named are all gone.
-        if !wanted || once || (none && !ids.is_empty()) || pause(interval, keys.is_some())? {
+        if !wanted || once || (none && !ids.is_empty()) || pause(interval, keys.is_some(), &opener)? {
             return Ok(0);
         }
     }
@@ -100,19 +100,19 @@ impl Meter {
 }
 
 /// Waits; true if a key that ends was pressed, or nobody is there any more to press one.
-fn pause(time: Duration, keys: bool) -> Result<bool, String> {
+fn pause(time: Duration, keys: bool, opener: &Opener) -> Result<bool, String> {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Ok(false);
         }
-        if !keys {
-            std::thread::sleep(left);
-            continue;
-        }
         // Rounded up, so that the last part of a millisecond is not spent in a busy loop.
         let left = left.as_micros().div_ceil(1000).min(LONGEST) as u32;
+        if !keys {
+            opener.rest(left)?;
+            continue;
+        }
         let stdin = Fd::from_raw(0);
         let pressed = channel::wait_readable(&stdin, Some(left)).and_then(|ready| {
             let mut keys = [0u8; 64];
