@@ -24,8 +24,10 @@ pub enum What {
     IoPressure,
 }
 
+type Named = (What, &'static str);
+
 /// Controller, file of v1, file of v2. Pressure is told by v2 alone, in a hybrid layout too.
-const FILES: [(&str, Option<(What, &str)>, (What, &str)); 8] = [
+const FILES: [(&str, Option<Named>, Named); 8] = [
     ("cpuacct", Some((What::CpuNanoseconds, "cpuacct.usage")), (What::CpuStat, "cpu.stat")),
     ("memory", Some((What::Memory, "memory.usage_in_bytes")), (What::Memory, "memory.current")),
     ("memory", Some((What::MemoryLimit, "memory.limit_in_bytes")), (What::MemoryLimit, "memory.max")),
