@@ -7,10 +7,16 @@ use crate::show::colours::printable;
 
 /// Writes an answer. Who has closed the other end (`| head`) wants no more of it, which is no failure.
 pub fn print(text: impl AsRef<[u8]>) -> Result<(), String> {
+    print_more(text).map(drop)
+}
+
+/// The same of an answer that goes on: whether anybody wants more of it.
+pub fn print_more(text: impl AsRef<[u8]>) -> Result<bool, String> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_ref()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}")),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(format!("cannot write to stdout: {error}")),
     }
 }
 

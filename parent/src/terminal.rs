@@ -1,7 +1,7 @@
 //! The caller's terminal and the container's console, kept in step.
 use std::os::fd::AsFd;
 
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rspawn_sys::channel::{self, Interest};
 use rspawn_sys::{Errno, Fd, pty};
 
@@ -59,12 +59,31 @@ pub struct RawMode {
 impl RawMode {
     /// Does nothing if stdin is no terminal.
     pub fn enter() -> Self {
+        Self::with(cfmakeraw)
+    }
+
+    /// Each key by itself, Ctrl-C included, and none of them shown: for a command that is steered by keys, whose output
+    /// is lines.
+    pub fn keys() -> Self {
+        Self::with(|settings| {
+            settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG);
+        })
+    }
+
+    fn with(change: impl FnOnce(&mut Termios)) -> Self {
         let stdin = std::io::stdin();
         let Ok(saved) = tcgetattr(stdin.as_fd()) else { return Self { saved: None } };
         let mut raw = saved.clone();
-        cfmakeraw(&mut raw);
+        change(&mut raw);
         let entered = tcsetattr(stdin.as_fd(), SetArg::TCSADRAIN, &raw);
         Self { saved: entered.is_ok().then_some(saved) }
+    }
+}
+
+impl RawMode {
+    /// Whether there is a terminal whose mode was changed.
+    pub fn is_on(&self) -> bool {
+        self.saved.is_some()
     }
 }
 

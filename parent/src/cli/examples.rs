@@ -46,6 +46,15 @@ Examples:
 
 Values are set one after another. If one is refused, the error says which were not set.";
 
+pub const TOP: &str = "\
+Examples:
+  rspawn top                                     every container, the busiest first; q or Ctrl-C ends
+  rspawn top --interval=500ms web db             these two, until both are deleted
+  rspawn top --once                              one table
+
+CPU% is of one CPU. MEM and PIDS are what is used, and the limit if there is one. CPU-P, MEM-P and IO-P are pressure:
+the per cent of the last ten seconds in which a process of the container had to wait for it. A dash: nobody counts it.";
+
 pub const POLICY: &str = "\
 Examples:
   rspawn policy policy.conf >F; rspawn-setup --check P F";

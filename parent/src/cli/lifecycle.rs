@@ -79,6 +79,9 @@ pub struct Start {
 
 #[derive(Debug, Args)]
 pub struct State {
+    /// json, or people: in words. people on a terminal, else json.
+    #[arg(short, long)]
+    pub format: Option<String>,
     /// Name of the container.
     pub id: String,
 }
@@ -106,9 +109,9 @@ pub struct Delete {
 
 #[derive(Debug, Args)]
 pub struct List {
-    /// table or json.
-    #[arg(short, long, default_value = "table")]
-    pub format: String,
+    /// table and json as runc has them, or people: ages, and how containers ended. people on a terminal, else table.
+    #[arg(short, long)]
+    pub format: Option<String>,
     /// Names alone.
     #[arg(short, long)]
     pub quiet: bool,
@@ -191,12 +194,26 @@ pub struct OneContainer {
 
 #[derive(Debug, Args)]
 pub struct Ps {
-    /// table or json.
-    #[arg(short, long, default_value = "table")]
-    pub format: String,
+    /// table (of ps(1)) and json as runc has them, or people. people on a terminal, unless options of ps(1) are given;
+    /// else table.
+    #[arg(short, long)]
+    pub format: Option<String>,
     /// Name of the container.
     pub id: String,
     /// Options of ps(1), for the table.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
     pub options: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Time between two tables.
+    #[arg(short, long, value_name = "DURATION", default_value = "2s")]
+    pub interval: String,
+    /// Print one table and end.
+    #[arg(long)]
+    pub once: bool,
+    /// Names of containers; all there are if absent, those that are made meanwhile too.
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
 }

@@ -36,7 +36,7 @@ pub enum Command {
     /// Run a container in the foreground and end with its payload's status; or start it and leave it running.
     #[command(after_long_help = examples::RUN)]
     Run(Run),
-    /// Print the state of a container as JSON.
+    /// Print the state of a container: as JSON, or in words on a terminal.
     State(State),
     /// Send a signal to a container's first process.
     Kill(Kill),
@@ -49,6 +49,9 @@ pub enum Command {
     Update(Box<Update>),
     /// Print what a container uses, again and again, and that it ran out of memory, as lines of JSON.
     Events(Events),
+    /// Show what containers use, again and again, as a table.
+    #[command(after_long_help = examples::TOP)]
+    Top(Top),
     /// List the processes of a container.
     Ps(Ps),
     /// Remove what is left of a stopped container.

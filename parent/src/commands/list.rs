@@ -1,16 +1,17 @@
 //! `rspawn list`: every container of a state root.
 use serde_json::Value;
 
+use super::shape::{Shape, TABLES};
 use crate::cli::{Global, List};
 use crate::ids;
 use crate::sandbox;
-use crate::state::{Container, StateRoot, View};
+use crate::show::colours::printable;
+use crate::show::people::{self, Side};
+use crate::state::{Container, StateRoot, Status, View};
 use crate::streams;
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
-    if !["table", "json"].contains(&arguments.format.as_str()) {
-        return Err("invalid format option: table and json are known".into());
-    }
+    let shape = Shape::choose(arguments.format.as_deref(), TABLES, Shape::Table)?;
     let root = StateRoot::open(global.root.as_deref())?;
     let (found, damaged): (Vec<_>, Vec<_>) = root.containers().into_iter().partition(Result::is_ok);
     let with_owner = |container: Container| {
@@ -21,11 +22,13 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     let views: Vec<(View, String)> = found.into_iter().flatten().map(with_owner).collect();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     damaged.into_iter().filter_map(Result::err).for_each(streams::warn);
-    let text = match arguments.format.as_str() {
+    let text = match shape {
         _ if arguments.quiet => views.iter().map(|(view, _)| format!("{}\n", view.record.id)).collect(),
-        "json" if views.is_empty() => "null\n".to_string(),
-        "json" => format!("{}\n", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
-        _ => table(&views),
+        Shape::Json if views.is_empty() => "null\n".to_string(),
+        Shape::Json => format!("{}\n", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
+        Shape::Table => table(&views),
+        Shape::People if views.is_empty() => format!("no containers in {}\n", printable(&root.path.to_string_lossy())),
+        Shape::People => for_people(&views),
     };
     streams::print(text).map(|()| 0)
 }
@@ -56,4 +59,17 @@ fn table(views: &[(View, String)]) -> String {
         format!("{}\n", cells.join("   ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// The bundle stands last: it is what may be long.
+fn for_people(views: &[(View, String)]) -> String {
+    let rows = views.iter().map(|(view, owner)| {
+        let record = &view.record;
+        let pid = if view.status == Status::Stopped { "-".to_string() } else { record.pid.to_string() };
+        let status = people::status(view.status, view.ending);
+        [record.id.to_string(), status, pid, people::since(record.created), owner.clone(), record.bundle.to_string()]
+    });
+    use Side::{Left, Right};
+    let heads = [("ID", Left), ("STATUS", Left), ("PID", Right), ("CREATED", Left), ("OWNER", Left), ("BUNDLE", Left)];
+    people::table(heads, rows).iter().map(|line| format!("{line}\n")).collect()
 }

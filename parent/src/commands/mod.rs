@@ -13,9 +13,11 @@ mod plan;
 mod policy;
 mod prepare;
 mod ps;
+mod shape;
 mod spec;
 mod start;
 mod state;
+mod top;
 mod update;
 
 use std::path::{Path, PathBuf};
@@ -28,7 +30,7 @@ use crate::log::Log;
 use crate::oci::Spec;
 use crate::problem::Problem;
 use crate::streams;
-use crate::{look, scratch};
+use crate::{look, opener, scratch};
 use prepare::Place;
 
 /// Exit status of a failure of rspawn's own.
@@ -83,6 +85,7 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
         Command::Resume(arguments) => pause::resume(&global, arguments),
         Command::Update(arguments) => update::update(&global, *arguments),
         Command::Events(arguments) => events::events(&global, arguments),
+        Command::Top(arguments) => top::top(&global, arguments),
         Command::Ps(arguments) => ps::ps(&global, arguments),
         Command::Delete(arguments) => delete::delete(&global, arguments),
         Command::Exec(arguments) => exec::exec(&global, arguments),
@@ -99,11 +102,11 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
     }
 }
 
-/// The processes that rspawn starts of itself; see [`crate::look`] and [`crate::scratch`].
+/// The processes that rspawn starts of itself; see [`crate::look`], [`crate::opener`] and [`crate::scratch`].
 fn second_process() -> Option<i32> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next()?;
-    if verb != look::VERB && verb != scratch::VERB {
+    if ![look::VERB, opener::VERB, scratch::VERB].contains(&verb.as_str()) {
         return None;
     }
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
@@ -111,6 +114,7 @@ fn second_process() -> Option<i32> {
     };
     Some(match arguments.next() {
         Some(path) if verb == scratch::VERB => scratch::keep(&socket, &path),
+        Some(path) if verb == opener::VERB => opener::answer(&socket, &path),
         None if verb == look::VERB => look::answer(&socket),
         _ => FAILURE,
     })

@@ -3,18 +3,25 @@ use std::process::Command;
 
 use serde_json::json;
 
+use super::shape::{Shape, TABLES};
 use crate::cgroups;
 use crate::cli::{Global, Ps};
+use crate::processes::{Machine, Opened};
+use crate::sandbox;
+use crate::show::people::{self, Side};
 use crate::state::StateRoot;
 use crate::streams;
 
 pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
+    // Options of ps(1) ask for its table, whoever reads it.
+    let asked = arguments.format.as_deref().or((!arguments.options.is_empty()).then_some("table"));
+    let shape = Shape::choose(asked, TABLES, Shape::Table)?;
     let pids = cgroups::processes(&container.record.cgroups);
-    let text = match arguments.format.as_str() {
-        "json" => format!("{}\n", json!(pids)),
-        "table" => table(&pids, &arguments.options)?,
-        _ => return Err("invalid format option: table and json are known".into()),
+    let text = match shape {
+        Shape::Json => format!("{}\n", json!(pids)),
+        Shape::Table => table(&pids, &arguments.options)?,
+        Shape::People => for_people(&pids)?,
     };
     streams::print(text).map(|()| 0)
 }
@@ -36,4 +43,36 @@ fn table(pids: &[i32], options: &[String]) -> Result<String, String> {
         pid.is_some_and(|pid| pids.contains(&pid))
     };
     Ok([head].into_iter().chain(lines.filter(is_ours)).map(|line| format!("{line}\n")).collect())
+}
+
+/// The same from /proc, without ps(1): names and words are the payload's, and are made safe for a terminal.
+fn for_people(pids: &[i32]) -> Result<String, String> {
+    let machine = Machine::now()?;
+    let opened: Vec<Opened> = pids.iter().filter_map(|pid| Opened::open(*pid)).collect();
+    sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
+    let shown = opened.iter().filter_map(|process| process.read(&machine));
+    let rows = shown.map(|process| {
+        [
+            process.pid.to_string(),
+            process.stat.parent.to_string(),
+            process.user,
+            process.stat.state_name().to_string(),
+            people::span(machine.age(&process.stat)),
+            people::cpu_time(process.cpu),
+            people::size(process.memory),
+            process.command,
+        ]
+    });
+    use Side::{Left, Right};
+    let heads = [
+        ("PID", Right),
+        ("PARENT", Right),
+        ("USER", Left),
+        ("STATE", Left),
+        ("AGE", Right),
+        ("CPU", Right),
+        ("MEM", Right),
+        ("COMMAND", Left),
+    ];
+    Ok(people::table(heads, rows).iter().map(|line| format!("{line}\n")).collect())
 }

@@ -1,10 +1,12 @@
-//! Plans for reading: text, JSON, and the difference of two.
+//! Plans for reading: text, JSON, and the difference of two; and how containers are shown to people.
 pub mod colours;
 pub mod diff;
 pub mod exposure;
 pub mod json;
+pub mod people;
 pub mod summary;
 pub mod text;
+pub mod usage;
 
 use rspawn_proto::plan::Plan;
 use rspawn_proto::report::Place;

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use bincode::{Decode, Encode};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
@@ -20,7 +21,7 @@ use crate::{cgroups, hooks};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The states of runtime.md, and runc's `paused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Status {
     Created,
     Running,

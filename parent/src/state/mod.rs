@@ -10,11 +10,13 @@
 //!
 //! A directory is locked (flock(2)) while a command changes the container, so two of them never meet.
 mod container;
+mod ending;
 mod new;
 mod root;
 mod view;
 
 pub use container::{Container, Status, boot_id, clear_cgroups, lock};
+pub use ending::Ending;
 pub use new::{Gate, NewContainer};
 pub use root::{StateRoot, in_initial_user_namespace};
 pub use view::View;

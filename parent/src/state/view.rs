@@ -6,21 +6,24 @@ use std::time::{Duration, UNIX_EPOCH};
 use rspawn_proto::record::Record;
 use serde_json::{Map, Value, json};
 
-use super::{Container, Status};
-use crate::oci::{self, MAX_CONFIG, STATE_VERSION};
+use super::{Container, Ending, Status};
+use crate::oci::{self, MAX_CONFIG, STATE_VERSION, Spec};
 
 /// A container as it was found, with everything opened that is still to be read: what config.json says is read by a
 /// confined process.
 pub struct View {
     pub record: Record,
     pub status: Status,
+    /// Of one that has stopped, if it can be known.
+    pub ending: Option<Ending>,
     config: Option<File>,
 }
 
 impl View {
     pub fn of(container: &Container) -> Self {
         let status = container.status();
-        Self { record: container.record.clone(), status, config: container.config().ok() }
+        let ending = if status == Status::Stopped { Ending::of(&container.record) } else { None };
+        Self { record: container.record.clone(), status, ending, config: container.config().ok() }
     }
 
     /// 0 for one that has ended: its number may be another's by now.
@@ -33,17 +36,26 @@ impl View {
         humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.record.created)).to_string()
     }
 
+    /// Reads the configuration, which can be done once.
+    pub fn spec(&self) -> Option<Spec> {
+        let mut bytes = Vec::new();
+        self.config.as_ref()?.take(MAX_CONFIG as u64).read_to_end(&mut bytes).ok()?;
+        oci::parse(&bytes).ok()
+    }
+
+    /// Where the container's root is, by its configuration.
+    pub fn rootfs(&self, spec: Option<&Spec>) -> String {
+        let bundle = self.record.bundle.as_str();
+        spec.and_then(|spec| spec.root.as_ref()).map_or(String::new(), |root| {
+            if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) }
+        })
+    }
+
     /// The members of runc's state. Reads the configuration.
     pub fn json(&self, owner: &str) -> Value {
-        let spec = self.config.as_ref().and_then(|config| {
-            let mut bytes = Vec::new();
-            config.take(MAX_CONFIG as u64).read_to_end(&mut bytes).ok()?;
-            oci::parse(&bytes).ok()
-        });
+        let spec = self.spec();
         let bundle = self.record.bundle.as_str();
-        let rootfs = spec.as_ref().and_then(|spec| spec.root.as_ref()).map_or(String::new(), |root| {
-            if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) }
-        });
+        let rootfs = self.rootfs(spec.as_ref());
         let mut state = Map::from_iter([
             ("ociVersion".to_string(), json!(STATE_VERSION)),
             ("id".to_string(), json!(self.record.id.as_str())),

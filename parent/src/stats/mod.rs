@@ -3,6 +3,7 @@
 //!
 //! Each controller is read where it is, in a hierarchy of v1 or in cgroup v2, so that a hybrid layout needs no rule of
 //! its own.
+pub mod few;
 mod files;
 mod v1;
 mod v2;

@@ -75,7 +75,7 @@ pub fn blkio(files: &Files, blkio: &mut Blkio) {
 }
 
 /// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same of `full`.
-fn pressure(text: &str) -> Option<Psi> {
+pub(super) fn pressure(text: &str) -> Option<Psi> {
     let mut psi = Psi::default();
     for line in text.lines() {
         let mut words = line.split_whitespace();

@@ -1,0 +1,171 @@
+//! What /proc tells of single processes.
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::ids;
+
+/// Ticks in a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every machine.
+const TICKS: u64 = 100;
+
+/// Most bytes of a command line: more, nobody reads.
+const MOST: u64 = 16 << 10;
+
+/// /proc/PID/stat (proc_pid_stat(5)), of which nothing is read twice: all fields are of one moment.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Stat {
+    pub name: String,
+    pub state: char,
+    pub parent: i32,
+    /// User and kernel time together, in ticks.
+    pub ticks: u64,
+    pub threads: u32,
+    pub start_time: u64,
+    /// As wait(2) would give it; 0 as well where the reader may not know.
+    pub exit_code: i32,
+}
+
+impl Stat {
+    pub fn of(pid: i32) -> Option<Self> {
+        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        // The name, in parentheses, may hold anything; field 3 follows it.
+        let (head, rest) = text.rsplit_once(") ")?;
+        let name = head.split_once('(')?.1.to_string();
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            name,
+            state: field(3)?.chars().next()?,
+            parent: field(4)?.parse().ok()?,
+            ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
+            threads: field(20)?.parse().ok()?,
+            start_time: field(22)?.parse().ok()?,
+            exit_code: field(52)?.parse().ok()?,
+        })
+    }
+
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            'R' => "running",
+            'S' => "sleeping",
+            'D' => "waiting",
+            'T' => "stopped",
+            't' => "traced",
+            'I' => "idle",
+            'Z' => "ended",
+            _ => "-",
+        }
+    }
+}
+
+/// A process with everything opened that is still to be read: its name and words are the payload's to choose, and are
+/// read by a confined process.
+pub struct Opened {
+    pub pid: i32,
+    pub user: String,
+    stat: File,
+    words: File,
+    memory: File,
+}
+
+/// A process as it is shown.
+pub struct Shown {
+    pub pid: i32,
+    pub user: String,
+    pub stat: Stat,
+    pub cpu: Duration,
+    pub memory: u64,
+    pub command: String,
+}
+
+impl Opened {
+    /// Nothing if it is gone.
+    pub fn open(pid: i32) -> Option<Self> {
+        let file = |name: &str| File::open(format!("/proc/{pid}/{name}")).ok();
+        let stat = file("stat")?;
+        let uid = stat.metadata().ok()?.uid();
+        let user = ids::user_name(uid).unwrap_or_else(|| format!("#{uid}"));
+        Some(Self { pid, user, stat, words: file("cmdline")?, memory: file("statm")? })
+    }
+
+    pub fn read(&self, machine: &Machine) -> Option<Shown> {
+        let stat = Stat::parse(&text(&self.stat)?)?;
+        let pages = text(&self.memory)?.split_whitespace().nth(1)?.parse::<u64>().ok()?;
+        let words = text(&self.words)?;
+        let words: Vec<&str> = words.split_terminator('\0').collect();
+        // As ps(1) shows kernel threads, and what has ended.
+        let command = if words.is_empty() { format!("[{}]", stat.name) } else { words.join(" ") };
+        let cpu = Duration::from_millis(stat.ticks.saturating_mul(1000 / TICKS));
+        Some(Shown { pid: self.pid, user: self.user.clone(), stat, cpu, memory: pages * machine.page, command })
+    }
+}
+
+/// What the numbers of /proc count by.
+pub struct Machine {
+    uptime: Duration,
+    page: u64,
+}
+
+impl Machine {
+    /// Before privileges go: with them goes the right to open its file.
+    pub fn now() -> Result<Self, String> {
+        const FILE: &str = "/proc/uptime";
+        let text = fs::read_to_string(FILE).map_err(|error| format!("cannot read {FILE}: {error}"))?;
+        let seconds = text.split_whitespace().next().and_then(|seconds| seconds.parse::<f64>().ok());
+        let uptime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as u64;
+        Ok(Self { uptime: uptime.ok_or_else(|| format!("cannot understand {FILE}: {text:?}"))?, page })
+    }
+
+    /// How long ago a process began.
+    pub fn age(&self, stat: &Stat) -> Duration {
+        self.uptime.saturating_sub(Duration::from_millis(stat.start_time.saturating_mul(1000 / TICKS)))
+    }
+}
+
+fn text(file: &File) -> Option<String> {
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_behind_any_name() {
+        let text = "42 (a ) Z 9 (b) S 7 42 42 0 -1 4194560 1 2 3 4 150 50 0 0 20 0 3 0 12345 0 0 18446744073709551615 \
+            0 0 0 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 768\n";
+        let expected = Stat {
+            name: "a ) Z 9 (b".into(),
+            state: 'S',
+            parent: 7,
+            ticks: 200,
+            threads: 3,
+            start_time: 12345,
+            exit_code: 768,
+        };
+        assert_eq!(Stat::parse(text), Some(expected));
+        assert_eq!(Stat::parse("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn this_process_is_seen_as_it_is() {
+        let own = std::process::id() as i32;
+        let machine = Machine::now().unwrap();
+        let shown = Opened::open(own).unwrap().read(&machine).unwrap();
+        let words: Vec<String> = std::env::args().collect();
+        assert_eq!((shown.pid, shown.command), (own, words.join(" ")));
+        assert_eq!(shown.stat.parent, nix::unistd::getppid().as_raw());
+        // Something between nothing and all of a large machine.
+        assert!((100 << 10..1 << 40).contains(&shown.memory), "{}", shown.memory);
+        assert!(machine.age(&shown.stat) < Duration::from_secs(24 * 3600));
+    }
+}
