@@ -38,13 +38,14 @@ const SYSTEMD: [&str; 1] = ["vm_systemd"];
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
-const LEFT_OUT: [(&str, &str); 17] = [
+const LEFT_OUT: [(&str, &str); 18] = [
     ("as_user", "the suite once more; it is no part of cargo test's default either"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
     ("golden", "the planner alone, on written facts; reads the sources"),
     ("incompatibilities", "compares with runc, and reads the sources"),
     ("plan_text", "the planner alone"),
+    ("people", "what is shown of containers; the numbers are those of events"),
     ("runc_flags", "the command line alone"),
     ("seccomp_vs_libseccomp", "the compiler alone, millions of verdicts"),
     ("settings", "the planner alone; reads the sources"),
