@@ -18,6 +18,9 @@ use crate::{headline, skipped};
 const ONE: &str = "rspawn, a user with one id";
 const MANY: &str = "rspawn, a user with a range";
 
+/// Name, program or why there is none, its bundle, and who runs it.
+type One<'a> = (&'static str, Result<PathBuf, String>, Bundle, Option<&'a User>);
+
 pub fn rootless_section(runs: usize) {
     headline(&format!(
         "time of `run` with /bin/true by an ordinary user, milliseconds, {runs} interleaved runs of each"
@@ -28,7 +31,7 @@ pub fn rootless_section(runs: usize) {
     }
     let rspawn = || Ok(program("rspawn"));
     let other = |name: &str| find_program(name).ok_or_else(|| "not installed".to_string());
-    let grounds: Vec<(&'static str, Result<PathBuf, String>, Bundle, Option<&User>)> = vec![
+    let grounds: [One; 7] = [
         (RSPAWN, rspawn(), bundle(&[]), None),
         (ONE, rspawn(), bundle(&[one_id(&one)]), Some(&one)),
         (
