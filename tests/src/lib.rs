@@ -3,6 +3,7 @@
 
 pub mod clients;
 pub mod hostile;
+pub mod lane;
 pub mod life;
 pub mod mountinfo;
 pub mod podman;
@@ -55,6 +56,7 @@ pub fn program(name: &str) -> PathBuf {
 /// Whether a test that needs something can run here. Prints a line that CI counts where it cannot.
 pub fn skip_unless(possible: bool, reason: &str) -> bool {
     if !possible {
+        lane::note_test();
         println!("SKIPPED: {reason}");
         let _ = writeln!(std::io::stderr().lock(), "SKIPPED: {reason}");
     }
@@ -67,7 +69,9 @@ pub fn is_root() -> bool {
 
 /// True, with the reason printed, if this process cannot make containers.
 pub fn cannot_make_containers() -> bool {
-    user::is_exception() || skip_unless(is_root(), "containers of these tests need root")
+    lane::is_exception()
+        || skip_unless(is_root(), "containers of these tests need root")
+        || (lane::is_here() && user::cannot_have_ranges())
 }
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
@@ -79,6 +83,13 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new() -> Self {
+        let made = Self::make();
+        lane::note_scratch(&made.path);
+        made
+    }
+
+    /// One that has an owner already, where tests are run by users.
+    pub(crate) fn make() -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // No name is the beginning of another: what is left behind is looked for by name.
         let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}x", std::process::id()));
@@ -145,13 +156,13 @@ impl Default for Bundle {
 impl Bundle {
     /// The default configuration without a terminal; the payload is `sh`.
     pub fn new() -> Self {
-        let scratch = Scratch::new();
+        let scratch = Scratch::make();
         make_busybox_root(&scratch.path.join("rootfs"));
         let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).expect("a default config");
         // Left to each test: most want to see what their own change does.
         config["root"]["readonly"] = json!(false);
         let id = scratch.path.file_name().expect("a name").to_string_lossy().into_owned();
-        Self { scratch, config, id, user: user::of_this_lane() }
+        Self { scratch, config, id, user: lane::user() }
     }
 
     /// A bundle whose payload is a shell script.

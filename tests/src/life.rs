@@ -2,6 +2,7 @@
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,7 +54,10 @@ impl Life {
     pub fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("rspawn"));
         command.arg("--root").arg(&self.root).args(words);
-        command
+        match &self.bundle.user {
+            Some(user) => self.bundle.command_of(user, command),
+            None => command,
+        }
     }
 
     /// A verb with options on this container.
@@ -260,7 +264,10 @@ impl ConsoleSocket {
         let directory = File::open(path.parent().expect("a directory")).expect("a directory");
         let name = path.file_name().expect("a name");
         let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
-        Self { path, listener: UnixListener::bind(short).expect("a socket") }
+        let listener = UnixListener::bind(short).expect("a socket");
+        // Where containers are users', each has its own.
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).expect("the socket's mode");
+        Self { path, listener }
     }
 
     pub fn accept(&self) -> UnixStream {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Scratch, cannot_make_containers, program, skip_unless};
+use crate::{Scratch, cannot_make_containers, lane, program, skip_unless};
 
 /// First id of the range of every test user, and how many there are.
-pub const RANGE: (u32, u32) = (700_000, 65_536);
+pub const RANGE: (u32, u32) = (100_000, 65_536);
 
 /// Runs in a mount namespace of its own: $1 is the directory with the user's files, $2 that of rspawn's programs, or
 /// nothing; then the user's number, and the command.
@@ -39,7 +39,7 @@ impl User {
         }
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = 20_000 + (std::process::id() % 1000) * 40 + NEXT.fetch_add(1, Ordering::Relaxed);
-        let files = Scratch::new();
+        let files = Scratch::make();
         let user = Self { number, files };
         fs::create_dir(user.runtime_directory()).expect("a runtime directory");
         fs::set_permissions(user.runtime_directory(), fs::Permissions::from_mode(0o700)).expect("its mode");
@@ -50,8 +50,7 @@ impl User {
     /// A user with a name and a range of subordinate ids. `None`, with the reason printed, where nobody can have one.
     pub fn with_range() -> Option<Self> {
         let user = Self::by_number()?;
-        let helpers = ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].map(|path| Path::new(path).exists());
-        if skip_unless(helpers == [true; 2], "newuidmap is not here: install Debian's uidmap") {
+        if cannot_have_ranges() {
             return None;
         }
         let (name, number, (first, count)) = (user.name(), user.number, RANGE);
@@ -105,6 +104,8 @@ impl User {
 
     /// The same command, run by the user. Its process is the command's: signals reach it.
     pub fn run(&self, command: Command) -> Command {
+        lane::note_test();
+        lane::scratches().iter().for_each(|path| self.give(path));
         let mut wrapped = Command::new("unshare");
         wrapped.args(["--mount", "--propagation", "slave", "--", "sh", "-c", ENTER, "sh"]);
         wrapped.arg(&self.files.path);
@@ -131,6 +132,12 @@ impl User {
     }
 }
 
+/// True, with the reason printed, if no user has a range of ids here.
+pub fn cannot_have_ranges() -> bool {
+    let helpers = ["/usr/bin/newuidmap", "/usr/bin/newgidmap"].map(|path| Path::new(path).exists());
+    skip_unless(helpers == [true; 2], "newuidmap is not here: install Debian's uidmap")
+}
+
 fn own(path: &Path, number: u32) {
     let Ok(found) = fs::symlink_metadata(path) else { return };
     if found.is_dir() {
@@ -154,28 +161,3 @@ fn reachable(path: &Path) -> (PathBuf, PathBuf) {
     }
     (directory.to_path_buf(), Path::new("/mnt").join(path.file_name().unwrap_or_default()))
 }
-
-/// A user for a bundle of a test program that runs the suite a second time (`as_user`).
-pub fn of_this_lane() -> Option<User> {
-    if is_lane() { User::with_range() } else { None }
-}
-
-/// Whether this test program runs the suite a second time.
-pub fn is_lane() -> bool {
-    let me = std::env::current_exe().unwrap_or_default();
-    me.file_name().is_some_and(|name| name.to_string_lossy().starts_with("as_user"))
-}
-
-/// True, with the reason printed, if the running test is none for an ordinary user.
-pub fn is_exception() -> bool {
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or_default();
-    let exception = EXCEPTIONS.iter().find(|(exception, _)| is_lane() && *exception == name);
-    if let Some((name, reason)) = exception {
-        println!("EXCEPTION: {name}: {reason}");
-    }
-    exception.is_some()
-}
-
-/// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 0] = [];

@@ -216,6 +216,10 @@ fn in_a_user_namespace_of_its_own_every_capability_can_be_had() {
     let all: Vec<String> = (0..CAPABILITIES.len() as u32).map(capability_name).collect();
     let sets = json!({"bounding": all, "permitted": all, "inheritable": all, "effective": all});
     let bundle = bundle(sets, 0).with(|config| {
+        // A user's container has one anyway, and can have no other ids.
+        if rspawn_tests::lane::is_here() {
+            return;
+        }
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
         let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
         config["linux"]["uidMappings"] = map.clone();

@@ -223,6 +223,10 @@ fn nothing_of_rspawns_own_confinement_reaches_the_payload() {
         .with(|config| {
             config["process"]["capabilities"] = json!({"bounding": names, "permitted": names, "effective": names});
             config["process"]["noNewPrivileges"] = json!(false);
+            // A user's container has one anyway, and can have no other ids.
+            if rspawn_tests::lane::is_here() {
+                return;
+            }
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
             let map = json!([{"containerID": 0, "hostID": 0, "size": 65536}]);
             config["linux"]["uidMappings"] = map.clone();

@@ -130,12 +130,13 @@ fn list_in_its_three_forms() {
     let state = life.state().unwrap();
     let pid = life.pid().to_string();
     let bundle = life.bundle.path().to_str().unwrap();
-    assert_eq!(rows[1], [life.id(), &pid, "created", bundle, state["created"].as_str().unwrap(), "root"]);
+    let owner = life.bundle.user.as_ref().map_or("root".into(), |user| user.name());
+    assert_eq!(rows[1], [life.id(), &pid, "created", bundle, state["created"].as_str().unwrap(), &owner]);
     assert_eq!(rows.len(), 2, "{table}");
     assert_eq!(list(&["--quiet"]).ok(), format!("{}\n", life.id()));
     let listed: Value = serde_json::from_str(&list(&["-f", "json"]).ok()).unwrap();
     let mut expected = state.clone();
-    expected["owner"] = json!("root");
+    expected["owner"] = json!(owner);
     assert_eq!(listed, json!([expected]));
     // A damaged one is told of, and keeps none of the others away.
     fs::create_dir(life.root.join("damaged")).unwrap();

@@ -1,7 +1,6 @@
 //! Whose child a container is: its client's, who is a subreaper as conmon and containerd's shim are, and who waits for
 //! it or does not. This program is one here.
 use std::fs;
-use std::process::Command;
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
@@ -75,8 +74,7 @@ fn a_zombie_has_stopped() {
     assert_eq!((life.status().as_str(), life.pid()), ("stopped", 0));
     assert!(life.kill("TERM").stderr.contains("container not running"));
     assert!(life.exec(&[], &["true"]).stderr.contains("cannot exec in a stopped container"));
-    let mut list = Command::new(rspawn_tests::program("rspawn"));
-    let list = list.arg("--root").arg(&life.root).arg("list").output().unwrap();
+    let list = life.command(&["list"]).output().unwrap();
     assert!(String::from_utf8_lossy(&list.stdout).contains("   0     stopped"), "{list:?}");
     life.delete(&[]).ok();
     assert!(!life.state_directory().exists());

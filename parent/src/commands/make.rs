@@ -237,6 +237,8 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
 
 /// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
-    // What does not begin with a slash are the invoker's own words, or a settings file's.
-    !pointer.starts_with('/') || pointer.starts_with("/linux/resources/")
+    // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
+    // whose effect nobody has asked for.
+    let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
+    is_said || pointer.starts_with("/linux/resources/") || pointer == "/linux/cgroupsPath"
 }

@@ -39,7 +39,9 @@ pub fn plan(planner: &mut Planner) {
     if own {
         device_access(planner, resources, &slots);
     } else if slots.iter().any(Option::is_none) {
-        planner.note(RULE, "without root there are cgroups where they were delegated to the caller, and nowhere else");
+        let origin = if given_path(planner).is_some() { PATH } else { RULE };
+        planner
+            .note(origin, "without root there are cgroups where they were delegated to the caller, and nowhere else");
     }
     for write in settings.writes {
         let slot = slots.get(write.hierarchy).copied().flatten();

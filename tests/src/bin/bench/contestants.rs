@@ -155,7 +155,7 @@ pub fn all(ground: &Ground) -> (Vec<Contestant>, Vec<(String, String)>) {
 }
 
 /// Runs a command once; what it says when it fails is the reason to leave it out.
-fn works(mut command: Command) -> Result<Command, String> {
+pub fn works(mut command: Command) -> Result<Command, String> {
     let output = command.stderr(Stdio::piped()).output().map_err(|error| error.to_string())?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);

@@ -2,7 +2,8 @@
 //! libseccomp's BPF instructions too (needs libseccomp.a).
 //!
 //! `--runs N`: runs of each program (default 300); `--quick`: 40 runs; `--only SECTION`: one of time, life-cycle,
-//! phases, memory, sizes, seccomp; `--many`: nothing but many containers, which takes minutes. Everything is measured in one run on one machine; what is not installed is skipped, and said so.
+//! phases, memory, sizes, seccomp, rootless; `--many`: nothing but many containers, which takes minutes. Everything is
+//! measured in one run on one machine; what is not installed is skipped, and said so.
 #![forbid(unsafe_code)]
 
 mod contestants;
@@ -11,6 +12,7 @@ mod many;
 mod memory;
 mod phases;
 mod processes;
+mod rootless;
 mod seccomp;
 mod sizes;
 /// The seccomp tests' own: the same filter by libseccomp.
@@ -24,7 +26,7 @@ use std::process::{Command, ExitCode};
 
 use contestants::Ground;
 
-const SECTIONS: [&str; 6] = ["time", "life-cycle", "phases", "memory", "sizes", "seccomp"];
+const SECTIONS: [&str; 7] = ["time", "life-cycle", "phases", "memory", "sizes", "seccomp", "rootless"];
 
 struct Options {
     runs: usize,
@@ -67,6 +69,10 @@ fn main() -> ExitCode {
     }
     if wanted("seccomp") {
         seccomp::seccomp_section();
+    }
+    if wanted("rootless") {
+        // The last one: it leaves this process in a mount namespace of its own.
+        rootless::rootless_section((options.runs / 4).max(10));
     }
     ExitCode::SUCCESS
 }

@@ -43,7 +43,7 @@ pub fn time_section(ground: &Ground, runs: usize) {
     print_goals(&measured);
 }
 
-fn measure(mut contestants: Vec<Contestant>, runs: usize) -> Vec<Measured> {
+pub fn measure(mut contestants: Vec<Contestant>, runs: usize) -> Vec<Measured> {
     let mut all: Vec<Measured> =
         contestants.iter().map(|one| Measured { name: one.name, samples: Vec::with_capacity(runs) }).collect();
     for round in 0..WARM_UP + runs {
@@ -78,8 +78,13 @@ fn median_of(measured: &[Measured], name: &str) -> Option<f64> {
 }
 
 pub fn print_table(measured: &[Measured]) {
-    let rspawn = median_of(measured, RSPAWN).unwrap_or(f64::NAN);
-    println!("  {:<34} {:>8} {:>8} {:>8}   rspawn takes", "", "median", "p10", "p90");
+    print_table_beside(measured, RSPAWN);
+}
+
+/// With each one's share of what `base` takes.
+pub fn print_table_beside(measured: &[Measured], base: &str) {
+    let rspawn = median_of(measured, base).unwrap_or(f64::NAN);
+    println!("  {:<34} {:>8} {:>8} {:>8}   {base} takes", "", "median", "p10", "p90");
     for one in measured.iter().filter(|one| !one.samples.is_empty()) {
         let ratio = rspawn / one.median();
         let (median, low, high) = (one.median(), one.percentile(10), one.percentile(90));

@@ -39,7 +39,7 @@ const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
 const LEFT_OUT: [(&str, &str); 18] = [
-    ("as_user", "the suite once more; it is no part of cargo test's default either"),
+    ("as_user", "the suite once more"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
     ("golden", "the planner alone, on written facts; reads the sources"),
