@@ -546,9 +546,12 @@ mod v2 {
         let own = layout().v2().unwrap().own.clone();
         let above = own.rsplit_once('/').map_or("", |(above, _)| above);
         let directory = outside().unwrap().join(above).join(&bundle.id);
-        let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
-        let inside = container_processes(&bundle);
-        assert!(inside.iter().all(|pid| procs.lines().any(|line| line == pid.to_string())), "{inside:?}: {procs}");
+        // Asked again, since one `sleep` follows the other.
+        wait_for("every process of it is there", || {
+            let inside = container_processes(&bundle);
+            let procs = fs::read_to_string(directory.join("cgroup.procs")).unwrap();
+            !inside.is_empty() && inside.iter().all(|pid| procs.lines().any(|line| line == pid.to_string()))
+        });
         // No hierarchy of v1 has it: they are out of sight there.
         assert_eq!(cgroups_named(Path::new("/sys/fs/cgroup"), &bundle.id), [directory]);
         fs::write(bundle.rootfs().join("go"), "").unwrap();
