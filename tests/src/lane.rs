@@ -70,7 +70,7 @@ pub fn has_run(test: &str) -> bool {
 }
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 43] = [
+pub const EXCEPTIONS: [(&str, &str); 42] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",
@@ -109,10 +109,6 @@ pub const EXCEPTIONS: [(&str, &str); 43] = [
     (
         "kernel_state::sysctls_of_the_containers_namespaces",
         "kernel.domainname belongs to the machine's root in every UTS namespace",
-    ),
-    (
-        "kernel_state::sysctls_that_the_kernel_refuses_are_named",
-        "not looked into: once in three runs it says only that the worker died",
     ),
     (
         "masks::a_null_device_that_is_none_is_refused",

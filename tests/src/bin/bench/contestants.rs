@@ -73,7 +73,7 @@ fn floor_hierarchies() -> Vec<String> {
             let Some((_, rest)) = line.split_once(" - ") else { return false };
             let mut words = rest.split(' ');
             words.next() == Some(kind)
-                && words.last().is_some_and(|o| option.is_empty() || o.split(',').any(|o| o == option))
+                && words.next_back().is_some_and(|o| option.is_empty() || o.split(',').any(|o| o == option))
         });
         found.and_then(|line| line.split(' ').nth(4)).map(str::to_string)
     };
