@@ -62,6 +62,13 @@ fn the_numbers_are_those_of_the_files() {
     life.created(&[]).started();
     wait_for("the work is done", || life.bundle.rootfs().join("worked").exists());
     life.run(life.on_it("pause", &[])).ok();
+    // The timer of the quota's periods fires once or twice more after the last process has stopped.
+    wait_for("the quota's timer stops", || {
+        let periods = || fs::read_to_string(directory(&life, "cpu").unwrap().join("cpu.stat")).unwrap();
+        let before = periods();
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        before == periods()
+    });
     let data = stats(&life);
     let shown =
         |pointer: &str| data.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("{pointer}: {data}"));
