@@ -10,6 +10,7 @@ pub mod podman;
 pub mod podman_profile;
 pub mod terminal;
 pub mod user;
+pub mod v2_alone;
 pub mod vm;
 
 use std::fs;

@@ -494,18 +494,9 @@ fn later_commands_know_the_cgroups() {
 /// The lane of cgroup v2 alone: a mount namespace in which nothing else is mounted. Which controllers it has is the
 /// machine's affair.
 mod v2 {
+    use rspawn_tests::v2_alone::lane;
+
     use super::*;
-
-    const MOUNT: &str =
-        "umount -l -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
-
-    /// A command, in the lane.
-    fn lane(command: Command) -> Command {
-        let mut lane = Command::new("unshare");
-        lane.args(["-m", "--propagation", "private", "sh", "-c", MOUNT]).arg(command.get_program());
-        lane.args(command.get_args());
-        lane
-    }
 
     fn run(bundle: &Bundle) -> Output {
         let output = finish(lane(bundle.command(&[])), b"");

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use rspawn_proto::record::CgroupDir;
 use rspawn_tests::life::{Life, error};
+use rspawn_tests::v2_alone::lane;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, skip_unless, status_field, wait_for};
 use serde_json::{Value, json};
 
@@ -245,14 +246,6 @@ fn the_first_process_runs_out_of_memory() {
 /// In a mount namespace where cgroup v2 is all there is.
 #[test]
 fn on_cgroup_v2() {
-    const MOUNT: &str =
-        "umount -l -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
-    let lane = |command: Command| {
-        let mut lane = Command::new("unshare");
-        lane.args(["-m", "--propagation", "private", "sh", "-c", MOUNT]).arg(command.get_program());
-        lane.args(command.get_args());
-        lane
-    };
     let works = || finish(lane(Command::new("true")), b"").status == 0;
     if cannot_make_containers() || skip_unless(works(), "cgroup v2 cannot be mounted here") {
         return;

@@ -331,17 +331,9 @@ fn what_is_done_can_be_audited() {
 
 /// In a mount namespace where cgroup v2 is all there is. Which controllers it has is the machine's affair.
 mod v2 {
+    use rspawn_tests::v2_alone::lane;
+
     use super::*;
-
-    const MOUNT: &str =
-        "umount -l -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
-
-    fn lane(command: Command) -> Command {
-        let mut lane = Command::new("unshare");
-        lane.args(["-m", "--propagation", "private", "sh", "-c", MOUNT]).arg(command.get_program());
-        lane.args(command.get_args());
-        lane
-    }
 
     /// A file of the container's cgroup, which is elsewhere outside of the lane.
     fn shows(life: &Life, file: &str) -> String {
