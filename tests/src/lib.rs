@@ -384,7 +384,7 @@ pub fn collect(mut child: Child) -> Output {
             Some(status) => break status,
             None if Instant::now() > deadline => {
                 let _ = child.kill();
-                panic!("it hung for {PATIENCE:?}");
+                panic!("it hung for {PATIENCE:?}, pid {}", child.id());
             }
             None => std::thread::sleep(Duration::from_millis(2)),
         }

@@ -142,10 +142,10 @@ pub fn create(
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
     let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
-    let sent = send_finish(invoker, plan.finish, &container, &fds);
-    await_init(parent, &container, sent)?;
+    send_finish(invoker, plan.finish, &container, &fds)?;
+    await_init(parent, &container)?;
     if !has_hooks {
-        worker.give_word();
+        worker.give_word()?;
     }
     follow_worker(parent, &worker, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.

@@ -50,8 +50,8 @@ pub fn exec(
         None
     };
     let fds: Vec<&Fd> = slave.iter().collect();
-    let sent = send_finish(invoker, finish, &process, &fds);
-    await_init(parent, &process, sent)?;
+    send_finish(invoker, finish, &process, &fds)?;
+    await_init(parent, &process)?;
     follow_init(parent, &mut process, mode)?;
     announce(parent, invoker, &process)?;
     stay(parent, mode, process)

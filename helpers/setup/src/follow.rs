@@ -5,8 +5,8 @@ use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, channel, process};
+use rspawn_sys::failure::{Failure, Named};
+use rspawn_sys::{Errno, Fd, channel, process};
 
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
@@ -41,7 +41,7 @@ pub fn follow_worker(
             Some((FromStage::Root, mut fds)) => return Ok(fds.pop()),
             Some((FromStage::Mounted, _)) => {
                 mounted()?;
-                worker.give_word();
+                worker.give_word()?;
             }
             _ => {
                 let reason = "the worker died before it was done";
@@ -69,25 +69,24 @@ fn last_rootfs_step(parent: &Parent) -> Place {
 }
 
 /// Sends rspawn-init its last mile, which it begins at once.
-pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container, fds: &[&Fd]) -> Outcome<()> {
+pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container, fds: &[&Fd]) -> Result<(), StepError> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
     let Trusted { audit, mode, no_pivot, .. } = invoker.trusted;
     let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot };
-    channel::send_value(&container.stage, &message, fds).named("sendmsg")
+    told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 
-/// Waits until rspawn-init, which was `sent` its last mile, has forked, if it is to.
-pub fn await_init(parent: &Parent, container: &Container, sent: Outcome<()>) -> Result<(), End> {
+/// Waits until rspawn-init has forked, if it is to.
+pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
         Some(FromStage::Ready) => Ok(()),
         // Not waited for: PID 1 cannot end before the worker in its namespace is reaped, whose parent this process is.
         _ => {
             let reason = "rspawn-init ended before the payload began";
-            let failure = sent.err().unwrap_or_else(|| Failure::check(reason)).with(reason);
-            Err(failure.at(Place::Finish(FinishStep::Receive)).into())
+            Err(Failure::check(reason).at(Place::Finish(FinishStep::Receive)).into())
         }
     }
 }
@@ -95,15 +94,16 @@ pub fn await_init(parent: &Parent, container: &Container, sent: Outcome<()>) -> 
 /// Lets rspawn-init end its last mile, and waits until the payload's program has been executed, or, where the container
 /// is only created, until nothing but its start is left to do.
 pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode) -> Result<(), End> {
-    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
-    let sent = channel::send_value(&container.stage, &ToInit::Go, &[]).named("sendmsg");
+    let place = Place::Finish(FinishStep::Receive);
+    parent.progress.store(progress_word(place));
+    told(channel::send_value(&container.stage, &ToInit::Go, &[]), place)?;
     let mut ready = false;
     loop {
         match next_word(parent, container)? {
             Some(FromStage::Done) if mode == Mode::Created => return Ok(()),
             Some(FromStage::Done) => ready = true,
             None if ready => return Ok(()),
-            _ => return Err(obituary(container, sent).into()),
+            _ => return Err(obituary(container).into()),
         }
     }
 }
@@ -120,10 +120,18 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
 }
 
 /// rspawn-init is gone, or makes no sense.
-fn obituary(container: &mut Container, sent: Outcome<()>) -> StepError {
+fn obituary(container: &mut Container) -> StepError {
     let _ = process::signal(&container.process, libc::SIGKILL);
     let status = container.wait().map_or(0, process::exit_status);
     let reason = format!("rspawn-init ended with status {status} before the payload began");
-    let failure = sent.err().unwrap_or_else(|| Failure::check(&reason)).with(reason.as_str());
-    failure.at(Place::Finish(FinishStep::Receive))
+    Failure::check(&reason).at(Place::Finish(FinishStep::Receive))
+}
+
+/// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other
+/// error is one now, since it would wait for ever for what it was not told.
+pub fn told(sent: rspawn_sys::Result<()>, place: Place) -> Result<(), StepError> {
+    match sent {
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        sent => sent.named("sendmsg").map_err(|failure| failure.at(place)),
+    }
 }

@@ -7,12 +7,13 @@ use alloc::vec::Vec;
 
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::{Plan, RootfsOp};
-use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::confine::{Allowed, allow_only};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Fd, channel};
 
+use crate::follow::told;
 use crate::host::Slots;
 use crate::inside::Inside;
 use crate::parent::progress_word;
@@ -35,9 +36,9 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    /// The pivot may come. If it is not heard, the worker is dead, and that is heard.
-    pub fn give_word(&self) {
-        let _ = channel::send(&self.socket, &[], &[]);
+    /// The pivot may come.
+    pub fn give_word(&self) -> Result<(), StepError> {
+        told(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
     }
 }
 
