@@ -70,7 +70,7 @@ pub fn has_run(test: &str) -> bool {
 }
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 42] = [
+pub const EXCEPTIONS: [(&str, &str); 39] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",
@@ -88,11 +88,6 @@ pub const EXCEPTIONS: [(&str, &str); 42] = [
         "devices::the_default_devices",
         "device nodes are the host's, bound: a user can make none, and owned by an id that the container lacks",
     ),
-    ("devices::the_links", "not looked into: the payload may not open the tests' pipes anew by /proc/PID/fd"),
-    (
-        "exec::a_process_from_a_file_has_everything",
-        "a bug not mended: rspawn-init is not dumpable, often before rspawn-setup has written its OOM score",
-    ),
     (
         "incompatibilities::a_writable_cgroup_mount_shows_the_containers_own",
         "needs a cgroup in every hierarchy of the machine, and none is delegated",
@@ -102,10 +97,6 @@ pub const EXCEPTIONS: [(&str, &str); 42] = [
         "device nodes are the host's, bound: a user can make none, over the image's",
     ),
     ("incompatibilities::an_update_may_change_device_rules", "only root may attach device rules to a cgroup"),
-    (
-        "init::the_payload_can_look_at_pid_1",
-        "not looked into: the payload may not open the tests' pipes anew by /proc/PID/fd",
-    ),
     (
         "kernel_state::sysctls_of_the_containers_namespaces",
         "kernel.domainname belongs to the machine's root in every UTS namespace",

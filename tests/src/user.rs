@@ -22,6 +22,10 @@ for file in passwd group subuid subgid; do
 done
 if [ -e "$etc/tun" ]; then mount --bind "$etc/tun" /dev/net/tun; fi
 if [ -n "$programs" ]; then mount --bind "$programs" /mnt; fi
+# The pipes of a user's own shell are the user's.
+for pipe in 0 1 2; do
+  if [ -p "/proc/self/fd/$pipe" ]; then chown "$number" "/proc/self/fd/$pipe"; fi
+done
 exec setpriv --reuid "$number" --regid "$number" --clear-groups --inh-caps=-all -- "$@"
 "#;
 

@@ -26,19 +26,17 @@ pub fn exec(
     image: InitImage,
 ) -> Result<Option<i32>, End> {
     let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
-    let Plan { spawn, finish, .. } = plan.into_inner();
+    let plan = plan.into_inner();
     let mode = invoker.trusted.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
-    let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &finish, &image)?;
+    let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
+    let finish = plan.finish;
     drop((image, cgroups));
     if !finish.first_affinity.is_empty() {
         parent.step(Place::Spawn(SpawnStep::Cgroups), || {
             tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")
         })?;
-    }
-    if let Some(score) = spawn.oom_score_adj {
-        parent.step(Place::Spawn(SpawnStep::OomScore), || spawn::write_oom_score(process.pid, score))?;
     }
     let slave = if finish.terminal {
         match parent.hear(&process.stage)? {

@@ -104,17 +104,16 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     // The one is made by this process before, the other by the new one once it is in its cgroups.
     new.remove(Namespace::Time);
     new.remove(Namespace::Cgroup);
-    let (pid, child) = if plan.join.is_empty() {
-        match process::fork_into(new.clone_flags(), entry.seats.born_in)
-            .named("clone3")
-            .map_err(at(SpawnStep::Clone))?
-        {
-            Side::Child => entry.enter(),
-            Side::Parent { pid, child } => (pid, child),
+    let (pid, child) = with_oom_score(plan.oom_score_adj, || {
+        if !plan.join.is_empty() {
+            return joined_clone(|| join_and_create(plan, new, slots, &entry));
         }
-    } else {
-        joined_clone(|| join_and_create(plan, new, slots, &entry))?
-    };
+        let forked = process::fork_into(new.clone_flags(), entry.seats.born_in).named("clone3");
+        match forked.map_err(at(SpawnStep::Clone))? {
+            Side::Child => entry.enter(),
+            Side::Parent { pid, child } => Ok((pid, child)),
+        }
+    })?;
     let container = Container { pid, process: child, stage: mine, ended: false };
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     if entry.mapped {
@@ -122,9 +121,6 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     }
     entry.let_go(&container).map_err(at(SpawnStep::IdMaps))?;
     drop(entry);
-    if let Some(score) = plan.oom_score_adj {
-        write_oom_score(pid, score).map_err(at(SpawnStep::OomScore))?;
-    }
     Ok(container)
 }
 
@@ -178,7 +174,7 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
             format!("{clock} {} {}\n", offset.seconds, offset.nanoseconds)
         })
         .collect();
-    write_proc("/proc/self/timens_offsets", &lines)
+    write_proc("/proc/self/timens_offsets", lines.as_bytes())
 }
 
 /// Creates a process in the namespaces of a running container. On return it waits in rspawn-init for its last mile.
@@ -186,7 +182,7 @@ pub fn spawn_inside(
     target: &Fd,
     kinds: NamespaceSet,
     cgroups: &[Fd],
-    finish: &Finish,
+    Plan { spawn, finish, .. }: &Plan,
     image: &InitImage,
 ) -> Result<Container, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
@@ -201,7 +197,7 @@ pub fn spawn_inside(
         }
         create_sibling(NamespaceSet::default(), &entry)
     };
-    let (pid, child) = joined_clone(create)?;
+    let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(create))?;
     let container = Container { pid, process: child, stage: mine, ended: false };
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
@@ -366,20 +362,36 @@ pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<
     let lines = |map: &[IdMap]| -> String {
         map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
     };
-    write_proc(&format!("/proc/{pid}/uid_map"), &lines(uid_map))?;
-    write_proc(&format!("/proc/{pid}/gid_map"), &lines(gid_map))
+    write_proc(&format!("/proc/{pid}/uid_map"), lines(uid_map).as_bytes())?;
+    write_proc(&format!("/proc/{pid}/gid_map"), lines(gid_map).as_bytes())
 }
 
-pub fn write_oom_score(pid: i32, score: i32) -> Outcome<()> {
-    write_proc(&format!("/proc/{pid}/oom_score_adj"), &format!("{score}"))
+/// Creates a process with an OOM score that it inherits from this one. A process that is not dumpable, as the new one
+/// soon is, has files in procfs that a user may not write.
+fn with_oom_score<T>(score: Option<i32>, create: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepError> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::OomScore));
+    let Some(score) = score else { return create() };
+    let write = |score: &[u8]| {
+        // For a moment, and not while there is a process in the container's namespaces that shares it.
+        cred::set_dumpable(true).named("prctl")?;
+        let written = write_proc(FILE, score);
+        cred::set_dumpable(false).named("prctl").and(written)
+    };
+    let mut own = [0; 16];
+    let length = file::open_plainly(FILE).and_then(|file| file.read(&mut own)).named("read").map_err(at)?;
+    write(format!("{score}").as_bytes()).map_err(at)?;
+    let created = create()?;
+    write(&own[..length]).map_err(at)?;
+    Ok(created)
 }
 
 /// Writes a file of the host's procfs, after making sure that it is procfs.
-fn write_proc(path: &str, text: &str) -> Outcome<()> {
+fn write_proc(path: &str, text: &[u8]) -> Outcome<()> {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let opened = file::open_proc(path).named("openat2").map_err(|failure| failure.with(path))?;
     if file::filesystem_magic(&opened).named("fstatfs")? != PROC_SUPER_MAGIC {
         return Err(Failure::check("/proc is not a procfs"));
     }
-    opened.write(text.as_bytes()).named("write").map_err(|failure| failure.with(path))
+    opened.write(text).named("write").map_err(|failure| failure.with(path))
 }
