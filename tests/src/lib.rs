@@ -232,6 +232,11 @@ impl Bundle {
         let mut command = Command::new(program("rspawn"));
         command.arg("--root").arg(self.state_root());
         command.arg("run").arg("--bundle").arg(self.path()).args(options).arg(&self.id);
+        self.by_its_user(command)
+    }
+
+    /// A command on the bundle, run by whom it belongs to.
+    pub fn by_its_user(&self, command: Command) -> Command {
         match &self.user {
             Some(user) => self.command_of(user, command),
             None => command,

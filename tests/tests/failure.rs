@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::hostile::Numbers;
+use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, Output, cannot_make_containers, collect, finish, leftovers, program, skip_unless};
 use serde_json::json;
 
@@ -30,17 +31,21 @@ fn bundle() -> Bundle {
 
 /// strace of a run; `inject` is strace's option, absent for a baseline. Only the helper and what it starts are
 /// traced when the faults are theirs: its own wrapper is rspawn-setup's name in a directory of the test's.
-fn strace(bundle: &Bundle, options: &[String]) -> Command {
+fn strace(bundle: &Bundle, user: Option<&User>, options: &[String]) -> Command {
     bundle.write_config();
+    let runtime = user.map_or_else(|| program("rspawn"), User::runtime);
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-o"]).arg(bundle.path().join("trace")).args(options).arg(program("rspawn"));
+    command.args(["-f", "-qq", "-o"]).arg(bundle.path().join("trace")).args(options).arg(runtime);
     command.arg("--root").arg(bundle.state_root()).args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
-    command
+    match user {
+        Some(user) => bundle.command_of(user, command),
+        None => command,
+    }
 }
 
 /// Calls of the baseline and how often each is made by any one process.
-fn baseline(bundle: &Bundle) -> BTreeMap<String, usize> {
-    finish(strace(bundle, &[]), b"").ok();
+fn baseline(bundle: &Bundle, user: Option<&User>) -> BTreeMap<String, usize> {
+    finish(strace(bundle, user, &[]), b"").ok();
     let trace = fs::read_to_string(bundle.path().join("trace")).unwrap();
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for line in trace.lines() {
@@ -59,8 +64,8 @@ fn baseline(bundle: &Bundle) -> BTreeMap<String, usize> {
 }
 
 /// Faults to try: the first few of each call, in an order that is the same each time and mixes them.
-fn sample(bundle: &Bundle, deepest: usize) -> Vec<(String, usize)> {
-    let calls = baseline(bundle);
+fn sample(bundle: &Bundle, user: Option<&User>, deepest: usize) -> Vec<(String, usize)> {
+    let calls = baseline(bundle, user);
     assert!(calls.len() > 40, "a run makes only {calls:?}");
     let mut all: Vec<(String, usize)> =
         calls.into_iter().flat_map(|(name, count)| (1..=count.min(deepest)).map(move |n| (name.clone(), n))).collect();
@@ -103,21 +108,38 @@ fn fault_of(output: &Output) -> Result<(), String> {
         124 | 137 if stderr.is_empty() => Err("it hung, or was killed".into()),
         0 if stdout == "ran\n" => Ok(()),
         0 => Err("success without the payload".into()),
-        1 if stderr.lines().filter(|line| line.starts_with("rspawn: ")).count() == 1 => Ok(()),
+        1 if errors(stderr).count() == 1 => Ok(()),
         // All that is wrong with a configuration is said at once: without capabilities, more is.
-        1 if stderr.lines().all(|line| line.starts_with("rspawn: config.json ")) => Ok(()),
+        1 if errors(stderr).all(|line| line.starts_with("rspawn: config.json ")) => Ok(()),
         // The payload itself, or a loader before it, was hit: it has begun, and its status is its own.
         _ if stderr.is_empty() || !stderr.contains("rspawn: ") => Ok(()),
         _ => Err("neither one error nor none".into()),
     }
 }
 
+fn errors(stderr: &str) -> impl Iterator<Item = &str> {
+    stderr.lines().filter(|line| line.starts_with("rspawn: ") && !line.starts_with("rspawn: warning: "))
+}
+
 #[test]
 fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
+    if !cannot_trace() {
+        calls_fail(&bundle(), None);
+    }
+}
+
+/// With one id: newuidmap, which others need, is not itself when it is traced.
+#[test]
+fn a_call_of_a_users_that_fails_is_one_error_and_leaves_nothing() {
     if cannot_trace() {
         return;
     }
-    let bundle = bundle();
+    let Some(user) = User::by_number() else { return };
+    let one_id = bundle().with(|config| config["process"]["user"] = json!({"uid": 0, "gid": 0}));
+    calls_fail(&one_id, Some(&user));
+}
+
+fn calls_fail(bundle: &Bundle, user: Option<&User>) {
     // Waiting fails for nobody who has something to wait for, and ending cannot fail.
     // Nor does the kernel deny the standard library what it starts with, or its own name; and close(2) closes, whatever
     // it answers, while strace leaves it out.
@@ -125,12 +147,12 @@ fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
         "wait4", "rt_sigtimedwait", "exit_group", "rt_sigreturn", "mmap", "mprotect", "brk", "uname", "rt_sigaction",
         "close", "pidfd_send_signal",
     ];
-    let mut faults = sample(&bundle, 6);
+    let mut faults = sample(bundle, user, 6);
     faults.retain(|(name, _)| !cannot_fail.contains(&name.as_str()));
     let mut wrong = Vec::new();
     let mut errors = 0;
     let tried = try_each(&faults, |name, number| {
-        let output = finish(strace(&bundle, &[format!("-einject={name}:error=EPERM:when={number}")]), b"");
+        let output = finish(strace(bundle, user, &[format!("-einject={name}:error=EPERM:when={number}")]), b"");
         errors += usize::from(output.status == 1);
         if let Err(reason) = fault_of(&output) {
             wrong.push(format!("EPERM of {name} {number}: {reason}: {output:?}"));
@@ -139,7 +161,7 @@ fn a_call_that_fails_anywhere_is_one_error_and_leaves_nothing() {
         if ["unlinkat", "close_range"].contains(&name) {
             // By these the cgroups are removed. The next run takes over what is left, which is empty.
             left.retain(|what| !what.starts_with("cgroup "));
-            finish(strace(&bundle, &[]), b"").ok();
+            finish(strace(bundle, user, &[]), b"").ok();
             left.extend(leftovers(&bundle.id));
         }
         if !left.is_empty() {
@@ -157,11 +179,11 @@ fn a_stage_that_is_killed_anywhere_leaves_nothing() {
         return;
     }
     let bundle = bundle();
-    let faults = sample(&bundle, 6);
+    let faults = sample(&bundle, None, 6);
     let mut wrong = Vec::new();
     let mut named = 0;
     let tried = try_each(&faults, |name, number| {
-        let output = finish(strace(&bundle, &[format!("-einject={name}:signal=KILL:when={number}")]), b"");
+        let output = finish(strace(&bundle, None, &[format!("-einject={name}:signal=KILL:when={number}")]), b"");
         // 137: strace passes on that rspawn itself was killed, or the payload was.
         if !matches!(output.status, 0 | 1 | 126 | 127 | 137) || output.stderr.contains("a bug") {
             wrong.push(format!("killed at {name} {number}: {output:?}"));

@@ -43,7 +43,7 @@ fn a_bundle_is_found_through_links_too() {
     let mut command = Command::new(rspawn_tests::program("rspawn"));
     bundle.write_config();
     command.arg("run").arg("--bundle").arg("to-itself").arg(&bundle.id).current_dir(bundle.path());
-    assert_eq!(finish(command, b"").ok(), "this root\n");
+    assert_eq!(finish(bundle.by_its_user(command), b"").ok(), "this root\n");
     bundle.assert_nothing_left();
 }
 

@@ -194,20 +194,22 @@ impl Source {
                 Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }
             Source::Host { args, terminal, term } => {
-                let mut spec = crate::default_spec::host_spec(args, terminal, term, facts.arch());
-                if let Some(linux) = spec.linux.as_mut() {
-                    // All the ids there are: for the machine's root, those of host_spec().
-                    (linux.uid_mappings, linux.gid_mappings) = facts.ids.everything();
-                }
-                let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
-                Ok((spec, bytes))
+                own(crate::default_spec::host_spec(args, terminal, term, facts.arch()), facts)
             }
             Source::Directory { path, name, terminal, term } => {
                 let path = path.to_string_lossy();
-                let spec = crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch());
-                let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
-                Ok((spec, bytes))
+                own(crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()), facts)
             }
         }
     }
+}
+
+/// A configuration of rspawn's own, with its text.
+fn own(mut spec: Spec, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
+    if let Some(linux) = spec.linux.as_mut() {
+        // All the ids there are: for the machine's root, those that it has already.
+        (linux.uid_mappings, linux.gid_mappings) = facts.ids.everything();
+    }
+    let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
+    Ok((spec, bytes))
 }
