@@ -89,7 +89,7 @@ fn end_if_told_to(gate: &Fd) {
         1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1) | 1 << (libc::SIGTERM - 1);
     let readable = |fd| Interest { fd, read: true, write: false };
     let Ok(signals) = signal::descriptor(TOLD) else { return };
-    if let Ok([open, told]) = channel::wait([readable(gate), readable(&signals)])
+    if let Ok([open, told]) = channel::wait([readable(gate), readable(&signals)], None)
         && told.read
         && !open.read
     {

@@ -21,7 +21,7 @@ use crate::terminal::{Console, ConsoleMode};
 const SIGINFO: usize = 128;
 
 /// All signals, as a descriptor to read them from. Set up before privileges go.
-pub struct Signals(Fd);
+pub struct Signals(pub Fd);
 
 impl Signals {
     /// Blocks every signal: from here on they are messages. Not by the C library, which spares the two real-time ones
@@ -31,7 +31,8 @@ impl Signals {
         signal::descriptor(u64::MAX).map(Self)
     }
 
-    fn next(&self) -> Option<u8> {
+    /// The number of the next one that has come.
+    pub fn next(&self) -> Option<u8> {
         let mut info = [0u8; SIGINFO];
         let length = self.0.read(&mut info).ok()?;
         (length == SIGINFO).then_some(info[0])
@@ -136,14 +137,15 @@ impl Session {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
             let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
-            let ready = channel::wait([
+            let interests = [
                 Interest { fd: &self.setup.control, read: true, write: false },
                 Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
                 Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
                 // In the background, nobody listens before there is a process to wait for.
                 Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
-            ]);
+            ];
+            let ready = channel::wait(interests, None);
             let [control, signal, stdin, master, said] = ready.map_err(|errno| describe::errno(errno.0))?;
             if let Some(console) = &mut console {
                 if stdin.read {

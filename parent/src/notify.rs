@@ -82,7 +82,7 @@ impl Relay {
     pub fn wait(self, first: &Fd, pid: i32) {
         let readable = |fd| Interest { fd, read: true, write: false };
         loop {
-            match channel::wait([readable(&self.container), readable(first)]) {
+            match channel::wait([readable(&self.container), readable(first)], None) {
                 Ok([said, _]) if said.read && self.hears_ready() => break,
                 Ok([said, _]) if said.read => {}
                 Err(rspawn_sys::Errno(libc::EINTR)) => {}

@@ -80,13 +80,6 @@ impl RawMode {
     }
 }
 
-impl RawMode {
-    /// Whether there is a terminal whose mode was changed.
-    pub fn is_on(&self) -> bool {
-        self.saved.is_some()
-    }
-}
-
 impl Drop for RawMode {
     fn drop(&mut self) {
         if let Some(saved) = &self.saved {
@@ -216,7 +209,7 @@ impl Console {
                 Ok(written) => rest = &rest[written..],
                 // Whoever shares the stream with us has made it non-blocking.
                 Err(Errno::EAGAIN) => {
-                    let _ = channel::wait([Interest { fd: &self.stdout, read: false, write: true }]);
+                    let _ = channel::wait([Interest { fd: &self.stdout, read: false, write: true }], None);
                 }
                 Err(_) => break,
             }

@@ -1,8 +1,10 @@
 //! Every point of INCOMPATIBILITIES.md, by its name.
 use std::fs;
+use std::process::Command;
 
 use rspawn::facts::{CgroupFacts, Hierarchy};
 use rspawn_tests::life::Life;
+use rspawn_tests::terminal::Terminal;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
 use serde_json::json;
 
@@ -163,6 +165,37 @@ fn a_terminal_without_a_terminal_is_read_only() {
     let bundle = Bundle::script("tty; cat < /dev/null").with(|config| config["process"]["terminal"] = json!(true));
     let output = bundle.run_with(&[], b"ignored");
     assert_eq!((output.status, output.stdout.trim()), (0, "/dev/pts/0"));
+    // Who did not ask for it is told.
+    assert!(output.stderr.contains("the container's console is only shown: --console=interactive"), "{output:?}");
+    assert_eq!(bundle.run_with(&["--console=read-only"], b"ignored").stderr, "");
+}
+
+#[test]
+fn on_a_terminal_people_read() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    life.created(&[]).started();
+    let shown = |command: &Command| {
+        let terminal = Terminal::new(24, 200);
+        let child = terminal.start(command);
+        terminal.finish(child).ok().replace("\r\n", "\n")
+    };
+    for (verb, people, programs) in
+        [("list", " ago ", "T"), ("state", "  status ", "\"status\":"), ("ps", "PARENT", "PPID")]
+    {
+        let command = if verb == "list" { life.command(&[verb]) } else { life.on_it(verb, &[]) };
+        let (terminal, pipe) = (shown(&command), life.run(command).ok());
+        assert!(terminal.contains(people) && !pipe.contains(people), "{verb}: {terminal}{pipe}");
+        assert!(pipe.contains(programs) && !terminal.contains(programs) || verb == "list", "{verb}: {terminal}{pipe}");
+        let runcs = if verb == "state" { "--format=json" } else { "--format=table" };
+        let mut asked = if verb == "list" { life.command(&[verb, runcs]) } else { life.on_it(verb, &[runcs]) };
+        if verb == "ps" {
+            asked = life.command(&["ps", runcs, life.id()]);
+        }
+        assert_eq!(shown(&asked).lines().next(), pipe.lines().next(), "{verb}");
+    }
 }
 
 #[test]

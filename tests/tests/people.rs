@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rspawn_tests::life::{Life, error};
@@ -219,6 +220,29 @@ fn top_lives_on_a_terminal_until_a_key_ends_it() {
         let output = terminal.finish(child);
         assert_eq!(output.status, 0, "{output:?}");
         assert!(output.stdout.contains(&format!("{}  running", life.id())), "{output:?}");
+    }
+}
+
+/// Ended from outside, it leaves the terminal as it was, and the status that a shell gives for the signal.
+#[test]
+fn top_that_is_told_to_end_puts_the_terminal_back() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    life.created(&[]);
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let terminal = Terminal::new(24, 100);
+        let before = terminal.settings();
+        let child = terminal.start(&life.command(&["top", "--interval=100ms"]));
+        terminal.expect(&format!("{}  created", life.id()));
+        assert_ne!(terminal.settings(), before);
+        // setsid's child is rspawn.
+        let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
+        let top = children.trim().parse().unwrap_or(child.id() as i32);
+        kill(Pid::from_raw(top), signal).unwrap();
+        wait_for("the terminal is as it was", || terminal.settings() == before);
+        assert_eq!(terminal.finish(child).status, 128 + signal as i32);
     }
 }
 

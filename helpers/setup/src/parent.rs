@@ -43,7 +43,7 @@ impl Parent {
     pub fn hear(&self, stage: &Fd) -> Result<Heard, End> {
         loop {
             let readable = |fd| Interest { fd, read: true, write: false };
-            let Ok([control, said]) = channel::wait([readable(&self.control), readable(stage)]) else {
+            let Ok([control, said]) = channel::wait([readable(&self.control), readable(stage)], None) else {
                 return Ok(None);
             };
             if said.read {

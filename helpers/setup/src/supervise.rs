@@ -19,7 +19,7 @@ pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End>
     }
     loop {
         let readable = |fd| Interest { fd, read: true, write: false };
-        let ready = channel::wait([readable(&parent.control), readable(&container.process)]).named("ppoll");
+        let ready = channel::wait([readable(&parent.control), readable(&container.process)], None).named("ppoll");
         let [control, ended] = ready.map_err(|failure| failure.at(Place::Supervise))?;
         if ended.read {
             return Ok(container.wait().map_err(|failure| failure.at(Place::Supervise))?);

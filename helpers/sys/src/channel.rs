@@ -121,25 +121,23 @@ pub struct Ready {
     pub write: bool,
 }
 
-/// Waits until one of the descriptors is ready.
-pub fn wait<const N: usize>(interests: [Interest; N]) -> Result<[Ready; N]> {
+/// Waits until one of the descriptors is ready, for a number of milliseconds or for ever. None is when the time is over.
+pub fn wait<const N: usize>(interests: [Interest; N], milliseconds: Option<u32>) -> Result<[Ready; N]> {
     let mut set = interests.map(|Interest { fd, read, write }| libc::pollfd {
         // A negative number is skipped; an unwanted descriptor would otherwise report its end for ever.
         fd: if read || write { fd.raw() } else { -1 },
         events: if read { libc::POLLIN } else { 0 } | if write { libc::POLLOUT } else { 0 },
         revents: 0,
     });
-    sys!(SYS_ppoll, set.as_mut_ptr(), N, 0, 0, 0)?;
+    let time = milliseconds.map(|time| [i64::from(time / 1000), i64::from(time % 1000) * 1_000_000]);
+    let time = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
+    sys!(SYS_ppoll, set.as_mut_ptr(), N, time, 0, 0)?;
     Ok(set.map(|entry| Ready { read: entry.revents & !libc::POLLOUT != 0, write: entry.revents & libc::POLLOUT != 0 }))
 }
 
-/// Waits until a descriptor is readable or at its end, for a number of milliseconds or for ever. False when the time
-/// is over.
+/// The same for one descriptor that is readable or at its end. False when the time is over.
 pub fn wait_readable(fd: &Fd, milliseconds: Option<u32>) -> Result<bool> {
-    let mut set = [libc::pollfd { fd: fd.raw(), events: libc::POLLIN, revents: 0 }];
-    let time = milliseconds.map(|time| [i64::from(time / 1000), i64::from(time % 1000) * 1_000_000]);
-    let time = time.as_ref().map_or(core::ptr::null(), |time| time.as_ptr());
-    sys!(SYS_ppoll, set.as_mut_ptr(), 1, time, 0, 0).map(|ready| ready > 0)
+    wait([Interest { fd, read: true, write: false }], milliseconds).map(|[ready]| ready.read)
 }
 
 /// Encodes and sends a value.

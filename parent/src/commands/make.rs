@@ -161,6 +161,9 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         }
         None => {
             let mode = asked.unwrap_or_else(|| default_mode(terminal, stdin_tty));
+            if asked.is_none() && mode == ConsoleMode::ReadOnly {
+                streams::warn(ONLY_SHOWN);
+            }
             fit_console(&mut spec, mode, caller_size());
             ConsoleSink::Shown(mode)
         }
@@ -212,6 +215,10 @@ fn check_socket(mode: Mode, terminal: bool) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// A shell that waits for input which never comes looks as if rspawn hung.
+const ONLY_SHOWN: &str = "stdin is no terminal, so the container's console is only shown: --console=interactive passes \
+                          stdin on to it, --console=pipe does without a console, --console=read-only is content";
 
 /// As systemd-nspawn: interactive on a terminal, else only shown.
 fn default_mode(terminal: bool, stdin_is_terminal: bool) -> ConsoleMode {

@@ -62,7 +62,7 @@ fn open_gate(container: &Container) -> Result<(), String> {
     let mut ready = false;
     loop {
         let readable = |fd| Interest { fd, read: true, write: false };
-        channel::wait([readable(&report), readable(&process)]).map_err(|errno| describe::errno(errno.0))?;
+        channel::wait([readable(&report), readable(&process)], None).map_err(|errno| describe::errno(errno.0))?;
         match channel::read_value(&report).ok().flatten() {
             Some(FromStage::Failed(error)) => return Err(describe::failure(None, &error, &Origins::default())),
             Some(_) => ready = true,

@@ -1,11 +1,15 @@
 //! `rspawn top`: what containers use, as a table, again and again.
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::mem::ManuallyDrop;
 use std::time::{Duration, Instant};
 
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::channel::{Interest, wait};
+use rspawn_sys::{Errno, Fd};
 
 use crate::cli::{Global, Top};
+use crate::describe::errno as errno_name;
+use crate::drive::Signals;
 use crate::opener::Opener;
 use crate::sandbox;
 use crate::show::colours::printable;
@@ -35,14 +39,14 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
     }
     let opener = Opener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
     let live = !once && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    let keys = live.then(RawMode::keys).filter(RawMode::is_on);
+    let keys = if live && std::io::stdin().is_terminal() { Some(Keys::take()?) } else { None };
     // The records are read, and files opened, by the second process from here on.
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
 
     let mut meter = Meter::default();
     meter.look(&opener, &ids)?;
-    if pause(FIRST.min(interval), keys.is_some(), &opener)? {
-        return Ok(0);
+    if let Some(status) = pause(FIRST.min(interval), keys.as_ref(), &opener)? {
+        return Ok(status);
     }
     let mut first = true;
     loop {
@@ -60,8 +64,11 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
         first = false;
         let wanted = streams::print_more(text)?;
         // Those that were named are all gone.
-        if !wanted || once || (none && !ids.is_empty()) || pause(interval, keys.is_some(), &opener)? {
+        if !wanted || once || (none && !ids.is_empty()) {
             return Ok(0);
+        }
+        if let Some(status) = pause(interval, keys.as_ref(), &opener)? {
+            return Ok(status);
         }
     }
 }
@@ -99,32 +106,59 @@ impl Meter {
     }
 }
 
-/// Waits; true if a key that ends was pressed, or nobody is there any more to press one.
-fn pause(time: Duration, keys: bool, opener: &Opener) -> Result<bool, String> {
+/// The terminal's keys, one by one, and the signals that would end this process before the terminal is as it was.
+struct Keys {
+    /// Not this one's to close.
+    stdin: ManuallyDrop<Fd>,
+    signals: Signals,
+    _mode: RawMode,
+}
+
+impl Keys {
+    fn take() -> Result<Self, String> {
+        let signals = Signals::take().map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?;
+        Ok(Self { stdin: ManuallyDrop::new(Fd::from_raw(0)), signals, _mode: RawMode::keys() })
+    }
+
+    /// Waits for milliseconds; the exit status if it is time to end.
+    fn wait(&self, milliseconds: u32) -> Result<Option<i32>, String> {
+        let readable = |fd| Interest { fd, read: true, write: false };
+        let [pressed, told] = match wait([readable(&self.stdin), readable(&self.signals.0)], Some(milliseconds)) {
+            Err(Errno::EINTR) => return Ok(None),
+            ready => ready.map_err(|errno| format!("cannot wait for keys: {}", errno_name(errno.0)))?,
+        };
+        let signal = if told.read { self.signals.next().map(i32::from) } else { None };
+        if let Some(signal @ (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)) = signal {
+            return Ok(Some(128 + signal));
+        }
+        if !pressed.read {
+            return Ok(None);
+        }
+        let mut keys = [0u8; 64];
+        let length = self.stdin.read(&mut keys).unwrap_or(0);
+        // 3 is Ctrl-C, 4 Ctrl-D.
+        let ends = length == 0 || keys[..length].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4));
+        Ok(ends.then_some(0))
+    }
+}
+
+/// Waits; the exit status if a key or a signal ends it meanwhile, or nobody is there any more to press one.
+fn pause(time: Duration, keys: Option<&Keys>, opener: &Opener) -> Result<Option<i32>, String> {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Ok(false);
+            return Ok(None);
         }
         // Rounded up, so that the last part of a millisecond is not spent in a busy loop.
         let left = left.as_micros().div_ceil(1000).min(LONGEST) as u32;
-        if !keys {
-            opener.rest(left)?;
-            continue;
-        }
-        let stdin = Fd::from_raw(0);
-        let pressed = channel::wait_readable(&stdin, Some(left)).and_then(|ready| {
-            let mut keys = [0u8; 64];
-            let length = if ready { stdin.read(&mut keys)? } else { return Ok(false) };
-            // 3 is Ctrl-C, 4 Ctrl-D.
-            Ok(length == 0 || keys[..length].iter().any(|key| matches!(key, b'q' | b'Q' | 3 | 4)))
-        });
-        stdin.leak();
-        match pressed {
-            Ok(false) | Err(rspawn_sys::Errno::EINTR) => {}
-            Ok(true) => return Ok(true),
-            Err(errno) => return Err(format!("cannot read keys: {}", crate::describe::errno(errno.0))),
+        match keys {
+            None => opener.rest(left)?,
+            Some(keys) => {
+                if let Some(status) = keys.wait(left)? {
+                    return Ok(Some(status));
+                }
+            }
         }
     }
 }
