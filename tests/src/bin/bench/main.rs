@@ -2,8 +2,8 @@
 //! libseccomp's BPF instructions too (needs libseccomp.a).
 //!
 //! `--runs N`: runs of each program (default 300); `--quick`: 40 runs; `--only SECTION`: one of time, life-cycle,
-//! phases, memory, sizes, seccomp, rootless; `--many`: nothing but many containers, which takes minutes. Everything is
-//! measured in one run on one machine; what is not installed is skipped, and said so.
+//! resources, phases, memory, sizes, seccomp, rootless; `--many`: nothing but many containers, which takes minutes.
+//! Everything is measured in one run on one machine; what is not installed is skipped, and said so.
 #![forbid(unsafe_code)]
 
 mod contestants;
@@ -12,6 +12,7 @@ mod many;
 mod memory;
 mod phases;
 mod processes;
+mod resources;
 mod rootless;
 mod seccomp;
 mod sizes;
@@ -26,7 +27,7 @@ use std::process::{Command, ExitCode};
 
 use contestants::Ground;
 
-const SECTIONS: [&str; 7] = ["time", "life-cycle", "phases", "memory", "sizes", "seccomp", "rootless"];
+const SECTIONS: [&str; 8] = ["time", "life-cycle", "resources", "phases", "memory", "sizes", "seccomp", "rootless"];
 
 struct Options {
     runs: usize,
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
     }
     if wanted("life-cycle") {
         life_cycle::life_cycle_section((options.runs / 4).max(10));
+    }
+    if wanted("resources") {
+        resources::resources_section((options.runs / 4).max(10));
     }
     if wanted("phases") {
         phases::phases_section(&ground, (options.runs / 4).max(10));

@@ -73,7 +73,7 @@ fn run_once(contestant: &mut Contestant) -> Option<Duration> {
     }
 }
 
-fn median_of(measured: &[Measured], name: &str) -> Option<f64> {
+pub fn median_of(measured: &[Measured], name: &str) -> Option<f64> {
     measured.iter().find(|one| one.name == name && !one.samples.is_empty()).map(Measured::median)
 }
 
