@@ -15,7 +15,7 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::{Errno, Fd, cred, fd, file, process, pty, tune};
 
 use crate::lookup::Program;
-use crate::{home, hooks};
+use crate::{home, hooks, listener};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 use crate::staged::Stage;
@@ -28,6 +28,8 @@ pub struct Last<'a> {
     pub foreground: bool,
     /// rspawn-hooks, in sealed memory, where there are startContainer hooks.
     pub hooks: Option<&'a Fd>,
+    /// The seccomp agent that the filter asks, and what it is told.
+    pub agent: Option<(&'a Fd, &'a str)>,
 }
 
 /// What is left to execute when all steps are taken.
@@ -132,7 +134,10 @@ impl Last<'_> {
     fn announce_and_filter(&self, stage: &Stage) -> Option<()> {
         stage.announce_unless_gated();
         let Some(seccomp) = &self.finish.seccomp else { return Some(()) };
-        stage.step(FinishStep::Seccomp, || install(seccomp))
+        match self.agent {
+            Some(agent) => stage.step(FinishStep::Listener, || listener::install(stage, agent, || install(seccomp))),
+            None => stage.step(FinishStep::Seccomp, || install(seccomp).map(drop)),
+        }
     }
 
     /// Enters the working directory; false if `later` may still succeed where this could not.
@@ -208,8 +213,9 @@ fn set_capabilities(caps: &Capabilities) -> Outcome<()> {
     cred::set_capabilities(caps).named("capset")
 }
 
-fn install(seccomp: &Seccomp) -> Outcome<()> {
+/// Gives the number of the listener, if the filter has one.
+fn install(seccomp: &Seccomp) -> Outcome<usize> {
     let program: Vec<Filter> =
         seccomp.program.iter().map(|i| Filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-    cred::install_filter(&program, seccomp.flags).map(drop).named("seccomp")
+    cred::install_filter(&program, seccomp.flags).named("seccomp")
 }

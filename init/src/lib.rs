@@ -9,6 +9,7 @@ extern crate alloc;
 mod finish;
 mod home;
 mod hooks;
+mod listener;
 mod lookup;
 mod staged;
 mod standalone;

@@ -114,8 +114,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, gate: None, beside: None, audit: false };
-    let (finish, audit, mode, chroot) = match codec::decode_plan(&message) {
-        Ok(ToInit::Finish { finish, audit, mode, chroot }) => (finish, audit, mode, chroot),
+    let (finish, audit, mode, chroot, notice) = match codec::decode_plan(&message) {
+        Ok(ToInit::Finish { finish, audit, mode, chroot, notice }) => (finish, audit, mode, chroot, notice),
         other => {
             stage.report(FinishStep::Receive, Failure::check(other.err().unwrap_or("it is not the last mile")));
             return REPORTED;
@@ -129,11 +129,13 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     }
     let console = if finish.terminal { fds.next() } else { None };
     stage.gate = if mode == Mode::Created { fds.next().zip(fds.next()) } else { None };
-    let hooks = fds.next();
+    let hooks = if finish.hooks.is_empty() { None } else { fds.next() };
+    let agent = fds.next();
     // argv is: rspawn-init, --stage=N, --, and the payload's.
     let payload = Program { argv: argv.get(3..).unwrap_or_default(), env };
     let foreground = mode == Mode::Foreground;
-    let last = Last { finish: &finish, console: console.as_ref(), foreground, hooks: hooks.as_ref() };
+    let told = agent.as_ref().map(|socket| (socket, notice.as_str()));
+    let last = Last { finish: &finish, console: console.as_ref(), foreground, hooks: hooks.as_ref(), agent: told };
     if last.prepare(&stage).is_none() {
         return REPORTED;
     }
@@ -161,7 +163,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             // With the pipe's last end the payload learns that this process has no more rights than it.
-            core::mem::forget((stage, child, console, hooks, read, write));
+            core::mem::forget((stage, child, console, hooks, agent, read, write));
             match fd::close_from(3).and_then(|()| supervise::confine()) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),

@@ -2,6 +2,7 @@
 //!
 //! The sockets are SOCK_SEQPACKET pairs. A packet's first byte says whether more of the same message follows, so that
 //! a plan may be larger than a socket buffer; the receiver stops at its limit.
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
@@ -118,8 +119,9 @@ pub enum FromSetup {
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
     /// Everything but argv and env, which are rspawn-init's own since its exec. The root to enter by chroot(2) rides on
-    /// it, then the console's slave, then gate and report, then the image of rspawn-hooks, each if there is one.
-    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool },
+    /// it, then the console's slave, then gate and report, then the image of rspawn-hooks, then the
+    /// socket of the seccomp agent, who gets the notice, each if there is one.
+    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, notice: String },
     /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
     Go,
 }

@@ -525,4 +525,22 @@ pub struct Seccomp {
     pub program: Vec<Instruction>,
     /// SECCOMP_FILTER_FLAG_*.
     pub flags: u32,
+    pub listener: Option<Listener>,
+}
+
+/// The agent that a filter asks (SCMP_ACT_NOTIFY), and what it is told with the filter's listener.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct Listener {
+    /// Its socket, an [`HostOp::OpenPath`] slot.
+    pub socket: Slot,
+    /// The container process state of runtime-spec, config-linux.md, as JSON, from `{` up to the member `"pid":`, that
+    /// included. What follows is the pid and the container's state.
+    pub head: String,
+    pub state: StateTemplate,
+}
+
+impl Listener {
+    pub fn notice(&self, pid: i32, state: String) -> String {
+        alloc::format!("{}{pid},\"state\":{state}}}", self.head)
+    }
 }

@@ -81,6 +81,8 @@ pub enum FinishStep {
     Hooks,
     NoNewPrivileges,
     Seccomp,
+    /// The filter of a payload that an agent watches over.
+    Listener,
     Fork,
     Exec,
 }

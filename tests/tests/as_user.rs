@@ -24,6 +24,8 @@ mod masks;
 mod mounts;
 #[path = "namespaces.rs"]
 mod namespaces;
+#[path = "notify.rs"]
+mod notify;
 #[path = "orphans.rs"]
 mod orphans;
 #[path = "overrides.rs"]

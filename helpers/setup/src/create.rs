@@ -13,7 +13,7 @@ use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
-use crate::follow::{await_init, follow_entry, follow_init, follow_worker, send_finish};
+use crate::follow::{await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
 use crate::hooks::Runner;
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
@@ -91,6 +91,7 @@ pub fn create(
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
     let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
+    let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if mode == Mode::Foreground && !invoker.trusted.keep {
@@ -140,9 +141,11 @@ pub fn create(
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
         .transpose()?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
-    let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).collect();
+    let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
     send_finish(invoker, plan.finish, &container, &fds)?;
+    // Agents take the end of the stream for the end of the message.
+    drop(agent);
     await_init(parent, &container)?;
     if !has_hooks {
         worker.give_word()?;
@@ -162,7 +165,7 @@ pub fn create(
 }
 
 /// The host phase.
-fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan, cgroups: &mut Cgroups) -> Result<Slots, End> {
+pub fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan, cgroups: &mut Cgroups) -> Result<Slots, End> {
     let mut slots = Slots::default();
     let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {

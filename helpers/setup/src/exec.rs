@@ -10,7 +10,9 @@ use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::{file, tune};
 
-use crate::follow::{await_init, follow_init, pass_console, send_finish};
+use crate::cgroup::Cgroups;
+use crate::create::open_host;
+use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay};
@@ -27,6 +29,8 @@ pub fn exec(
 ) -> Result<Option<i32>, End> {
     let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
+    let slots = open_host(parent, invoker, &plan, &mut Cgroups::default())?;
+    let agent = reach_agent(&plan.finish, &slots)?;
     let mode = invoker.trusted.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
@@ -47,8 +51,9 @@ pub fn exec(
     } else {
         None
     };
-    let fds: Vec<&Fd> = slave.iter().collect();
+    let fds: Vec<&Fd> = slave.iter().chain(&agent).collect();
     send_finish(invoker, finish, &process, &fds)?;
+    drop(agent);
     await_init(parent, &process)?;
     follow_init(parent, &mut process, mode)?;
     announce(parent, invoker, &process)?;

@@ -1,13 +1,16 @@
 //! Following the other stages: what the worker and rspawn-init say, and what they are told.
 use alloc::format;
 
-use rspawn_proto::msg::{FromSetup, FromStage, Mode, ToInit, Trusted};
+use alloc::string::String;
+
+use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
-use rspawn_proto::plan::{Finish, Spawn};
+use rspawn_proto::plan::{Finish, Listener, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named};
 use rspawn_sys::{Errno, Fd, channel, process};
 
+use crate::host::Slots;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
 use crate::spawn::Container;
@@ -68,13 +71,32 @@ fn last_rootfs_step(parent: &Parent) -> Place {
     }
 }
 
+/// A connection to the agent that the payload's filter asks, if it asks one.
+pub fn reach_agent(finish: &Finish, slots: &Slots) -> Result<Option<Fd>, StepError> {
+    let listener = finish.seccomp.iter().find_map(|seccomp| seccomp.listener.as_ref());
+    let connect = |listener: &Listener| channel::connect(slots.get(listener.socket)?).named("connect");
+    listener.map(connect).transpose().map_err(|failure| failure.at(Place::Finish(FinishStep::Listener)))
+}
+
+/// What the agent is told of a process.
+fn notice(finish: &Finish, purpose: &Purpose, pid: i32) -> Option<String> {
+    let listener = finish.seccomp.as_ref()?.listener.as_ref()?;
+    let state = match purpose {
+        Purpose::Container { .. } => listener.state.fill("creating", Some(pid)),
+        // The container's own pid, which is another's, is in it.
+        _ => listener.state.fill("running", None),
+    };
+    Some(listener.notice(pid, state))
+}
+
 /// Sends rspawn-init its last mile, which it begins at once.
 pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container, fds: &[&Fd]) -> Result<(), StepError> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
     let Trusted { audit, mode, no_pivot, .. } = invoker.trusted;
-    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot };
+    let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
+    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot, notice };
     told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 

@@ -6,6 +6,7 @@ use rspawn_proto::codec::{self, Message};
 use rspawn_proto::msg::{LAST, MORE, PACKET, packets};
 
 use crate::fd::Fd;
+use crate::file;
 use crate::raw::{Errno, Result, sys};
 
 /// Most descriptors that one packet brings.
@@ -27,6 +28,17 @@ pub fn pair() -> Result<(Fd, Fd)> {
     let mut ends = [-1i32; 2];
     sys!(SYS_socketpair, libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())?;
     Ok((Fd::from_raw(ends[0]), Fd::from_raw(ends[1])))
+}
+
+/// A stream connected to whoever listens on a socket of the host's, which is held by a descriptor.
+pub fn connect(to: &Fd) -> Result<Fd> {
+    let socket = sys!(SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).map(Fd::returned)?;
+    // struct sockaddr_un: the family, and a path.
+    let mut address = [0u8; 64];
+    address[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+    let path = file::proc_path(to);
+    address[2..2 + path.len()].copy_from_slice(path.as_bytes());
+    sys!(SYS_connect, &socket, address.as_ptr(), address.len()).map(|_| socket)
 }
 
 /// struct msghdr, struct iovec and the control message of one sendmsg(2) or recvmsg(2). The header holds addresses of

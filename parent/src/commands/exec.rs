@@ -80,6 +80,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         notify: None,
         new_keyring: true,
         no_pivot: false,
+        first: Some(record.pid),
     };
 
     session

@@ -133,6 +133,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         notify,
         new_keyring: !making.no_new_keyring,
         no_pivot: making.no_pivot,
+        first: None,
     };
 
     session

@@ -273,6 +273,7 @@ pub fn finish_origin(step: FinishStep) -> &'static str {
         FinishStep::Capabilities => "/process/capabilities",
         FinishStep::NoNewPrivileges => "/process/noNewPrivileges",
         FinishStep::Seccomp => "/linux/seccomp",
+        FinishStep::Listener => "/linux/seccomp/listenerPath",
         FinishStep::Exec => "/process/args",
     }
 }
@@ -303,6 +304,7 @@ fn finish(step: FinishStep) -> &'static str {
         FinishStep::Capabilities => "set the capabilities",
         FinishStep::NoNewPrivileges => "set no_new_privs",
         FinishStep::Seccomp => "install the seccomp filter",
+        FinishStep::Listener => "install the seccomp filter and pass its listener to the agent",
         FinishStep::Fork => "start the payload's process beside init",
         FinishStep::Exec => "execute the payload",
     }

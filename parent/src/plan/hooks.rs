@@ -19,7 +19,7 @@ pub fn look_for_the_root(planner: &Planner) -> bool {
 /// Every list but that of startContainer, and the step at which the first of them run: everything is mounted then, and
 /// neither names nor sysctls are set, so that those of a network device find the device that a hook has made.
 pub fn plan(planner: &mut Planner) -> Hooks {
-    let state = state(planner);
+    let state = state_of_hooks(planner);
     let lists = planner.spec.hooks.clone().unwrap_or_default();
     let mut runtime = list(planner, "prestart", &lists.prestart);
     runtime.extend(list(planner, "createRuntime", &lists.create_runtime));
@@ -63,13 +63,20 @@ fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
     list
 }
 
-/// The state of runtime.md, cut where status and pid will be; nothing where no hook will read it.
-fn state(planner: &Planner) -> StateTemplate {
-    if !planner.spec.hooks.iter().flat_map(oci::Hooks::lists).any(|(_, list)| !list.is_empty()) {
-        return StateTemplate::default();
+/// The state that hooks read; nothing where there is none to read it.
+fn state_of_hooks(planner: &Planner) -> StateTemplate {
+    if planner.spec.hooks.iter().flat_map(oci::Hooks::lists).any(|(_, list)| !list.is_empty()) {
+        state(planner)
+    } else {
+        StateTemplate::default()
     }
+}
+
+/// The state of runtime.md, cut where the status will be, and the pid of a container that is yet to come.
+pub fn state(planner: &Planner) -> StateTemplate {
     let id = planner.options.id.as_str();
-    let mut tail = format!(",\"bundle\":{}", json!(planner.options.bundle));
+    let pid = planner.options.first.map_or_else(String::new, |pid| format!(",\"pid\":{pid}"));
+    let mut tail = format!("{pid},\"bundle\":{}", json!(planner.options.bundle));
     if !planner.spec.annotations.is_empty() {
         tail.push_str(&format!(",\"annotations\":{}", json!(planner.spec.annotations)));
     }

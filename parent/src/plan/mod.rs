@@ -66,6 +66,8 @@ pub struct Options {
     pub new_keyring: bool,
     /// The root is moved to where it is entered, and not attached there at once.
     pub no_pivot: bool,
+    /// The first process of a container that runs already, as its creator calls it.
+    pub first: Option<i32>,
 }
 
 impl Options {
@@ -83,6 +85,7 @@ impl Options {
             notify: None,
             new_keyring: true,
             no_pivot: false,
+            first: None,
         })
     }
 }

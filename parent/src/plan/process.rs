@@ -1,7 +1,7 @@
 //! `process`, `linux.personality`, `linux.memoryPolicy`: the last mile.
 use std::collections::HashSet;
 
-use rspawn_proto::ids::{GuestPath, Id, Text};
+use rspawn_proto::ids::{GuestPath, HostPath, Id, Text};
 use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
@@ -390,18 +390,31 @@ fn filter(planner: &mut Planner) -> Option<Seccomp> {
     match seccomp::compile(profile, arch, &seccomp::Options::default()) {
         Ok(compiled) => {
             planner.notes.extend(compiled.warnings);
-            if compiled.notify {
-                planner.problem("/linux/seccomp", "rspawn does not pass SCMP_ACT_NOTIFY's descriptor on yet");
-            }
+            let listener = if compiled.notify { Some(listener(planner, profile)?) } else { None };
             let instruction = |i: &seccomp::Insn| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
             let program = compiled.program.iter().map(instruction).collect();
-            Some(Seccomp { program, flags: compiled.flags })
+            Some(Seccomp { program, flags: compiled.flags, listener })
         }
         Err(problems) => {
             planner.problems.extend(problems);
             None
         }
     }
+}
+
+/// The agent that a filter asks: its socket is opened with the caller's rights, as a host path of the policy's.
+fn listener(planner: &mut Planner, profile: &crate::oci::seccomp::Seccomp) -> Option<Listener> {
+    const PATH: &str = "/linux/seccomp/listenerPath";
+    let path = HostPath::new(profile.listener_path.as_str());
+    let path = path.map_err(|reason| planner.problem(PATH, reason)).ok()?;
+    let socket = planner.slot();
+    planner.host(PATH, HostOp::OpenPath { out: socket, path, expect: Expect::Any });
+    let mut head = format!("{{\"ociVersion\":\"{}\",\"fds\":[\"seccompFd\"]", crate::oci::STATE_VERSION);
+    if !profile.listener_metadata.is_empty() {
+        head.push_str(&format!(",\"metadata\":{}", serde_json::json!(profile.listener_metadata)));
+    }
+    head.push_str(",\"pid\":");
+    Some(Listener { socket, head, state: super::hooks::state(planner) })
 }
 
 #[cfg(test)]

@@ -152,6 +152,7 @@ fn confinement(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         (None, Some(_)) => out.push((Change::Less, "is now under a seccomp filter".into())),
         _ => {}
     }
+    out.extend(exposure::change_of_agent(before, after).map(|words| (Change::Other, words.into())));
     if old.seccomp != new.seccomp {
         calls(out, old, new);
     }

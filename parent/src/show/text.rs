@@ -234,7 +234,10 @@ impl Lines {
 
     fn filter(&mut self, finish: &Finish) {
         let (text, tone) = match &finish.seccomp {
-            Some(filter) => (format!("seccomp filter of {} instructions", filter.program.len()), Tone::Plain),
+            Some(filter) => {
+                let asks = if filter.listener.is_some() { ", which asks an agent" } else { "" };
+                (format!("seccomp filter of {} instructions{asks}", filter.program.len()), Tone::Plain)
+            }
             None => ("no seccomp filter".into(), Tone::Alarming),
         };
         self.at(describe::finish_origin(FinishStep::Seccomp).to_string(), text, tone);

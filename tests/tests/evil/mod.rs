@@ -2,6 +2,7 @@
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
+use rspawn_proto::record::StateTemplate;
 use rspawn_proto::{MAX_GROUPS, MAX_OPS, WIRE_VERSION};
 
 pub struct Case {
@@ -534,9 +535,17 @@ fn last_mile(cases: &mut Cases) {
         });
     }
     let instruction = Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 };
+    for (socket, reason) in
+        [(0, "a slot is used as something it is not"), (4000, "a slot is used before it is defined")]
+    {
+        cases.add(format!("a seccomp agent in slot {socket}"), reason, move |p| {
+            let listener = Listener { socket: Slot(socket), head: String::new(), state: StateTemplate::default() };
+            p.finish.seccomp = Some(Seccomp { program: vec![instruction], flags: 8, listener: Some(listener) });
+        });
+    }
     for length in [0, 4097] {
         cases.add(format!("a filter of {length} instructions"), KERNEL, |p| {
-            p.finish.seccomp = Some(Seccomp { program: vec![instruction; length], flags: 0 });
+            p.finish.seccomp = Some(Seccomp { program: vec![instruction; length], flags: 0, listener: None });
         });
     }
 }

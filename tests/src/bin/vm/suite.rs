@@ -17,18 +17,17 @@ pub struct Job {
 }
 
 /// On cgroup v2 with all of its controllers, with every capability, on another kernel than the builder's.
-const RESOURCES: [&str; 10] = [
-    "vm_resources", "vm_life", "vm_privileges", "cgroups", "kernel_state", "namespaces", "process", "exec",
-    "lifecycle", "run",
+const RESOURCES: [&str; 12] = [
+    "vm_resources", "vm_life", "vm_privileges", "cgroups", "events", "update", "kernel_state", "namespaces", "process",
+    "exec", "lifecycle", "run",
 ];
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 28] = [
-    "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "events", "evil_exec",
-    "evil_planner", "evil_update", "exec_errors", "failure", "failure_life", "hooks", "host", "init", "masks",
-    "mounts", "no_pivot", "orphans", "overrides", "races", "root", "rootless", "rootless_security", "sandbox",
-    "terminal", "update",
+const BY_NAME: [&str; 27] = [
+    "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "evil_exec", "evil_planner",
+    "evil_update", "exec_errors", "failure", "failure_life", "hooks", "host", "init", "masks", "mounts", "no_pivot",
+    "notify", "orphans", "overrides", "races", "root", "rootless", "rootless_security", "sandbox", "terminal",
 ];
 
 /// On Debian with systemd.
