@@ -187,6 +187,32 @@ pub enum HostOp {
     /// Which devices may be used; what no rule speaks of may not. Rules, and not the program that v2 takes: a program
     /// runs in the kernel.
     DeviceRules { cgroup: Slot, rules: Vec<DeviceAccess> },
+    /// Has systemd make a scope, whose cgroup becomes the container's. A process of rspawn-setup's waits in it.
+    StartScope { unit: Text, properties: Vec<UnitProperty> },
+    /// Tells systemd new limits of the scope that the invoker named, so that it does not take them back.
+    SetScope { properties: Vec<UnitProperty> },
+}
+
+/// A property of a unit of systemd's.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct UnitProperty {
+    pub name: Text,
+    pub value: UnitValue,
+}
+
+/// No kind of value can say which processes a unit gets (`au`), or what it runs (`a(sasb)`).
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum UnitValue {
+    Text(Text),
+    Flag(bool),
+    Int32(i32),
+    Uint32(u32),
+    Int64(i64),
+    Uint64(u64),
+    Texts(Vec<Text>),
+    /// Devices by their paths, each with a number.
+    Devices(Vec<(Text, u64)>),
+    Bytes(Vec<u8>),
 }
 
 /// A file of a cgroup, and what is written to it.

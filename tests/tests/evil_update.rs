@@ -52,7 +52,7 @@ fn a_hostile_plan_reaches_no_other_container() {
         plan
     };
     let submit = |plan: &Plan| {
-        let purpose = Purpose::Update { cgroups: vec![pids(&life)] };
+        let purpose = Purpose::Update { cgroups: vec![pids(&life)], unit: None };
         let parent = EvilParent::start();
         parent.say_with(&ToSetup::Trusted(Trusted { purpose, ..trusted(life.id(), Policy::default()) }), &[]);
         parent.say_with(&ToSetup::Plan(plan.clone()), &[]);

@@ -325,7 +325,9 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
         HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         HostOp::OpenCgroup { mount, path, owner, .. } => {
             let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
-            format!("make the cgroup {mount}/{path}{owner}")
+            let is_scope = plan.host.iter().any(|step| matches!(step.op, HostOp::StartScope { .. }));
+            let verb = if is_scope { "take" } else { "make" };
+            format!("{verb} the cgroup {mount}/{path}{owner}")
         }
         HostOp::SetCgroup { choices, .. } => {
             let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
@@ -335,7 +337,35 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
             let rules: Vec<String> = rules.iter().map(device_access).collect();
             format!("deny devices but {}", rules.join(", "))
         }
+        HostOp::StartScope { unit, properties } => {
+            format!("have systemd make the scope {unit}: {}", unit_properties(properties))
+        }
+        HostOp::SetScope { properties } => format!("have systemd set {}", unit_properties(properties)),
     }
+}
+
+fn unit_properties(properties: &[UnitProperty]) -> String {
+    let amount = |number: u64| if number == u64::MAX { "infinity".to_string() } else { number.to_string() };
+    let value = |value: &UnitValue| match value {
+        UnitValue::Text(text) => text.to_string(),
+        UnitValue::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
+        UnitValue::Int32(number) => number.to_string(),
+        UnitValue::Uint32(number) => number.to_string(),
+        UnitValue::Int64(number) => number.to_string(),
+        UnitValue::Uint64(number) => amount(*number),
+        UnitValue::Texts(texts) => texts.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(" "),
+        UnitValue::Devices(devices) => {
+            devices.iter().map(|(path, number)| format!("{path} {}", amount(*number))).collect::<Vec<_>>().join(", ")
+        }
+        // A mask, the lowest bits first.
+        UnitValue::Bytes(bytes) => {
+            let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+            format!("0x{digits}")
+        }
+    };
+    let pairs: Vec<String> =
+        properties.iter().map(|property| format!("{}={}", property.name, value(&property.value))).collect();
+    pairs.join("; ")
 }
 
 fn cgroup_setting(setting: &CgroupSetting) -> String {

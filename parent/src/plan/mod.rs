@@ -8,6 +8,7 @@ mod cgroup_mount;
 mod console;
 pub mod device_rules;
 mod devices;
+mod gvariant;
 mod hooks;
 mod init_mode;
 mod kernel;
@@ -21,6 +22,7 @@ mod process;
 pub mod resources;
 mod root;
 mod rootless;
+mod scope;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
@@ -66,6 +68,8 @@ pub struct Options {
     pub new_keyring: bool,
     /// The root is moved to where it is entered, and not attached there at once.
     pub no_pivot: bool,
+    /// systemd makes the container's cgroup.
+    pub systemd: bool,
 }
 
 impl Options {
@@ -83,6 +87,7 @@ impl Options {
             notify: None,
             new_keyring: true,
             no_pivot: false,
+            systemd: false,
         })
     }
 }
