@@ -12,6 +12,7 @@ use crate::ids::{ContainerId, GuestPath, HostPath, Id, RelPath, Slot, Text};
 use crate::msg::Mode;
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::record::{After, Hook, StateTemplate};
+pub use crate::unit::{UnitProperty, UnitValue};
 
 /// Everything that is about to happen, from the host's namespaces to the payload's first instruction.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -191,28 +192,6 @@ pub enum HostOp {
     StartScope { unit: Text, properties: Vec<UnitProperty> },
     /// Tells systemd new limits of the scope that the invoker named, so that it does not take them back.
     SetScope { properties: Vec<UnitProperty> },
-}
-
-/// A property of a unit of systemd's.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct UnitProperty {
-    pub name: Text,
-    pub value: UnitValue,
-}
-
-/// No kind of value can say which processes a unit gets (`au`), or what it runs (`a(sasb)`).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum UnitValue {
-    Text(Text),
-    Flag(bool),
-    Int32(i32),
-    Uint32(u32),
-    Int64(i64),
-    Uint64(u64),
-    Texts(Vec<Text>),
-    /// Devices by their paths, each with a number.
-    Devices(Vec<(Text, u64)>),
-    Bytes(Vec<u8>),
 }
 
 /// A file of a cgroup, and what is written to it.

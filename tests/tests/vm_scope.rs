@@ -307,7 +307,7 @@ impl Session {
     }
 
     /// The command, run by the user in a cgroup of its own systemd's, or where the test is.
-    fn run(&self, inside: bool, command: &Command) -> Output {
+    fn by_user(&self, inside: bool, command: &Command) -> Command {
         let mut wrapped = Command::new("setpriv");
         wrapped.args(["--reuid", self.number, "--regid", self.number, "--init-groups", "env", "-C", "/"]);
         wrapped.args(["HOME=/home/tester", &format!("XDG_RUNTIME_DIR=/run/user/{}", self.number)]);
@@ -315,7 +315,11 @@ impl Session {
             wrapped.args(["systemd-run", "--user", "--scope", "--quiet"]);
         }
         wrapped.arg(command.get_program()).args(command.get_args());
-        finish(wrapped, b"")
+        wrapped
+    }
+
+    fn run(&self, inside: bool, command: &Command) -> Output {
+        finish(self.by_user(inside, command), b"")
     }
 
     fn rspawn(&self, words: &[&str]) -> Command {
@@ -338,10 +342,10 @@ fn a_users_own_scope() {
         return;
     }
     let session = Session::new();
-    let bundle = idle().with(|config| {
+    let life = Life::new(idle().with(|config| {
         config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
-    });
-    bundle.write_config();
+    }));
+    let bundle = &life.bundle;
     prints(&["chown", "-R", session.number, bundle.path().to_str().unwrap()]);
     let (id, path) = (bundle.id.as_str(), bundle.path().to_str().unwrap());
     let unit = format!("rspawn-{id}.scope");
@@ -349,7 +353,8 @@ fn a_users_own_scope() {
     // The kernel lets nobody move a process from a cgroup that is not delegated to them.
     let message = error(session.run(false, &create));
     assert!(message.contains("systemd-run --user --scope"), "{message}");
-    let output = session.run(true, &create);
+    // What stays behind would keep a pipe open.
+    let output = life.run(session.by_user(true, &create));
     assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{output:?}");
     let show = |name: &str| session.systemctl(&["show", "--value", "--property", name, &unit]);
     assert_eq!(["ActiveState", "Slice", "MemoryMax", "TasksMax"].map(show), ["active", "user.slice", "67108864", "20"]);

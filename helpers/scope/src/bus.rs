@@ -6,7 +6,7 @@ use rspawn_sys::{Fd, channel};
 use serde::de::DeserializeOwned;
 use zbus::wire::serialized::{Context, Data};
 use zbus::wire::{LE, to_bytes};
-use zbus::{ObjectPath, Signature, Type, Variant};
+use zbus::{ObjectPath, Type, Variant};
 
 /// How long everything together may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -123,23 +123,9 @@ impl Bus {
         member: &str,
         arguments: &T,
     ) -> Outcome<Incoming> {
-        let encode = |error: zbus::Error| broken(format!("cannot encode a message: {error}"));
-        let body = to_bytes(Context::new(LE, 0), arguments).map_err(encode)?;
         self.serial += 1;
-        let path = ObjectPath::try_from(target.path).map_err(encode)?;
-        let mut fields = vec![
-            (PATH, Variant::from(path)),
-            (INTERFACE, Variant::from(target.interface)),
-            (MEMBER, Variant::from(member)),
-            (DESTINATION, Variant::from(target.service)),
-        ];
-        if !body.bytes().is_empty() {
-            fields.push((SIGNATURE, Variant::from(arguments_signature(T::SIGNATURE)?)));
-        }
-        let header: Header = (b'l', CALL, 0, 1, body.bytes().len() as u32, self.serial, fields);
-        let mut message = to_bytes(Context::new(LE, 0), &header).map_err(encode)?.bytes().to_vec();
-        message.resize(message.len().next_multiple_of(8), 0);
-        message.extend_from_slice(body.bytes());
+        let message = encode(target, member, arguments, self.serial);
+        let message = message.map_err(|error| broken(format!("cannot encode a message: {error}")))?;
         self.send(&message)?;
         loop {
             let incoming = self.next()?;
@@ -218,13 +204,91 @@ impl Bus {
     }
 }
 
-/// The types of a call's arguments, without the parentheses of the tuple that they are here.
-fn arguments_signature(signature: &Signature) -> Outcome<Signature> {
-    let text = signature.to_string();
-    let inner = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap_or(&text);
-    Signature::try_from(inner).map_err(broken)
+/// A call as it goes over the wire.
+fn encode<T: serde::Serialize + Type>(
+    target: &Target,
+    member: &str,
+    arguments: &T,
+    serial: u32,
+) -> zbus::Result<Vec<u8>> {
+    let body = to_bytes(Context::new(LE, 0), arguments)?;
+    let fields = vec![
+        (PATH, Variant::from(ObjectPath::try_from(target.path)?)),
+        (INTERFACE, Variant::from(target.interface)),
+        (MEMBER, Variant::from(member)),
+        (DESTINATION, Variant::from(target.service)),
+    ];
+    let header: Header = (b'l', CALL, 0, 1, body.bytes().len() as u32, serial, fields);
+    let mut message = to_bytes(Context::new(LE, 0), &header)?.bytes().to_vec();
+    // A tuple's types have parentheses around them, those of arguments have none, and zbus's type of signatures cannot
+    // be several types: this last field is written here.
+    let types = T::SIGNATURE.to_string();
+    let types = types.strip_prefix('(').and_then(|types| types.strip_suffix(')')).unwrap_or_default();
+    if !types.is_empty() {
+        message.resize(message.len().next_multiple_of(8), 0);
+        message.extend([SIGNATURE, 1, b'g', 0, types.len() as u8]);
+        message.extend(types.bytes().chain([0]));
+        let length = (message.len() - FIXED) as u32;
+        message[FIXED - 4..FIXED].copy_from_slice(&length.to_le_bytes());
+    }
+    message.resize(message.len().next_multiple_of(8), 0);
+    message.extend_from_slice(body.bytes());
+    Ok(message)
 }
 
 fn errno_text(errno: rspawn_sys::Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TARGET: Target = Target { service: "a.b", path: "/a/b", interface: "a.b.C" };
+
+    /// What is written is what is read, whatever the arguments.
+    #[test]
+    fn messages_there_and_back() {
+        let properties = vec![("Delegate", Variant::from(true)), ("PIDs", Variant::from(vec![7u32]))];
+        let messages = [
+            encode(&TARGET, "Hello", &(), 1).unwrap(),
+            encode(&TARGET, "Get", &("name",), 2).unwrap(),
+            encode(&TARGET, "Set", &("unit.scope", true, properties), 3).unwrap(),
+            encode(&TARGET, "JobRemoved", &(5u32, ObjectPath::try_from("/job/5").unwrap(), "unit", "done"), 4).unwrap(),
+        ];
+        assert!(String::from_utf8_lossy(&messages[2]).contains("\u{8}\u{1}g\0\u{7}sba(sv)\0"));
+        let (mine, theirs) = channel_pair();
+        messages.iter().for_each(|message| theirs.write(message).unwrap());
+        let mut bus = Bus { stream: mine, deadline: Instant::now() + PATIENCE, serial: 0 };
+        let mut next = || bus.next().unwrap_or_else(|_| panic!("a message"));
+        assert_eq!((next().member, next().member), ("Hello".into(), "Get".into()));
+        assert_eq!(next().member, "Set");
+        let signal = next();
+        assert!(signal.kind == CALL && signal.error.is_empty() && signal.answers == 0);
+        let body: (u32, zbus::OwnedObjectPath, String, String) = signal.body().unwrap_or_else(|_| panic!("a body"));
+        assert_eq!((body.0, body.1.as_str(), body.3.as_str()), (5, "/job/5", "done"));
+    }
+
+    #[test]
+    fn what_is_no_message_is_an_error() {
+        for bytes in [&b"B\x02\0\x01"[..], &b"l\x02\0\x01\xff\xff\xff\xff"[..], &[b'l'; 64][..]] {
+            let (mine, theirs) = channel_pair();
+            let mut sent = bytes.to_vec();
+            sent.resize(64, 0);
+            theirs.write(&sent).unwrap();
+            drop(theirs);
+            let mut bus = Bus { stream: mine, deadline: Instant::now() + PATIENCE, serial: 0 };
+            assert!(matches!(bus.next(), Err(Fault::Broken(_))), "{bytes:?}");
+        }
+        // Nobody answers.
+        let (mine, _theirs) = channel_pair();
+        let mut bus = Bus { stream: mine, deadline: Instant::now(), serial: 0 };
+        assert!(matches!(bus.next(), Err(Fault::Broken(reason)) if reason.contains("no answer")));
+    }
+
+    fn channel_pair() -> (Fd, Fd) {
+        use std::os::fd::IntoRawFd;
+        let (mine, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        (Fd::from_raw(mine.into_raw_fd()), Fd::from_raw(theirs.into_raw_fd()))
+    }
 }

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use rspawn_proto::ids::{HostPath, Id, Text};
+use rspawn_proto::ids::{HostPath, Id};
 use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NodeKind, Plan, access};
 use rspawn_proto::record::CgroupDir;
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -49,17 +49,17 @@ impl Cgroups {
     /// Makes a cgroup, or takes over an empty one, as a killed container leaves it; or that of a scope, in which there
     /// is a holder and nobody else.
     pub fn open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
-        if let Some(holder) = holder {
-            return self.try_open(op, Some(holder)).map_err(|failure| holder.explain(failure));
-        }
         // Another container's end may remove a directory on the way that it had made.
         for _ in 0..10 {
-            match self.try_open(op, None) {
+            match self.try_open(op, holder) {
                 Err(failure) if failure.errno == Errno::ENOENT.0 => {}
                 other => return other,
             }
         }
-        self.try_open(op, None)
+        self.try_open(op, holder).map_err(|failure| match holder {
+            Some(holder) => holder.explain(failure),
+            None => failure,
+        })
     }
 
     fn try_open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
@@ -138,23 +138,16 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// One without cgroups: all it does is be in a scope.
-    pub fn holder() -> Outcome<Self> {
-        Cgroups::default().entrust()
-    }
-
-    /// A scope that is not found is elsewhere.
+    /// A scope that is not where it was to be is elsewhere.
     fn explain(&self, failure: Failure) -> Failure {
         let mut text = [0; 1024];
-        let path = format!("/proc/{}/cgroup", self.pid);
-        let read = file::open_plainly(&path).and_then(|file| file.read(&mut text));
-        match read {
-            Ok(length) if failure.errno == Errno::ENOENT.0 => {
-                let place = String::from_utf8_lossy(&text[..length]);
-                Failure::check(&format!("systemd has made the scope elsewhere: its process is in {}", place.trim_end()))
-            }
-            _ => failure,
+        let mut read = || file::open_plainly(&format!("/proc/{}/cgroup", self.pid))?.read(&mut text);
+        if failure.errno != Errno::ENOENT.0 || read().is_err() {
+            return failure;
         }
+        let place = String::from_utf8_lossy(&text);
+        let place = place.trim_end_matches(['\n', '\0']);
+        Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
 }
 
@@ -247,14 +240,6 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
     let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
     line.extend(letters.iter().filter(|(bit, _)| ways & bit != 0).map(|(_, letter)| letter));
     Ok(line)
-}
-
-/// The scope that a plan has systemd make.
-pub fn unit(plan: &Plan) -> Option<Text> {
-    plan.host.iter().find_map(|step| match &step.op {
-        HostOp::StartScope { unit, .. } => Some(unit.clone()),
-        _ => None,
-    })
 }
 
 /// The directories that a plan makes, for the record of its container.

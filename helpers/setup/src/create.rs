@@ -7,7 +7,7 @@ use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Hooks, HostOp, InitMode, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record};
+use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -91,8 +91,7 @@ pub fn create(
         // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
-    let unit = cgroup::unit(&plan);
-    let (mut slots, holder) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
+    let (mut slots, held) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if mode == Mode::Foreground && !invoker.trusted.keep {
@@ -100,8 +99,8 @@ pub fn create(
         traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
     }
     follow_entry(parent, &plan.spawn, &container)?;
-    // The scope has the container's process now.
-    drop(holder);
+    // The scope has the container's process now, and needs no other.
+    let unit = held.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let inside = Inside::of(&plan.spawn);
@@ -172,23 +171,25 @@ fn open_host(
     invoker: &Invoker,
     plan: &Plan,
     cgroups: &mut Cgroups,
-) -> Result<(Slots, Option<Keeper>), End> {
+) -> Result<(Slots, Option<(Text, Keeper)>), End> {
     let mut slots = Slots::default();
-    let mut holder = None;
+    let mut held = None;
     let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {
         let place = Place::Host(index as u16);
         if let HostOp::StartScope { unit, properties } = &step.op {
-            let waiting = parent.step(place, Keeper::holder)?;
-            hooks::scope(parent, invoker.bus.as_ref(), place, unit, Some(waiting.pid), properties)?;
-            holder = Some(waiting);
+            // A keeper of nothing: all it does is wait.
+            let holder = parent.step(place, || Cgroups::default().entrust())?;
+            let job = ScopeJob { unit: unit.clone(), pid: Some(holder.pid), properties: properties.clone() };
+            hooks::scope(parent, invoker.bus.as_ref(), place, &job)?;
+            held = Some((job.unit, holder));
         } else {
-            let holder = holder.as_ref();
+            let holder = held.as_ref().map(|(_, holder)| holder);
             parent.step(place, || host::carry_out(step, &mut slots, (cgroups, holder), &mut gate))?;
         }
     }
     warn(parent, gate.warnings)?;
-    Ok((slots, holder))
+    Ok((slots, held))
 }
 
 /// What later commands need to know.

@@ -5,9 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::codec::Message;
-use rspawn_proto::ids::Text;
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::plan::UnitProperty;
 use rspawn_proto::record::{Hook, HookJob, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -19,19 +17,9 @@ use crate::parent::{End, Parent};
 use crate::spawn::{self, Container};
 
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
-pub fn scope(
-    parent: &Parent,
-    bus: Option<&Fd>,
-    place: Place,
-    unit: &Text,
-    pid: Option<i32>,
-    properties: &[UnitProperty],
-) -> Result<(), End> {
-    let refuse = || End::from(Failure::check("the invoker asks for no scope of systemd's").at(place));
-    let bus = bus.ok_or_else(refuse)?;
-    let runner = parent.step(place, || Runner::start("rspawn-scope", None))?;
-    let job = ScopeJob { unit: unit.clone(), pid, properties: Vec::from(properties) };
-    runner.ask(Some(parent), place, &job, &[bus])
+pub fn scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
+    let bus = bus.ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
+    parent.step(place, || Runner::start("rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 
 /// Such a program. Killed when dropped.

@@ -7,6 +7,7 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::msg::Purpose;
 use rspawn_proto::plan::{HostOp, Plan};
 use rspawn_proto::policy::Approved;
+use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::failure::Failure;
 
@@ -25,7 +26,8 @@ pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Resul
     for (index, step) in plan.into_inner().host.iter().enumerate() {
         let place = Place::Host(index as u16);
         if let (HostOp::SetScope { properties }, Some(unit)) = (&step.op, unit) {
-            scope(parent, invoker.bus.as_ref(), place, unit, None, properties)?;
+            let job = ScopeJob { unit: unit.clone(), pid: None, properties: properties.clone() };
+            scope(parent, invoker.bus.as_ref(), place, &job)?;
             continue;
         }
         parent.step(place, || match &step.op {

@@ -263,7 +263,9 @@ fn devices(device: &str, value: &str) -> Option<UnitValue> {
 #[cfg(test)]
 mod tests {
     use super::super::resources::Choice;
+    use super::super::{InitChoice, Options};
     use super::*;
+    use crate::facts::{CgroupFacts, Facts, Hierarchy, Reach};
 
     fn told(lines: &[(&str, &str)]) -> Vec<(String, UnitValue)> {
         let write = |(file, line): &(&str, &str)| Write {
@@ -363,5 +365,86 @@ mod tests {
             let error = read(name, value).expect_err(name);
             assert!(error.contains(reason), "{name}: {error}");
         }
+    }
+
+    fn facts() -> Facts {
+        let v2 = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
+        let cgroup =
+            CgroupFacts { unified: true, hierarchies: vec![v2], units: Some(String::new()), ..CgroupFacts::default() };
+        Facts { kernel: (6, 12), cgroup, systemd: Some(Manager::System), ..Facts::default() }
+    }
+
+    fn planned(path: &str, property: Option<&str>, facts: &Facts) -> Result<Plan, String> {
+        let mut spec = crate::default_spec::default_spec(false);
+        spec.linux.as_mut().unwrap().cgroups_path = Some(path.into());
+        spec.annotations.extend(property.map(|name| (format!("{PREFIX}{name}"), "'x'".to_string())));
+        let mut options = Options::for_a_look("id", "/bundle".into(), InitChoice::Auto).unwrap();
+        options.systemd = true;
+        let planned = crate::plan::plan(&spec, facts, &options);
+        planned.map(|planned| planned.plan).map_err(|problems| problems[0].to_string())
+    }
+
+    /// What is asked of systemd, and the cgroup that is expected of it, go together.
+    #[test]
+    fn where_a_scope_is() {
+        let place = |path: &str, facts: &Facts| {
+            planned(path, None, facts).map(|plan| match (&plan.host[0].op, &plan.host[1].op) {
+                (HostOp::StartScope { unit, properties }, HostOp::OpenCgroup { path, .. }) => {
+                    let slice = properties.iter().find(|property| property.name.as_str() == "Slice").unwrap();
+                    let UnitValue::Text(slice) = &slice.value else { panic!("{slice:?}") };
+                    format!("{slice}: {unit}: {}", path.as_str())
+                }
+                other => panic!("{other:?}"),
+            })
+        };
+        let system = facts();
+        let manager = "user.slice/user-7.slice/user@7.service";
+        let mut user = Facts { systemd: Some(Manager::User), ..facts() };
+        user.cgroup.units = Some(manager.into());
+        user.cgroup.hierarchies[0].reach = Reach::Below(manager.into());
+        for (path, facts, expected) in [
+            ("", &system, "system.slice: rspawn-id.scope: system.slice/rspawn-id.scope".to_string()),
+            (":a:b", &system, "system.slice: a-b.scope: system.slice/a-b.scope".into()),
+            ("-.slice:a:b", &system, "-.slice: a-b.scope: a-b.scope".into()),
+            ("x-y.slice::b", &system, "x-y.slice: -b.scope: x.slice/x-y.slice/-b.scope".into()),
+            ("", &user, format!("user.slice: rspawn-id.scope: {manager}/user.slice/rspawn-id.scope")),
+            ("x.slice:a:b", &user, format!("x.slice: a-b.scope: {manager}/x.slice/a-b.scope")),
+        ] {
+            assert_eq!(place(path, facts), Ok(expected), "{path}");
+        }
+        let without = Facts { systemd: None, ..facts() };
+        let mut hybrid = facts();
+        hybrid.cgroup.unified = false;
+        user.cgroup.units = None;
+        for (path, facts, reason) in [
+            ("", &without, "systemd does not run this machine"),
+            ("", &hybrid, "on cgroup v2 alone"),
+            ("", &user, "systemd-run --user --scope"),
+            ("/a", &system, "slice:prefix:name"),
+            ("a:b:c:d", &system, "slice:prefix:name"),
+            ("a:b:c", &system, "no slice such as"),
+            (":b:", &system, "name of a unit"),
+            (":b:../c", &system, "name of a unit"),
+            (":b:c.slice", &system, "names a slice"),
+        ] {
+            let error = place(path, facts).expect_err(path);
+            assert!(error.contains(reason), "{path}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_policy_judges_properties() {
+        use rspawn_proto::policy::{Policy, violations};
+        let allowing = |names: &[&str]| Policy {
+            properties: Some(names.iter().map(ToString::to_string).collect()),
+            ..Policy::default()
+        };
+        let found = |property, policy: &Policy| violations(policy, &planned("", property, &facts()).unwrap());
+        assert_eq!(found(None, &allowing(&[])), []);
+        assert_eq!(found(Some("OnFailure"), &Policy::default()), []);
+        assert_eq!(found(Some("OnFailure"), &allowing(&["OnFailure"])), []);
+        let [violation] = &found(Some("OnFailure"), &allowing(&["After"]))[..] else { panic!("one is found") };
+        assert_eq!(violation.rule, "systemd.properties");
+        assert!(violation.what.contains("OnFailure"), "{violation:?}");
     }
 }
