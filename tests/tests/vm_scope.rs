@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::podman::{Errors, Podman};
-use rspawn_tests::{Bundle, Output, cgroups_named, finish, program, vm, wait_for};
+use rspawn_tests::{Bundle, Output, cgroups_named, container_processes, finish, program, vm, wait_for};
 use serde_json::json;
 
 #[track_caller]
@@ -79,7 +79,8 @@ fn a_scope_has_the_limits_and_keeps_them() {
     let cgroup = Path::new("/sys/fs/cgroup/rspawn.slice/rspawn-test.slice").join(&unit);
     assert_eq!(life.record().cgroups[0].path.as_str(), cgroup.to_str().unwrap());
     let procs = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
-    assert!(procs.lines().all(|pid| pid == life.pid().to_string()), "{procs}, {}", life.pid());
+    let procs: Vec<i32> = procs.lines().map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(procs, container_processes(&life.bundle), "and no holder");
     life.started();
     let of_unit = |name: &str| property(&unit, name);
     for (name, value) in [
