@@ -1,10 +1,12 @@
 //! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
 mod mounts;
+mod units;
 
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
+use units::unit_properties;
 
 use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
@@ -342,30 +344,6 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
         }
         HostOp::SetScope { properties } => format!("have systemd set {}", unit_properties(properties)),
     }
-}
-
-fn unit_properties(properties: &[UnitProperty]) -> String {
-    let amount = |number: u64| if number == u64::MAX { "infinity".to_string() } else { number.to_string() };
-    let value = |value: &UnitValue| match value {
-        UnitValue::Text(text) => text.to_string(),
-        UnitValue::Flag(flag) => if *flag { "yes" } else { "no" }.into(),
-        UnitValue::Int32(number) => number.to_string(),
-        UnitValue::Uint32(number) => number.to_string(),
-        UnitValue::Int64(number) => number.to_string(),
-        UnitValue::Uint64(number) => amount(*number),
-        UnitValue::Texts(texts) => texts.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(" "),
-        UnitValue::Devices(devices) => {
-            devices.iter().map(|(path, number)| format!("{path} {}", amount(*number))).collect::<Vec<_>>().join(", ")
-        }
-        // A mask, the lowest bits first.
-        UnitValue::Bytes(bytes) => {
-            let digits: String = bytes.iter().rev().map(|byte| format!("{byte:02x}")).collect();
-            format!("0x{digits}")
-        }
-    };
-    let pairs: Vec<String> =
-        properties.iter().map(|property| format!("{}={}", property.name, value(&property.value))).collect();
-    pairs.join("; ")
 }
 
 fn cgroup_setting(setting: &CgroupSetting) -> String {
