@@ -1,12 +1,12 @@
 //! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
+mod cgroups;
 mod mounts;
-mod units;
 
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+use cgroups::{cgroup_setting, device_access, unit_properties};
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
-use units::unit_properties;
 
 use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
@@ -344,24 +344,6 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
         }
         HostOp::SetScope { properties } => format!("have systemd set {}", unit_properties(properties)),
     }
-}
-
-fn cgroup_setting(setting: &CgroupSetting) -> String {
-    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
-    format!("{} = {}", setting.file, values.join("; "))
-}
-
-fn device_access(rule: &DeviceAccess) -> String {
-    let verb = if rule.allow { "" } else { "not " };
-    let kind = match rule.kind {
-        Some(NodeKind::Block) => 'b',
-        Some(_) => 'c',
-        None => 'a',
-    };
-    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
-    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
-    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
-    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
 
 pub fn attach(op: &AttachOp) -> String {

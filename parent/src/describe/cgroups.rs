@@ -1,5 +1,5 @@
-//! Words for the properties of systemd's units, as `systemctl show` has them.
-use rspawn_proto::plan::{UnitProperty, UnitValue};
+//! Words for what is set of cgroups, and of systemd's units.
+use rspawn_proto::plan::{CgroupSetting, DeviceAccess, NodeKind, UnitProperty, UnitValue, access};
 
 pub fn unit_properties(properties: &[UnitProperty]) -> String {
     let amount = |number: u64| if number == u64::MAX { "infinity".to_string() } else { number.to_string() };
@@ -23,4 +23,22 @@ pub fn unit_properties(properties: &[UnitProperty]) -> String {
     let pairs: Vec<String> =
         properties.iter().map(|property| format!("{}={}", property.name, value(&property.value))).collect();
     pairs.join("; ")
+}
+
+pub fn cgroup_setting(setting: &CgroupSetting) -> String {
+    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
+    format!("{} = {}", setting.file, values.join("; "))
+}
+
+pub fn device_access(rule: &DeviceAccess) -> String {
+    let verb = if rule.allow { "" } else { "not " };
+    let kind = match rule.kind {
+        Some(NodeKind::Block) => 'b',
+        Some(_) => 'c',
+        None => 'a',
+    };
+    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
+    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
+    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
+    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
