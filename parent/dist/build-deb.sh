@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 triple=$(rustc -vV | sed -n 's/^host: //p')
-cargo build --release -p rspawn -p rspawn-setup -p rspawn-hooks -p rspawn-init
+cargo build --release -p rspawn -p rspawn-setup -p rspawn-hooks -p rspawn-scope -p rspawn-init
 rspawn="target/$triple/release/rspawn"
 
 rm -rf target/dist

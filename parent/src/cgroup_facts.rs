@@ -4,6 +4,8 @@ use std::fs;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
+use crate::systemd::Manager;
+
 /// Where distributions mount cgroups, and where the containers look for them.
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
 
@@ -16,6 +18,9 @@ pub struct CgroupFacts {
     pub hierarchies: Vec<Hierarchy>,
     /// Controllers that cgroup v2 has at the top.
     pub controllers: Vec<String>,
+    /// Where systemd's manager has its units, below the mount point of cgroup v2; `None` for one that the caller is
+    /// outside of.
+    pub units: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -51,9 +56,15 @@ struct Mount {
 
 impl CgroupFacts {
     /// Asks the machine.
-    pub fn gather() -> Self {
+    pub fn gather(systemd: Option<Manager>) -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mut facts = Self::parse(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
+        let mounts = read("/proc/self/mountinfo");
+        let mut facts = Self::parse(&read("/proc/self/cgroup"), &mounts);
+        facts.units = match systemd {
+            Some(Manager::System) => Self::parse(&read("/proc/1/cgroup"), &mounts).v2().map(units_of_first),
+            Some(Manager::User) => facts.v2().and_then(units_of_session),
+            None => None,
+        };
         if let Some(mount) = facts.v2().and_then(|hierarchy| hierarchy.mount.as_deref()) {
             let controllers = read(&format!("{mount}/cgroup.controllers"));
             facts.controllers = controllers.split_whitespace().map(str::to_string).collect();
@@ -83,7 +94,7 @@ impl CgroupFacts {
         if unified {
             hierarchies.retain(|hierarchy| hierarchy.controllers.is_empty());
         }
-        Self { unified, hierarchies, controllers: Vec::new() }
+        Self { unified, hierarchies, controllers: Vec::new(), units: None }
     }
 
     /// Looks for what was delegated to a caller who is not the machine's root.
@@ -111,6 +122,19 @@ impl CgroupFacts {
     pub fn v2(&self) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty())
     }
+}
+
+/// Around the cgroup that the machine's systemd is in itself.
+fn units_of_first(first: &Hierarchy) -> String {
+    first.own.strip_suffix("init.scope").unwrap_or(&first.own).trim_end_matches('/').to_string()
+}
+
+/// The service that a session's systemd is, and whose cgroup it divides: the innermost around the caller.
+fn units_of_session(own: &Hierarchy) -> Option<String> {
+    let is_manager = |name: &str| name.starts_with("user@") && name.ends_with(".service");
+    let names: Vec<&str> = own.own.split('/').collect();
+    let last = names.iter().rposition(|name| is_manager(name))?;
+    Some(names[..=last].join("/"))
 }
 
 impl Mount {
@@ -183,6 +207,17 @@ mod tests {
         let mounts = "32 31 0:29 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
         let own = |path: &str| CgroupFacts::parse(&format!("1:pids:{path}\n"), mounts).hierarchies.remove(0).own;
         assert_eq!([own("/docker/abc"), own("/docker/abc/d"), own("/docker/abcd"), own("/")], ["", "d", "", ""]);
+    }
+
+    #[test]
+    fn where_systemd_has_its_units() {
+        let at = |own: &str| Hierarchy { own: own.into(), ..Hierarchy::default() };
+        assert_eq!(["init.scope", "a/init.scope", ""].map(|own| units_of_first(&at(own))), ["", "a", ""]);
+        let session = |own: &str| units_of_session(&at(own));
+        let manager = "user.slice/user-1000.slice/user@1000.service";
+        assert_eq!(session(&format!("{manager}/app.slice/run-1.scope")).as_deref(), Some(manager));
+        assert_eq!(session(manager).as_deref(), Some(manager));
+        assert_eq!(session("user.slice/user-1000.slice/session-3.scope"), None);
     }
 
     #[test]

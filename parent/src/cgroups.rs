@@ -130,11 +130,11 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
 }
 
 /// Removes the directories, those that the payload made below them first. Processes that are on their way out keep a
-/// directory for a moment.
-pub fn remove(cgroups: &[CgroupDir]) -> Result<(), String> {
+/// directory for a moment. systemd is left to remove the cgroup of a scope.
+pub fn remove(cgroups: &[CgroupDir], is_scope: bool) -> Result<(), String> {
     let mut done = Ok(());
     for CgroupDir { path, .. } in cgroups {
-        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str()) {
+        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scope) {
             done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
         }
     }

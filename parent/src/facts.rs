@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
 use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
+use crate::systemd::{self, Manager};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -25,6 +26,8 @@ pub struct Facts {
     pub apparmor: bool,
     pub selinux: bool,
     pub cgroup: CgroupFacts,
+    /// Who would make a scope for the caller. `None` where systemd does not run.
+    pub systemd: Option<Manager>,
     pub resctrl: bool,
     /// Kinds of namespaces that the kernel has, as /proc/PID/ns calls them. Empty if it could not be asked.
     pub namespaces: Vec<String>,
@@ -48,7 +51,8 @@ impl Facts {
     /// As [`Self::gather`], for a caller whose ids are known.
     pub fn with(ids: Ids) -> Self {
         let (kernel, machine) = kernel_and_machine();
-        let mut cgroup = CgroupFacts::gather();
+        let systemd = systemd::manager(&ids);
+        let mut cgroup = CgroupFacts::gather(systemd);
         // Only where it is certain that the container is no equal of the machine's root.
         let limited = ids.rootless || !ids.initial;
         if limited {
@@ -67,6 +71,7 @@ impl Facts {
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup,
+            systemd,
             resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
             namespaces: names_in("/proc/self/ns"),
             filesystems: filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default()),

@@ -71,20 +71,29 @@ pub fn pid_file(path: Option<&Path>) -> Result<Option<PidFile>, String> {
 /// Connects to a socket that a descriptor is to be sent to.
 pub fn socket(option: &str, path: Option<&Path>) -> Result<Option<Fd>, String> {
     let Some(path) = path else { return Ok(None) };
-    let say = |error: io::Error| format!("{option} {}: {error}", path.display());
+    connect(path).map(Some).map_err(|error| format!("{option} {}: {error}", path.display()))
+}
+
+/// Connects to a socket. A path that begins with `@` stands for a name without a file (unix(7), "abstract").
+pub fn connect(path: &Path) -> io::Result<Fd> {
+    let name = path.to_str().and_then(|path| path.strip_prefix('@'));
     // By its descriptor: a socket address has room for 107 bytes of path.
-    let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map_err(say)?;
-    let address = UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str());
-    let stream = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
-    let stream = stream.map_err(|errno| say(errno.into()))?;
+    let open = || OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path);
+    let held = if name.is_none() { Some(open()?) } else { None };
+    let address = match (name, &held) {
+        (Some(name), _) => UnixAddr::new_abstract(name.as_bytes())?,
+        (None, Some(held)) => UnixAddr::new(format!("/proc/self/fd/{}", held.as_raw_fd()).as_str())?,
+        (None, None) => return Err(Errno::EINVAL.into()),
+    };
+    let stream = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     // Of a listener whose queue is full: connect(2) waits as long as sendmsg(2) would.
     let limit = TimeVal::seconds(PATIENCE);
     let connected = socket::setsockopt(&stream, sockopt::SendTimeout, &limit)
-        .and_then(|()| socket::connect(stream.as_raw_fd(), &address?));
+        .and_then(|()| socket::connect(stream.as_raw_fd(), &address));
     match connected {
-        Ok(()) => Ok(Some(fd(stream))),
-        Err(Errno::EAGAIN) => Err(format!("{option} {}: nobody accepts connections", path.display())),
-        Err(errno) => Err(say(errno.into())),
+        Ok(()) => Ok(fd(stream)),
+        Err(Errno::EAGAIN) => Err(io::Error::other("nobody accepts connections")),
+        Err(errno) => Err(errno.into()),
     }
 }
 

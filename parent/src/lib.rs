@@ -39,5 +39,6 @@ mod signals;
 pub mod state;
 mod stats;
 mod streams;
+pub mod systemd;
 mod terminal;
 mod units;

@@ -21,6 +21,7 @@ pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
         unified: cgroups.iter().all(|cgroup| cgroup.hierarchy.as_str().is_empty()),
         hierarchies: cgroups.iter().map(hierarchy).collect(),
         controllers: controllers.split_whitespace().map(str::to_string).collect(),
+        units: None,
     }
 }
 

@@ -16,9 +16,10 @@ pub const DEFAULT_PATH: &str = "/etc/rspawn/policy.conf";
 
 const MAX_SIZE: u64 = 64 << 10;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "mode", "bind.allow", "bind.deny", "caps.max", "no_new_privs", "seccomp", "userns", "userns.min-host-id",
     "namespaces.own", "join.allow", "devices.allow", "sysctl.allow", "filesystems.allow", "hooks.allow",
+    "systemd.properties",
 ];
 
 /// Loads the policy named, or the default one; without either there is no policy, and everything is allowed.
@@ -78,6 +79,9 @@ fn set(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> {
             policy.own_namespaces = words.iter().map(|word| namespace(word)).collect::<Result<_, _>>()?
         }
         "hooks.allow" => policy.hooks.get_or_insert_default().extend(paths(words)?),
+        "systemd.properties" => {
+            policy.properties.get_or_insert_default().extend(words.iter().map(|word| word.to_string()));
+        }
         "join.allow" => policy.join_allow.get_or_insert_default().extend(paths(words)?),
         "devices.allow" => {
             let rules: Result<Vec<_>, _> = words.chunks(2).map(device).collect();

@@ -175,6 +175,9 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
         HostOp::DeviceRules { rules, .. } if rules.len() > MAX_DEVICE_RULES => Err("there are too many device rules"),
         HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("a device rule that is none"),
         HostOp::DeviceRules { cgroup, .. } => slots.uses_cgroup(*cgroup),
+        // One of another kind may run programs.
+        HostOp::StartScope { unit, .. } if !unit.as_str().ends_with(".scope") => Err("a unit that is no scope"),
+        HostOp::StartScope { .. } | HostOp::SetScope { .. } => Ok(()),
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Trusted {
     /// The container's root is moved over the host's and entered by chroot(2): pivot_root(2) cannot leave the initial
     /// ramfs. The host's tree stays below it.
     pub no_pivot: bool,
+    /// A connection to the bus that systemd listens on rides on the message, behind all else.
+    pub bus: bool,
 }
 
 /// How long rspawn-setup stays.
@@ -73,8 +75,8 @@ pub enum Purpose {
     Container { bundle: HostPath, created: u64, owner: u32, boot: Text },
     /// Another process in a container that runs. A pidfd of its first process rides on the message.
     Exec { namespaces: NamespaceSet, cgroups: Vec<CgroupDir> },
-    /// Other limits for a container that lives, in these cgroups of its own.
-    Update { cgroups: Vec<CgroupDir> },
+    /// Other limits for a container that lives, in these cgroups of its own, and in its scope if systemd made one.
+    Update { cgroups: Vec<CgroupDir>, unit: Option<Text> },
 }
 
 /// Parent to rspawn-setup.

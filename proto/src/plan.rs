@@ -12,6 +12,7 @@ use crate::ids::{ContainerId, GuestPath, HostPath, Id, RelPath, Slot, Text};
 use crate::msg::Mode;
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::record::{After, Hook, StateTemplate};
+pub use crate::unit::{UnitProperty, UnitValue};
 
 /// Everything that is about to happen, from the host's namespaces to the payload's first instruction.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -187,6 +188,10 @@ pub enum HostOp {
     /// Which devices may be used; what no rule speaks of may not. Rules, and not the program that v2 takes: a program
     /// runs in the kernel.
     DeviceRules { cgroup: Slot, rules: Vec<DeviceAccess> },
+    /// Has systemd make a scope, whose cgroup becomes the container's. A process of rspawn-setup's waits in it.
+    StartScope { unit: Text, properties: Vec<UnitProperty> },
+    /// Tells systemd new limits of the scope that the invoker named, so that it does not take them back.
+    SetScope { properties: Vec<UnitProperty> },
 }
 
 /// A file of a cgroup, and what is written to it.

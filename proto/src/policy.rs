@@ -59,6 +59,8 @@ pub struct Policy {
     pub filesystems: Option<Vec<String>>,
     /// Programs that may be hooks.
     pub hooks: Option<Vec<PathRule>>,
+    /// Properties that a scope may have beside [`USUAL_PROPERTIES`].
+    pub properties: Option<Vec<String>>,
 }
 
 /// One thing that a plan asks for and the policy does not grant.
@@ -180,8 +182,25 @@ fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&s
         HostOp::DeviceRules { rules, .. } => rules.iter().for_each(|rule| access_rule(policy, rule, origin, report)),
         HostOp::MakeIdMap { .. } | HostOp::SetAttrs { .. } => {}
         HostOp::OpenCgroup { .. } | HostOp::SetCgroup { .. } => {}
+        HostOp::StartScope { properties, .. } | HostOp::SetScope { properties } => {
+            let Some(allowed) = &policy.properties else { return };
+            for UnitProperty { name, .. } in properties {
+                let is = |known: &str| known == name.as_str();
+                if !USUAL_PROPERTIES.into_iter().any(is) && !allowed.iter().any(|known| is(known)) {
+                    report("systemd.properties", origin, format!("gives its scope the property {name}"));
+                }
+            }
+        }
     }
 }
+
+/// Properties that concern the scope's own processes, and them alone: its place and its limits.
+pub const USUAL_PROPERTIES: [&str; 26] = [
+    "Description", "Slice", "Delegate", "DefaultDependencies", "CollectMode", "CPUAccounting", "MemoryAccounting",
+    "IOAccounting", "TasksAccounting", "MemoryMax", "MemoryHigh", "MemoryLow", "MemoryMin", "MemorySwapMax",
+    "TasksMax", "CPUWeight", "CPUQuotaPerSecUSec", "CPUQuotaPeriodUSec", "AllowedCPUs", "AllowedMemoryNodes",
+    "IOWeight", "IODeviceWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax",
+];
 
 /// Whether a clone can be written to anywhere: one that is read-only at its top alone, or only until a later
 /// operation, is writable.

@@ -8,10 +8,10 @@ use bincode::{Decode, Encode};
 
 use crate::ids::{ContainerId, HostPath, Text};
 use crate::namespaces::NamespaceSet;
-use crate::plan::InitMode;
+use crate::plan::{InitMode, UnitProperty};
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1001;
+pub const RECORD_VERSION: u32 = 0x5253_1002;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -37,6 +37,8 @@ pub struct Record {
     pub namespaces: NamespaceSet,
     /// Every cgroup directory that is the container's own, one for each hierarchy.
     pub cgroups: Vec<CgroupDir>,
+    /// The scope that systemd made for it.
+    pub unit: Option<Text>,
     pub after: After,
 }
 
@@ -85,6 +87,15 @@ pub struct HookJob {
     pub hooks: Vec<Hook>,
     /// The container's state in JSON, for each hook's standard input.
     pub state: String,
+}
+
+/// What rspawn-scope is asked to do. The connection to the bus rides on the message.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct ScopeJob {
+    pub unit: Text,
+    /// The process of a scope that is to be made. Without one, the properties are for a scope that is there.
+    pub pid: Option<i32>,
+    pub properties: Vec<UnitProperty>,
 }
 
 impl StateTemplate {

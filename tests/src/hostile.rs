@@ -120,6 +120,7 @@ pub fn trusted(id: &str, policy: Policy) -> Trusted {
         audit: false,
         preserve_fds: 0,
         no_pivot: false,
+        bus: false,
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Podman {
     pub name: String,
     /// Whose it is, if not the machine's root's.
     user: Option<User>,
+    /// Who makes its cgroups.
+    manager: &'static str,
 }
 
 impl Podman {
@@ -49,12 +51,18 @@ impl Podman {
     fn with(errors: Errors, user: Option<User>) -> Option<Self> {
         let scratch = Scratch::new();
         let name = scratch.path.file_name()?.to_string_lossy().into_owned();
-        let podman = Self { scratch, name, user };
+        let podman = Self { scratch, name, user, manager: "cgroupfs" };
         podman.write_configuration(errors);
         let archive = make_image_archive(podman.path());
         podman.user.iter().for_each(|user| user.give(podman.path()));
         podman.ok(&["import", "--quiet", "--change", "ENV=PATH=/usr/bin:/bin", &archive.to_string_lossy(), "image"]);
         Some(podman)
+    }
+
+    /// The same, with scopes of systemd's.
+    pub fn with_systemds_cgroups(mut self) -> Self {
+        self.manager = "systemd";
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -87,7 +95,7 @@ impl Podman {
             command.arg(option).arg(self.path().join(place));
         }
         let runtime = self.user.as_ref().map_or_else(runtime, User::runtime);
-        command.args(["--storage-driver", "vfs", "--cgroup-manager=cgroupfs", "--runtime"]).arg(runtime);
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", self.manager, "--runtime"]).arg(runtime);
         command.env("CONTAINERS_CONF", self.path().join("containers.conf"));
         command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").args(arguments);
         match &self.user {
@@ -118,7 +126,7 @@ impl Podman {
         if !has("--pod=") && !has("--network=") {
             arguments.push("--network=none");
         }
-        if !has("--pod=") && self.user.is_none() {
+        if !has("--pod=") && self.user.is_none() && self.manager == "cgroupfs" {
             arguments.extend(["--cgroup-parent", &parent]);
         }
         arguments.extend(options);

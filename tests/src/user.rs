@@ -97,7 +97,7 @@ impl User {
         let directory = self.files.path.join("bin");
         if !directory.exists() {
             fs::create_dir(&directory).expect("a directory for programs");
-            let beside = ["rspawn-setup", "rspawn-init", "rspawn-hooks"].map(program);
+            let beside = ["rspawn-setup", "rspawn-init", "rspawn-hooks", "rspawn-scope"].map(program);
             for path in beside.iter().chain([&runtime]) {
                 let name = path.file_name().unwrap_or_default();
                 fs::copy(path, directory.join(name)).expect("a copy of a program");

@@ -649,3 +649,28 @@ mod v2 {
         assert_eq!(run(&bundle).ok(), "fine\n");
     }
 }
+
+/// Where systemd does not run, it is one error, and nothing is made.
+#[test]
+fn no_scope_without_systemd() {
+    if skip_unless(!Path::new("/run/systemd/system").exists(), "systemd runs this machine") {
+        return;
+    }
+    let life = rspawn_tests::life::Life::idle();
+    for option in ["--systemd-cgroup", "--cgroup-manager=systemd"] {
+        let mut create = life.command(&[option, "create", "--bundle"]);
+        create.arg(life.bundle.path()).arg(life.id());
+        let message = rspawn_tests::life::error(life.run(create));
+        assert!(message.starts_with("systemd does not run this machine"), "{message}");
+        life.assert_gone();
+        for verb in ["plan", "check"] {
+            let mut look = life.command(&[option, verb]);
+            look.arg(life.bundle.path());
+            let output = life.run(look);
+            assert_eq!(output.status, 1, "{output:?}");
+            assert!(format!("{output:?}").contains("systemd does not run this machine"), "{verb}: {output:?}");
+        }
+    }
+    let odd = life.run(life.command(&["--cgroup-manager=sytemd", "list"]));
+    assert!(rspawn_tests::life::error(odd).contains("cgroupfs, systemd or disabled"));
+}

@@ -577,3 +577,29 @@ fn saved_plans_are_judged() {
     assert_eq!(String::from_utf8(same.stdout).unwrap(), "the two plans do the same\n");
     assert_eq!(rspawn(&["plan", "--diff", directory]).status.code(), Some(1));
 }
+
+/// systemd is asked where the invoker has said so, whatever a plan says.
+#[test]
+fn no_plan_speaks_to_systemd_by_itself() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("echo the payload ran");
+    let unit = rspawn_proto::ids::Text::new("evil.scope").unwrap();
+    let ops = [
+        (HostOp::StartScope { unit, properties: vec![] }, "the invoker asks for no scope"),
+        (HostOp::SetScope { properties: vec![] }, "not for a new container"),
+    ];
+    for (op, reason) in ops {
+        let mut plan = base(&bundle);
+        plan.host.insert(0, Step::new("/evil", op));
+        match submit(trusted(&bundle.id, Policy::default()), plan) {
+            (Verdict::Failed(error), 1, stderr) => {
+                assert_eq!((error.place, stderr.as_str()), (Place::Host(0), ""), "{error:?}");
+                assert!(error.detail.contains(reason), "{error:?}");
+            }
+            other => panic!("{reason}: {other:?}"),
+        }
+        bundle.assert_nothing_left();
+    }
+}

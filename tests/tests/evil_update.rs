@@ -52,7 +52,7 @@ fn a_hostile_plan_reaches_no_other_container() {
         plan
     };
     let submit = |plan: &Plan| {
-        let purpose = Purpose::Update { cgroups: vec![pids(&life)] };
+        let purpose = Purpose::Update { cgroups: vec![pids(&life)], unit: None };
         let parent = EvilParent::start();
         parent.say_with(&ToSetup::Trusted(Trusted { purpose, ..trusted(life.id(), Policy::default()) }), &[]);
         parent.say_with(&ToSetup::Plan(plan.clone()), &[]);
@@ -89,6 +89,11 @@ fn a_hostile_plan_reaches_no_other_container() {
         ("climbs out by a file's name", host(vec![value(&up, "66")])),
         ("moves processes", host(vec![value("cgroup.procs", "1")])),
         ("names a program to run", host(vec![value("release_agent", "/bin/true")])),
+        (
+            "asks for a scope",
+            host(vec![HostOp::StartScope { unit: Text::new("evil.scope").unwrap(), properties: vec![] }]),
+        ),
+        ("changes a scope that there is not", host(vec![HostOp::SetScope { properties: vec![] }])),
         ("opens a host path", host(vec![path("/etc/passwd")])),
         ("mounts", Box::new(|plan| plan.rootfs = vec![Step::new("/evil", RootfsOp::Pivot)])),
         ("makes namespaces", Box::new(|plan| plan.spawn.new.insert(rspawn_proto::namespaces::Namespace::User))),

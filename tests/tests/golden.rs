@@ -1,10 +1,12 @@
-//! Golden plans: what is printed for six configurations on one imagined machine. `UPDATE_GOLDEN=1` writes the files.
+//! Golden plans: what is printed for seven configurations on one imagined machine. `UPDATE_GOLDEN=1` writes the files.
 use std::path::Path;
 
 use rspawn::default_spec::{default_spec, host_spec};
 use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
+use rspawn::plan::Options;
 use rspawn::plan::seccomp::Arch;
 use rspawn::show::{self, Colours};
+use rspawn::systemd::Manager;
 use rspawn_tests::hostile::options;
 use serde_json::{Value, json};
 
@@ -25,15 +27,22 @@ fn facts() -> Facts {
                 ..Hierarchy::default()
             }],
             controllers: ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"].map(str::to_string).to_vec(),
+            units: Some(String::new()),
         },
+        systemd: Some(Manager::System),
         ..Facts::default()
     }
 }
 
 #[track_caller]
 fn golden(name: &str, config: &Value) {
+    golden_with(name, config, options("golden", Path::new("/bundle")));
+}
+
+#[track_caller]
+fn golden_with(name: &str, config: &Value, options: Options) {
     let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
-    let planned = rspawn::plan::plan(&spec, &facts(), &options("golden", Path::new("/bundle")));
+    let planned = rspawn::plan::plan(&spec, &facts(), &options);
     let planned = planned.unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
     let text = show::text::text(&planned, Colours::NEVER);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
@@ -159,4 +168,19 @@ fn a_configuration_like_podmans() {
         ]
     });
     golden("podman", &config);
+}
+
+/// A scope of systemd's, with limits that systemd is told of and a property of the bundle's own.
+#[test]
+fn a_scope() {
+    let mut config = default();
+    config["linux"]["cgroupsPath"] = json!("kubepods-besteffort.slice:cri-containerd:abc");
+    config["linux"]["resources"] = json!({
+        "memory": {"limit": 1 << 26}, "pids": {"limit": 20}, "cpu": {"shares": 512, "quota": 1234, "period": 10_000,
+        "cpus": "0-1"}, "devices": [{"allow": false, "access": "rwm"}]
+    });
+    config["annotations"] =
+        json!({"org.systemd.property.TimeoutStopSec": "5", "org.systemd.property.After": "['crio.service']"});
+    let options = Options { systemd: true, ..options("golden", Path::new("/bundle")) };
+    golden_with("scope", &config, options);
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 fn what_cgroup_v2_cannot_express_is_an_error() {
     let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
     let controllers = vec!["memory".into(), "io".into()];
-    let facts = CgroupFacts { unified: true, hierarchies: vec![hierarchy], controllers };
+    let facts = CgroupFacts { unified: true, hierarchies: vec![hierarchy], controllers, units: None };
     let resources = json!({"memory": {"disableOOMKiller": true}, "blockIO": {"leafWeight": 100}});
     let resources = serde_json::from_value(resources).unwrap();
     let found = rspawn::plan::resources::settings(&resources, &facts, "/linux/resources").problems;

@@ -24,6 +24,8 @@ struct Made {
     name: CString,
     /// The container's own, and not one on the way to it, which others may use by now.
     own: bool,
+    /// systemd made it, and removes it too.
+    is_scope: bool,
 }
 
 /// The directories that one container brought about.
@@ -33,9 +35,9 @@ pub struct Cgroups(Vec<Made>);
 impl Cgroups {
     /// Removes them, and kills what is in them.
     pub fn remove(&mut self) {
-        while let Some(Made { above, name, own }) = self.0.pop() {
+        while let Some(Made { above, name, own, is_scope }) = self.0.pop() {
             // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
-            let _ = if own { cgroup::remove(&above, &name) } else { file::remove_directory(&above, &name) };
+            let _ = if own { cgroup::remove(&above, &name, is_scope) } else { file::remove_directory(&above, &name) };
         }
     }
 
@@ -44,19 +46,23 @@ impl Cgroups {
         self.0.clear();
     }
 
-    /// Makes a cgroup, or takes over an empty one, as a killed container leaves it.
-    pub fn open(&mut self, op: &HostOp) -> Outcome<Fd> {
+    /// Makes a cgroup, or takes over an empty one, as a killed container leaves it; or that of a scope, in which there
+    /// is a holder and nobody else.
+    pub fn open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
         // Another container's end may remove a directory on the way that it had made.
         for _ in 0..10 {
-            match self.try_open(op) {
+            match self.try_open(op, holder) {
                 Err(failure) if failure.errno == Errno::ENOENT.0 => {}
                 other => return other,
             }
         }
-        self.try_open(op)
+        self.try_open(op, holder).map_err(|failure| match holder {
+            Some(holder) => holder.explain(failure),
+            None => failure,
+        })
     }
 
-    fn try_open(&mut self, op: &HostOp) -> Outcome<Fd> {
+    fn try_open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
         let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
             return Err(Failure::check("it opens no cgroup"));
         };
@@ -69,17 +75,23 @@ impl Cgroups {
         while let Some(name) = names.next() {
             let own = names.peek().is_none();
             enable(&here, controllers.iter().map(|name| name.as_str()));
-            let fresh = match file::make_directory(&here, name, 0o755) {
-                Err(Errno::EEXIST) => false,
-                made => made.named("mkdirat").map(|()| true)?,
-            };
+            // Of a scope, systemd has made all there is.
+            let fresh = holder.is_none()
+                && match file::make_directory(&here, name, 0o755) {
+                    Err(Errno::EEXIST) => false,
+                    made => made.named("mkdirat").map(|()| true)?,
+                };
             let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
             let opened = cgroup::open(&here, &name).named("openat2");
             if fresh && opened.is_err() {
                 let _ = file::remove_directory(&here, &name);
             }
             let below = opened?;
-            if own && !fresh && cgroup::is_populated(&below).named("read")? {
+            let taken = match holder {
+                Some(Keeper { pid, .. }) if own => !cgroup::holds_only(&below, *pid).named("read")?,
+                _ => own && !fresh && cgroup::is_populated(&below).named("read")?,
+            };
+            if taken {
                 return Err(Failure::check("processes are in it: another container's, or of one that is not deleted"));
             }
             if is_cpuset {
@@ -87,7 +99,7 @@ impl Cgroups {
             }
             let above = core::mem::replace(&mut here, below);
             if own || fresh {
-                self.0.push(Made { above, name, own });
+                self.0.push(Made { above, name, own, is_scope: holder.is_some() });
             }
         }
         if let Some(owner) = owner {
@@ -121,8 +133,22 @@ impl Cgroups {
 
 /// The process that removes the cgroups. They are gone when this is dropped.
 pub struct Keeper {
-    pid: i32,
+    pub pid: i32,
     line: Option<Fd>,
+}
+
+impl Keeper {
+    /// A scope that is not where it was to be is elsewhere.
+    fn explain(&self, failure: Failure) -> Failure {
+        let mut text = [0; 1024];
+        let mut read = || file::open_plainly(&format!("/proc/{}/cgroup", self.pid))?.read(&mut text);
+        if failure.errno != Errno::ENOENT.0 || read().is_err() {
+            return failure;
+        }
+        let place = String::from_utf8_lossy(&text);
+        let place = place.trim_end_matches(['\n', '\0']);
+        Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
+    }
 }
 
 impl Drop for Keeper {

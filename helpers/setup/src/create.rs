@@ -3,10 +3,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::slice;
 
+use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
-use rspawn_proto::plan::{Hooks, InitMode, Plan, RootfsOp};
+use rspawn_proto::plan::{Hooks, HostOp, InitMode, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record};
+use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -14,7 +15,7 @@ use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
 use crate::follow::{await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
-use crate::hooks::Runner;
+use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
 use crate::invoker::Invoker;
@@ -90,7 +91,7 @@ pub fn create(
         // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
-    let mut slots = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
+    let (mut slots, held) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
@@ -99,6 +100,8 @@ pub fn create(
         traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
     }
     follow_entry(parent, &plan.spawn, &container)?;
+    // The scope has the container's process now, and needs no other.
+    let unit = held.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let inside = Inside::of(&plan.spawn);
@@ -107,10 +110,10 @@ pub fn create(
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
         // The last process that is started outside the container's pid namespace.
-        traces.runner = Some(parent.step(place, || Runner::start(None))?);
+        traces.runner = Some(parent.step(place, || Runner::start("rspawn-hooks", None))?);
     }
     let guest = (!traces.hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(Some((&inside, &container)))))
+        .then(|| parent.step(place, || Runner::start("rspawn-hooks", Some((&inside, &container)))))
         .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
@@ -124,7 +127,8 @@ pub fn create(
     // Made now, since a payload may have ended before its record is written.
     let init = plan.finish.init;
     let place = Place::Spawn(SpawnStep::Record);
-    let record = parent.step(place, || record(invoker, &container, init, &inside, directories, &traces.hooks))?;
+    let record =
+        parent.step(place, || record(invoker, &container, init, &inside, (directories, unit), &traces.hooks))?;
     let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
         traces.run(parent, &traces.hooks.runtime, "creating", pid)?;
@@ -164,15 +168,31 @@ pub fn create(
     stay(parent, mode, container)
 }
 
-/// The host phase.
-pub fn open_host(parent: &Parent, invoker: &Invoker, plan: &Plan, cgroups: &mut Cgroups) -> Result<Slots, End> {
+/// The host phase. Of a container in a scope, it leaves a process there that holds the place.
+pub fn open_host(
+    parent: &Parent,
+    invoker: &Invoker,
+    plan: &Plan,
+    cgroups: &mut Cgroups,
+) -> Result<(Slots, Option<(Text, Keeper)>), End> {
     let mut slots = Slots::default();
+    let mut held = None;
     let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
     for (index, step) in plan.host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || host::carry_out(step, &mut slots, cgroups, &mut gate))?;
+        let place = Place::Host(index as u16);
+        if let HostOp::StartScope { unit, properties } = &step.op {
+            // A keeper of nothing: all it does is wait.
+            let holder = parent.step(place, || Cgroups::default().entrust())?;
+            let job = ScopeJob { unit: unit.clone(), pid: Some(holder.pid), properties: properties.clone() };
+            hooks::scope(parent, invoker.bus.as_ref(), place, &job)?;
+            held = Some((job.unit, holder));
+        } else {
+            let holder = held.as_ref().map(|(_, holder)| holder);
+            parent.step(place, || host::carry_out(step, &mut slots, (cgroups, holder), &mut gate))?;
+        }
     }
     warn(parent, gate.warnings)?;
-    Ok(slots)
+    Ok((slots, held))
 }
 
 /// What later commands need to know.
@@ -181,7 +201,7 @@ fn record(
     container: &Container,
     init: InitMode,
     inside: &Inside,
-    cgroups: Vec<CgroupDir>,
+    (cgroups, unit): (Vec<CgroupDir>, Option<Text>),
     hooks: &Hooks,
 ) -> Outcome<Record> {
     let Purpose::Container { bundle, created, owner, boot } = invoker.trusted.purpose.clone() else {
@@ -200,6 +220,7 @@ fn record(
         init,
         namespaces: inside.owned,
         cgroups,
+        unit,
         after: hooks.after.clone(),
     })
 }

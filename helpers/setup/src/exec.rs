@@ -29,7 +29,7 @@ pub fn exec(
 ) -> Result<Option<i32>, End> {
     let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
-    let slots = open_host(parent, invoker, &plan, &mut Cgroups::default())?;
+    let (slots, _) = open_host(parent, invoker, &plan, &mut Cgroups::default())?;
     let agent = reach_agent(&plan.finish, &slots)?;
     let mode = invoker.trusted.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));

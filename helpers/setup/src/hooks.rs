@@ -1,12 +1,13 @@
-//! The hands that run hooks: rspawn-hooks, a program of its own, which gets them by message. This program executes
-//! nothing that config.json names.
+//! Programs that do for this one what it does not do itself, and get by message what it is: rspawn-hooks runs hooks, so
+//! that this program executes nothing that config.json names; rspawn-scope speaks to systemd.
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rspawn_proto::codec::Message;
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::record::{Hook, HookJob};
-use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_proto::record::{Hook, HookJob, ScopeJob};
+use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Fd, channel, cred};
@@ -15,8 +16,15 @@ use crate::inside::Inside;
 use crate::parent::{End, Parent};
 use crate::spawn::{self, Container};
 
-/// A running rspawn-hooks. Killed when dropped.
+/// Asks systemd for a scope with a process, or for other properties of one that is there.
+pub fn scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
+    let bus = bus.ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
+    parent.step(place, || Runner::start("rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
+}
+
+/// Such a program. Killed when dropped.
 pub struct Runner {
+    name: &'static str,
     pid: i32,
     process: Fd,
     socket: Fd,
@@ -32,18 +40,18 @@ impl Drop for Runner {
 impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
     /// it enters before the container's root is attached.
-    pub fn start(inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
-        let image = spawn::open_beside("rspawn-hooks")?;
+    pub fn start(name: &'static str, inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
+        let image = spawn::open_beside(name)?;
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
-        let argv = StringArray::new(["rspawn-hooks", &number].into_iter()).named("execveat")?;
+        let argv = StringArray::new([name, &number].into_iter()).named("execveat")?;
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
         let forked = match inside {
             None => process::fork(0).named("clone3")?,
             Some((inside, container)) => inside.fork(container)?,
         };
         match forked {
-            Side::Parent { pid, child } => Ok(Self { pid, process: child, socket: mine }),
+            Side::Parent { pid, child } => Ok(Self { name, pid, process: child, socket: mine }),
             Side::Child => {
                 drop(mine);
                 let entered = inside.map_or(Ok(()), |(inside, container)| inside.enter(container));
@@ -56,14 +64,17 @@ impl Runner {
         }
     }
 
-    /// Runs hooks in their order, up to the first that fails, or to the end of the parent, if there is one to hear.
+    /// Runs hooks in their order, up to the first that fails.
     pub fn run(&self, parent: Option<&Parent>, hooks: &[Hook], state: String) -> Result<(), End> {
-        let place = Place::Spawn(SpawnStep::Hooks);
         if hooks.is_empty() {
             return Ok(());
         }
-        let job = HookJob { hooks: Vec::from(hooks), state };
-        let asked = channel::send_value(&self.socket, &job, &[]).named("sendmsg");
+        self.ask(parent, Place::Spawn(SpawnStep::Hooks), &HookJob { hooks: Vec::from(hooks), state }, &[])
+    }
+
+    /// Has it do a job, up to the end of the parent, if there is one to hear.
+    fn ask<T: Message>(&self, parent: Option<&Parent>, place: Place, job: &T, fds: &[&Fd]) -> Result<(), End> {
+        let asked = channel::send_value(&self.socket, job, fds).named("sendmsg");
         asked.map_err(|failure| failure.at(place))?;
         let answer = match parent {
             Some(parent) => parent.hear(&self.socket)?,
@@ -71,8 +82,8 @@ impl Runner {
         };
         match answer {
             Some((FromStage::Done, _)) => Ok(()),
-            Some((FromStage::Failed(error), _)) => Err(error.into()),
-            _ => Err(Failure::check("rspawn-hooks died").at(place).into()),
+            Some((FromStage::Failed(error), _)) => Err(StepError { place, ..error }.into()),
+            _ => Err(Failure::check(&format!("{} died", self.name)).at(place).into()),
         }
     }
 }

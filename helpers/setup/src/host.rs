@@ -16,7 +16,7 @@ use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Fd, channel, mount, process};
 
-use crate::cgroup::{self, Cgroups};
+use crate::cgroup::{self, Cgroups, Keeper};
 use crate::spawn::write_id_maps;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
@@ -72,7 +72,13 @@ impl Gate<'_> {
     }
 }
 
-pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, cgroups: &mut Cgroups, gate: &mut Gate) -> Outcome<()> {
+/// Carries an operation out. Where there is a holder, the cgroups are a scope's.
+pub fn carry_out(
+    step: &Step<HostOp>,
+    slots: &mut Slots,
+    (cgroups, holder): (&mut Cgroups, Option<&Keeper>),
+    gate: &mut Gate,
+) -> Outcome<()> {
     match &step.op {
         HostOp::OpenPath { out, path, expect } => {
             let opened = open(path, *expect)?;
@@ -102,9 +108,12 @@ pub fn carry_out(step: &Step<HostOp>, slots: &mut Slots, cgroups: &mut Cgroups, 
             slots.fill(*out, made);
         }
         HostOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
-        HostOp::OpenCgroup { out, .. } => slots.fill(*out, cgroups.open(&step.op)?),
+        HostOp::OpenCgroup { out, .. } => slots.fill(*out, cgroups.open(&step.op, holder)?),
         HostOp::SetCgroup { cgroup, choices, needed } => cgroup::set(slots.get(*cgroup)?, choices, *needed)?,
         HostOp::DeviceRules { cgroup, rules } => cgroup::set_device_rules(slots.get(*cgroup)?, rules)?,
+        HostOp::StartScope { .. } | HostOp::SetScope { .. } => {
+            return Err(Failure::check("it is not for a new container"));
+        }
     }
     Ok(())
 }

@@ -15,6 +15,8 @@ pub struct Invoker {
     pub held: Held,
     /// The directory of the pid file.
     pub pid_directory: Option<Fd>,
+    /// A connection to the bus on which systemd is asked for a scope.
+    pub bus: Option<Fd>,
 }
 
 /// The descriptors of a purpose.
@@ -56,5 +58,6 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
         Purpose::Update { .. } => Held::Update,
     };
     let pid_directory = trusted.pid_file.as_ref().map(|_| take()).transpose()?;
-    Ok(Invoker { trusted, held, pid_directory })
+    let bus = if trusted.bus { Some(take()?) } else { None };
+    Ok(Invoker { trusted, held, pid_directory, bus })
 }

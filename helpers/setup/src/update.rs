@@ -7,22 +7,30 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::msg::Purpose;
 use rspawn_proto::plan::{HostOp, Plan};
 use rspawn_proto::policy::Approved;
+use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::failure::Failure;
 
 use crate::cgroup::{set, set_device_rules};
 use crate::exec::open_cgroups;
+use crate::hooks::scope;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent};
 
 /// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
 pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
-    let Purpose::Update { cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+    let Purpose::Update { cgroups, unit } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
     let missing = || Failure::check("the container has no such cgroup");
     let cgroup = |slot: Slot| cgroups.get(slot.0 as usize).ok_or_else(missing);
     for (index, step) in plan.into_inner().host.iter().enumerate() {
-        parent.step(Place::Host(index as u16), || match &step.op {
+        let place = Place::Host(index as u16);
+        if let (HostOp::SetScope { properties }, Some(unit)) = (&step.op, unit) {
+            let job = ScopeJob { unit: unit.clone(), pid: None, properties: properties.clone() };
+            scope(parent, invoker.bus.as_ref(), place, &job)?;
+            continue;
+        }
+        parent.step(place, || match &step.op {
             HostOp::SetCgroup { cgroup: slot, choices, needed } => set(cgroup(*slot)?, choices, *needed),
             HostOp::DeviceRules { cgroup: slot, rules } => set_device_rules(cgroup(*slot)?, rules),
             _ => Err(Failure::check("an update is values alone")),

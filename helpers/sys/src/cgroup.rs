@@ -1,5 +1,6 @@
 //! Cgroups by descriptor: what rspawn-setup does with those it makes, and `rspawn delete` with those it finds.
 use alloc::ffi::CString;
+use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -11,6 +12,9 @@ use crate::raw::{Errno, Result};
 
 /// How long processes may take to die before a cgroup is left to the next command, in milliseconds.
 const PATIENCE: u64 = 10_000;
+
+/// How long systemd may take to remove a cgroup of its own that is empty, in milliseconds.
+const SYSTEMDS_PATIENCE: u64 = 3_000;
 
 /// Whether a file is on cgroup v2, or on v1; anything else is no cgroup at all.
 pub fn is_v2(file: &Fd) -> Result<bool> {
@@ -58,11 +62,24 @@ pub fn is_populated(cgroup: &Fd) -> Result<bool> {
     }
 }
 
-/// Removes a cgroup and those below it, killing what is still in them.
-pub fn remove(above: &Fd, name: &CStr) -> Result<()> {
+/// Whether a process is in a cgroup, and no other is in it or could be below it.
+pub fn holds_only(cgroup: &Fd, pid: i32) -> Result<bool> {
+    let alone = read(cgroup, "cgroup.procs")? == format!("{pid}\n").as_bytes();
+    Ok(alone && !file::entries(cgroup)?.iter().any(|entry| entry.is_directory))
+}
+
+/// Removes a cgroup and those below it, killing what is still in them. That of a scope is first left to systemd, which
+/// removes it once it is empty, and forgets the scope by that.
+pub fn remove(above: &Fd, name: &CStr, is_scope: bool) -> Result<()> {
     let (mut waited, mut pause) = (0, 1);
+    let systemds = if is_scope { SYSTEMDS_PATIENCE } else { 0 };
     loop {
-        match file::remove_directory(above, name) {
+        let removed = if waited < systemds {
+            open(above, name).and(Err(Errno::EBUSY))
+        } else {
+            file::remove_directory(above, name)
+        };
+        match removed {
             Err(Errno::EBUSY) => {}
             Err(Errno::ENOENT) => return Ok(()),
             other => return other,
@@ -134,12 +151,12 @@ fn each_below(top: &Fd, mut visit: impl FnMut(&Fd, &CStr, &Fd) -> Result<()>) ->
 }
 
 /// Removes the cgroup at an absolute path, if it is there.
-pub fn remove_path(path: &str) -> Result<()> {
+pub fn remove_path(path: &str, is_scope: bool) -> Result<()> {
     let (above, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
     let above = match file::open_host(above, O_RDONLY | O_DIRECTORY) {
         Err(Errno::ENOENT) => return Ok(()),
         opened => opened?,
     };
     is_v2(&above)?;
-    remove(&above, &CString::new(name).map_err(|_| Errno::EINVAL)?)
+    remove(&above, &CString::new(name).map_err(|_| Errno::EINVAL)?, is_scope)
 }

@@ -20,7 +20,7 @@ pub struct Global {
     /// Say more.
     #[arg(long, overrides_with = "debug")]
     pub debug: bool,
-    /// Let systemd make the cgroup.
+    /// Let systemd make the cgroup: a scope, by linux.cgroupsPath as slice:prefix:name.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true",
         action = ArgAction::Set, default_value = "false", overrides_with = "systemd_cgroup")]
     pub systemd_cgroup: bool,
@@ -36,4 +36,15 @@ pub struct Global {
     /// Print the version.
     #[arg(short = 'v', short_alias = 'V', long)]
     pub version: bool,
+}
+
+impl Global {
+    /// Whether systemd is to make the cgroup.
+    pub fn systemd(&self) -> Result<bool, String> {
+        match self.cgroup_manager.as_deref() {
+            Some("systemd") => Ok(true),
+            None | Some("cgroupfs" | "disabled") => Ok(self.systemd_cgroup),
+            Some(other) => Err(format!("--cgroup-manager: there is no {other:?}: cgroupfs, systemd or disabled")),
+        }
+    }
 }

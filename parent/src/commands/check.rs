@@ -20,7 +20,7 @@ use crate::streams;
 use crate::{describe, launch, policy_file, sandbox};
 
 /// Exit status 0: it would start; 1: it would not.
-pub fn check(arguments: Check) -> Result<i32, String> {
+pub fn check(systemd: bool, arguments: Check) -> Result<i32, String> {
     let bundle = Bundle::open(&arguments.bundle)?;
     let path = bundle.path.clone();
     let source = Source::Bundle(bundle);
@@ -33,7 +33,8 @@ pub fn check(arguments: Check) -> Result<i32, String> {
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
-    let options = Options::for_a_look("check", path, InitChoice::Auto)?;
+    let mut options = Options::for_a_look("check", path, InitChoice::Auto)?;
+    options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let Source::Bundle(bundle) = source else { return Err("a bundle was opened".into()) };
     let document = Document::read(&bundle.read()?);

@@ -60,6 +60,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         audit: session.audit.is_on(),
         preserve_fds,
         no_pivot: false,
+        bus: false,
     };
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
@@ -81,6 +82,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         new_keyring: true,
         no_pivot: false,
         first: Some(record.pid),
+        systemd: false,
     };
 
     session

@@ -21,7 +21,7 @@ pub fn features() -> Result<i32, String> {
         "linux": {
             "namespaces": Namespace::ALL.map(Namespace::name),
             "capabilities": CAPABILITIES.as_slice(),
-            "cgroup": {"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+            "cgroup": {"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
             "seccomp": {
                 "enabled": true,
                 "actions": ACTIONS,
@@ -44,7 +44,7 @@ pub fn features() -> Result<i32, String> {
             "org.rspawn.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init", "run.oci.keep_original_groups"],
+        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init", "org.systemd.property.", "run.oci.keep_original_groups"],
     });
     streams::print(format!("{document:#}\n")).map(|()| 0)
 }

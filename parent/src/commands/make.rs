@@ -21,7 +21,7 @@ use crate::plan::{InitChoice, Options};
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, notify, policy_file, sandbox};
+use crate::{describe, launch, notify, policy_file, sandbox, systemd};
 
 pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -88,6 +88,8 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
         policy.min_host_id = None;
     }
+    let systemd = global.systemd()?;
+    let bus = systemd.then(|| systemd::connect(systemd::manager(&ids))).transpose()?;
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -113,12 +115,14 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         audit: session.audit.is_on(),
         preserve_fds,
         no_pivot: making.no_pivot,
+        bus: bus.is_some(),
     };
     session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
     fds.extend(pid_file.map(|file| file.directory));
+    fds.extend(bus);
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
     let facts = Facts::with(ids);
@@ -134,6 +138,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         new_keyring: !making.no_new_keyring,
         no_pivot: making.no_pivot,
         first: None,
+        systemd,
     };
 
     session

@@ -72,9 +72,7 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
     if global.version {
         return streams::print(format!("{}\n", features::version())).map(|()| 0);
     }
-    if global.systemd_cgroup || global.cgroup_manager.as_deref() == Some("systemd") {
-        return Err("systemd's cgroups are not supported yet: use the cgroupfs manager".into());
-    }
+    let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
         Command::Create(arguments) => make::create(&global, arguments),
         Command::Run(arguments) => make::run(&global, arguments),
@@ -91,8 +89,8 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
         Command::Exec(arguments) => exec::exec(&global, arguments),
         Command::List(arguments) => list::list(&global, arguments),
         Command::Features => features::features(),
-        Command::Plan(arguments) => plan::plan(arguments),
-        Command::Check(arguments) => check::check(arguments),
+        Command::Plan(arguments) => plan::plan(systemd, arguments),
+        Command::Check(arguments) => check::check(systemd, arguments),
         Command::Spec(arguments) => spec::spec(arguments),
         Command::Policy(arguments) => policy::policy(arguments),
         Command::Generate(what) => generate::generate(what),

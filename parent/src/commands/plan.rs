@@ -15,7 +15,7 @@ use crate::show::Colours;
 use crate::streams;
 use crate::{plan as planner, sandbox, show};
 
-pub fn plan(arguments: Plan) -> Result<i32, String> {
+pub fn plan(systemd: bool, arguments: Plan) -> Result<i32, String> {
     let here = Path::new(".").to_path_buf();
     let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles.clone() };
     let sources: Vec<Source> = if arguments.host {
@@ -38,7 +38,8 @@ pub fn plan(arguments: Plan) -> Result<i32, String> {
     let mut plans = Vec::new();
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
-        let options = Options::for_a_look("plan", source.directory(), arguments.init.into())?;
+        let mut options = Options::for_a_look("plan", source.directory(), arguments.init.into())?;
+        options.systemd = systemd;
         let (mut spec, _) = source.parse(&facts)?;
         if arguments.diff && alone {
             plans.push(planner::plan(&spec, &facts, &options).map_err(|problems| explain(&problems))?);

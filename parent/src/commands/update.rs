@@ -9,6 +9,7 @@ use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use super::explain;
 use crate::cli::{Global, Limits, Update};
 use crate::drive::{ConsoleSink, Session};
+use crate::ids::Ids;
 use crate::living;
 use crate::oci::resources::Resources;
 use crate::oci::{self, MAX_CONFIG};
@@ -17,7 +18,7 @@ use crate::plan::{self, Living};
 use crate::problem::Problem;
 use crate::state::StateRoot;
 use crate::terminal::ConsoleMode;
-use crate::{invoker, launch, policy_file, sandbox, units};
+use crate::{invoker, launch, policy_file, sandbox, systemd, units};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
@@ -41,21 +42,25 @@ pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
     let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
     let policy = policy_file::load(arguments.policy.as_deref())?;
     let record = &container.record;
+    let in_scope = record.unit.is_some();
+    let bus = in_scope.then(|| systemd::connect(systemd::manager(&Ids::of_caller()))).transpose()?;
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: record.id.clone(),
         policy,
         mode: Mode::Foreground,
         keep: true,
-        purpose: Purpose::Update { cgroups: record.cgroups.clone() },
+        purpose: Purpose::Update { cgroups: record.cgroups.clone(), unit: record.unit.clone() },
         pid_file: None,
         audit: session.audit.is_on(),
         preserve_fds: 0,
         no_pivot: false,
+        bus: in_scope,
     };
-    session.send_trusted(trusted, &[])?;
+    session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
+    drop(bus);
     let cgroups = &record.cgroups;
-    let living = Living { id: record.id.clone(), layout: living::layout(cgroups), now: living::now(cgroups) };
+    let living = Living { id: record.id.clone(), layout: living::layout(cgroups), now: living::now(cgroups), in_scope };
 
     session
         .audit

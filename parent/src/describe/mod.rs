@@ -1,9 +1,11 @@
 //! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
+mod cgroups;
 mod mounts;
 
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+use cgroups::{cgroup_setting, device_access, unit_properties};
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 
 use crate::overrides::Origins;
@@ -327,7 +329,9 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
         HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         HostOp::OpenCgroup { mount, path, owner, .. } => {
             let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
-            format!("make the cgroup {mount}/{path}{owner}")
+            let is_scope = plan.host.iter().any(|step| matches!(step.op, HostOp::StartScope { .. }));
+            let verb = if is_scope { "take" } else { "make" };
+            format!("{verb} the cgroup {mount}/{path}{owner}")
         }
         HostOp::SetCgroup { choices, .. } => {
             let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
@@ -337,25 +341,11 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
             let rules: Vec<String> = rules.iter().map(device_access).collect();
             format!("deny devices but {}", rules.join(", "))
         }
+        HostOp::StartScope { unit, properties } => {
+            format!("have systemd make the scope {unit}: {}", unit_properties(properties))
+        }
+        HostOp::SetScope { properties } => format!("have systemd set {}", unit_properties(properties)),
     }
-}
-
-fn cgroup_setting(setting: &CgroupSetting) -> String {
-    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
-    format!("{} = {}", setting.file, values.join("; "))
-}
-
-fn device_access(rule: &DeviceAccess) -> String {
-    let verb = if rule.allow { "" } else { "not " };
-    let kind = match rule.kind {
-        Some(NodeKind::Block) => 'b',
-        Some(_) => 'c',
-        None => 'a',
-    };
-    let number = |number: Option<u32>| number.map_or("*".to_string(), |number| number.to_string());
-    let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
-    let letters: String = letters.iter().filter(|(bit, _)| rule.access & bit != 0).map(|(_, letter)| letter).collect();
-    format!("{verb}{kind} {}:{} {letters}", number(rule.major), number(rule.minor))
 }
 
 pub fn attach(op: &AttachOp) -> String {

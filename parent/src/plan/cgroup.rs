@@ -5,13 +5,14 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
 use super::resources::{self, Write};
+use super::scope::{self, Scope};
 use super::{Planner, device_rules};
 use crate::facts::{Hierarchy, Reach};
 use crate::oci::resources::{DeviceRule, Resources};
 use crate::problem::Problem;
 
 const BASE: &str = "/linux/resources";
-const PATH: &str = "/linux/cgroupsPath";
+pub const PATH: &str = "/linux/cgroupsPath";
 const RULE: &str = "rule: cgroups";
 
 pub fn plan(planner: &mut Planner) {
@@ -30,8 +31,15 @@ pub fn plan(planner: &mut Planner) {
     let controllers: Vec<String> = facts.controllers.iter().filter(enabled).cloned().collect();
     planner.problems.extend(settings.problems);
     planner.notes.extend(settings.notes);
-    let slots: Vec<Option<Slot>> =
-        facts.hierarchies.iter().map(|hierarchy| open(planner, hierarchy, &controllers)).collect();
+    let scope = if planner.options.systemd {
+        let Some(scope) = scope::find(planner) else { return };
+        scope::start(planner, &scope, &settings.writes);
+        Some(scope)
+    } else {
+        None
+    };
+    let open = |hierarchy| open(planner, hierarchy, &controllers, scope.as_ref());
+    let slots: Vec<Option<Slot>> = facts.hierarchies.iter().map(open).collect();
     let own = facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
     if own && slots.iter().all(Option::is_none) {
         return without(planner, resources);
@@ -58,9 +66,9 @@ pub fn plan(planner: &mut Planner) {
 }
 
 /// The step that makes the cgroup in one hierarchy.
-fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String]) -> Option<Slot> {
+fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String], scope: Option<&Scope>) -> Option<Slot> {
     let v2 = hierarchy.controllers.is_empty();
-    let path = directory(planner, hierarchy);
+    let path = scope.map_or_else(|| directory(planner, hierarchy), |scope| scope.path.clone());
     let reachable = match &hierarchy.reach {
         Reach::Everywhere => true,
         Reach::Below(cgroup) => {
@@ -68,10 +76,14 @@ fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String]) ->
         }
         Reach::Nowhere => false,
     };
+    let rule = if given_path(planner).is_some() { PATH } else { RULE };
+    let origin = scope.map_or(rule, |scope| scope.origin);
     if !reachable {
+        if scope.is_some() {
+            planner.problem(origin, format!("the cgroup of this scope, {path}, is not delegated to you"));
+        }
         return None;
     }
-    let origin = if given_path(planner).is_some() { PATH } else { RULE };
     let mount = HostPath::new(hierarchy.mount.clone()?).map_err(|reason| planner.problem(origin, reason)).ok()?;
     let path = RelPath::new(path).map_err(|reason| planner.problem(origin, reason)).ok()?;
     if path.is_root() {
@@ -87,7 +99,7 @@ fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String]) ->
     Some(out)
 }
 
-fn given_path<'a>(planner: &Planner<'a>) -> Option<&'a str> {
+pub fn given_path<'a>(planner: &Planner<'a>) -> Option<&'a str> {
     planner.linux().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty())
 }
 

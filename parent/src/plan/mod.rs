@@ -8,6 +8,7 @@ mod cgroup_mount;
 mod console;
 pub mod device_rules;
 mod devices;
+mod gvariant;
 mod hooks;
 mod init_mode;
 mod kernel;
@@ -21,6 +22,7 @@ mod process;
 pub mod resources;
 mod root;
 mod rootless;
+mod scope;
 pub mod seccomp;
 #[cfg(test)]
 mod tests;
@@ -68,6 +70,8 @@ pub struct Options {
     pub no_pivot: bool,
     /// The first process of a container that runs already, as its creator calls it.
     pub first: Option<i32>,
+    /// systemd makes the container's cgroup.
+    pub systemd: bool,
 }
 
 impl Options {
@@ -86,6 +90,7 @@ impl Options {
             new_keyring: true,
             no_pivot: false,
             first: None,
+            systemd: false,
         })
     }
 }

@@ -3,7 +3,7 @@ use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, GuestPath, Id, Slot};
 use rspawn_proto::plan::*;
 
-use super::{Planned, cgroup, resources};
+use super::{Planned, cgroup, resources, scope};
 use crate::cgroup_facts::CgroupFacts;
 use crate::oci::resources::Resources;
 use crate::overrides::Origins;
@@ -16,6 +16,8 @@ pub struct Living {
     /// Its own cgroups. Their numbers are the plan's slots.
     pub layout: CgroupFacts,
     pub now: Now,
+    /// systemd made its cgroup.
+    pub in_scope: bool,
 }
 
 /// Plans other limits. `base` is what stands before pointers into the resources. The rules about devices are set anew if there are any. The
@@ -23,6 +25,9 @@ pub struct Living {
 pub fn update(resources: &Resources, living: &Living, base: &str) -> Result<Planned, Vec<Problem>> {
     let settings = resources::changes(resources, &living.layout, living.now, base);
     let (mut problems, mut host) = (settings.problems, Vec::new());
+    if living.in_scope {
+        host.extend(scope::change(&settings.writes));
+    }
     let slot = |index: usize| Slot(u16::try_from(index).unwrap_or(u16::MAX));
     for write in settings.writes {
         match cgroup::setting(slot(write.hierarchy), write) {

@@ -159,11 +159,11 @@ impl Container {
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
     /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
     pub fn remove(&self) -> Result<(), String> {
-        let Record { cgroups, after, .. } = &self.record;
+        let Record { cgroups, after, unit, .. } = &self.record;
         // Processes of a shared pid namespace live on without the first one.
         cgroups::signal_all(cgroups, libc::SIGKILL);
         // Before the record, without which nobody would find what is left of them.
-        cgroups::remove(cgroups)?;
+        cgroups::remove(cgroups, unit.is_some())?;
         for hook in &after.poststop {
             if let Err(reason) = hooks::run(std::slice::from_ref(hook), after.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
@@ -194,7 +194,7 @@ pub fn clear_cgroups(directory: &File) -> Result<(), String> {
         return Ok(());
     }
     cgroups::signal_all(&noted, libc::SIGKILL);
-    cgroups::remove(&noted)
+    cgroups::remove(&noted, false)
 }
 
 /// Locks a state directory: false if whoever had the lock has removed it meanwhile. Not for ever: a hook may hang in

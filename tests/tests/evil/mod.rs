@@ -332,6 +332,13 @@ fn cgroups(cases: &mut Cases) {
     add("rules for a mount".into(), WRONG, vec![HostOp::DeviceRules { cgroup: mount, rules: vec![] }]);
     let attrs = MountAttrs::default();
     add("a cgroup for a mount".into(), WRONG, vec![v2.clone(), HostOp::SetAttrs { mount: CGROUP, attrs }]);
+    for unit in ["evil.service", "evil.slice", "scope", "a.scope.service", ""] {
+        add(
+            format!("the unit {unit:?}"),
+            "no scope",
+            vec![HostOp::StartScope { unit: text(unit), properties: vec![] }],
+        );
+    }
     for (slot, reason) in [(mount, WRONG), (Slot(3999), UNDEFINED)] {
         cases.add(format!("born in {slot}"), reason, |p| p.spawn.cgroups.push(slot));
     }

@@ -18,12 +18,17 @@ fn hierarchy(controllers: &str, mount: &str) -> Hierarchy {
 fn v1() -> CgroupFacts {
     let names = ["cpu,cpuacct", "cpuset", "memory", "devices", "blkio", "pids", "hugetlb", "net_cls,net_prio", "rdma"];
     let hierarchies = names.iter().map(|names| hierarchy(names, &format!("/sys/fs/cgroup/{names}"))).collect();
-    CgroupFacts { unified: false, hierarchies, controllers: Vec::new() }
+    CgroupFacts { hierarchies, ..CgroupFacts::default() }
 }
 
 fn v2() -> CgroupFacts {
     let controllers = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma"].map(str::to_string).to_vec();
-    CgroupFacts { unified: true, hierarchies: vec![hierarchy("", "/sys/fs/cgroup")], controllers }
+    CgroupFacts {
+        unified: true,
+        hierarchies: vec![hierarchy("", "/sys/fs/cgroup")],
+        controllers,
+        ..CgroupFacts::default()
+    }
 }
 
 fn of<'a>(resources: Value, facts: &'a CgroupFacts) -> Settings<'a> {

@@ -9,9 +9,10 @@ use crate::{Outcome, image, programs};
 pub const INIT: &str = "/lib/systemd/systemd";
 
 /// The name of the tree in the cache: another list of packages needs another name.
-const TREE: &str = "debian-bookworm-3";
+const TREE: &str = "debian-bookworm-4";
 
-const BASE: &str = "systemd,systemd-sysv,dbus,busybox-static,strace,iproute2,procps,uidmap";
+const BASE: &str =
+    "systemd,systemd-sysv,libpam-systemd,dbus,dbus-user-session,busybox-static,strace,iproute2,procps,uidmap";
 
 /// What debootstrap cannot put into an order that configures.
 const CLIENTS: [&str; 4] = ["podman", "conmon", "runc", "crun"];

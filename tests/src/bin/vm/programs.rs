@@ -22,7 +22,8 @@ const PROGRAMS: [&str; 22] = [
 ];
 
 /// rspawn's programs, built for release, and the tests' own.
-const OURS: [&str; 5] = ["rspawn", "rspawn-setup", "rspawn-init", "rspawn-hooks", "rspawn-test-payload"];
+const OURS: [&str; 6] =
+    ["rspawn", "rspawn-setup", "rspawn-init", "rspawn-hooks", "rspawn-scope", "rspawn-test-payload"];
 
 const DIRECTORIES: [&str; 16] = [
     "dev", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/lib", "usr/lib64", "usr/sbin",

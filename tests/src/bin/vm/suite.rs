@@ -31,7 +31,7 @@ const BY_NAME: [&str; 27] = [
 ];
 
 /// On Debian with systemd.
-const SYSTEMD: [&str; 1] = ["vm_systemd"];
+const SYSTEMD: [&str; 2] = ["vm_systemd", "vm_scope"];
 
 /// Programs that tests start by CARGO_BIN_EXE_….
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
