@@ -4,9 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rspawn_tests::clients::make_image_archive;
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::podman::{Errors, Podman};
-use rspawn_tests::{Bundle, Output, cgroups_named, container_processes, finish, program, vm, wait_for};
+use rspawn_tests::{Bundle, Output, Scratch, cgroups_named, container_processes, finish, program, vm, wait_for};
 use serde_json::json;
 
 #[track_caller]
@@ -295,23 +296,25 @@ fn podman_with_systemds_manager() {
 
 /// A user with a session's systemd: its bus, and a command in its cgroup.
 struct Session {
+    name: &'static str,
     number: &'static str,
 }
 
 impl Session {
-    fn new() -> Self {
-        let number = "4242";
-        prints(&["useradd", "--create-home", "--uid", number, "--add-subids-for-system", "tester"]);
+    fn new(name: &'static str, number: &'static str) -> Self {
+        prints(&["useradd", "--create-home", "--uid", number, "--add-subids-for-system", name]);
         prints(&["systemctl", "start", &format!("user@{number}.service")]);
-        wait_for("the session's bus", || Path::new("/run/user/4242/bus").exists());
-        Self { number }
+        wait_for("the session's bus", || Path::new(&format!("/run/user/{number}/bus")).exists());
+        Self { name, number }
     }
 
     /// The command, run by the user in a cgroup of its own systemd's, or where the test is.
     fn by_user(&self, inside: bool, command: &Command) -> Command {
         let mut wrapped = Command::new("setpriv");
         wrapped.args(["--reuid", self.number, "--regid", self.number, "--init-groups", "env", "-C", "/"]);
-        wrapped.args(["HOME=/home/tester", &format!("XDG_RUNTIME_DIR=/run/user/{}", self.number)]);
+        let (home, runtime) =
+            (format!("HOME=/home/{}", self.name), format!("XDG_RUNTIME_DIR=/run/user/{}", self.number));
+        wrapped.args([home, runtime]);
         if inside {
             wrapped.args(["systemd-run", "--user", "--scope", "--quiet"]);
         }
@@ -342,7 +345,7 @@ fn a_users_own_scope() {
     if vm::outside_of_systemd() {
         return;
     }
-    let session = Session::new();
+    let session = Session::new("tester", "4242");
     let life = Life::new(idle().with(|config| {
         config["linux"]["resources"] = json!({"memory": {"limit": 64 << 20}, "pids": {"limit": 20}});
     }));
@@ -373,4 +376,39 @@ fn a_users_own_scope() {
     wait_for("the scope is gone", || show("LoadState") != "loaded");
     assert_eq!(cgroups_named(Path::new("/sys/fs/cgroup"), id), Vec::<PathBuf>::new());
     bundle.assert_nothing_left();
+}
+
+/// podman of a user's, which takes systemd's manager by itself where there is a session.
+#[test]
+fn podman_of_a_user() {
+    if vm::outside_of_systemd() {
+        return;
+    }
+    let session = Session::new("sailor", "4243");
+    let scratch = Scratch::new();
+    let place = scratch.path.display().to_string();
+    make_image_archive(&scratch.path);
+    prints(&["chown", "-R", session.number, &place]);
+    let podman = |words: &[&str]| {
+        let mut command = Command::new("podman");
+        for (option, name) in [("--root", "root"), ("--runroot", "runroot")] {
+            command.arg(option).arg(scratch.path.join(name));
+        }
+        command.args(["--storage-driver=vfs", "--runtime"]).arg(program("rspawn")).args(words);
+        session.run(true, &command)
+    };
+    let archive = scratch.path.join("image.tar").display().to_string();
+    podman(&["import", "--quiet", "--change", "ENV=PATH=/usr/bin:/bin", &archive, "image"]).ok();
+    assert_eq!(podman(&["info", "--format", "{{.Host.CgroupManager}}"]).ok().trim(), "systemd");
+    let script = "cat /proc/self/cgroup /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max; exit 4";
+    let limits = ["run", "--rm", "--network=none", "--memory=50m", "--pids-limit=30", "image", "sh", "-c", script];
+    let output = podman(&limits);
+    assert_eq!((output.status, output.stdout.as_str()), (4, "0::/\n52428800\n30\n"), "{output:?}");
+    podman(&["run", "--detach", "--name=c", "--network=none", "image", "sleep", "1000"]).ok();
+    let unit = format!("libpod-{}.scope", podman(&["inspect", "--format", "{{.Id}}", "c"]).ok().trim());
+    let show = |name: &str| session.systemctl(&["show", "--value", "--property", name, &unit]);
+    assert_eq!(["ActiveState", "Slice"].map(show), ["active", "user.slice"]);
+    assert_eq!(podman(&["exec", "c", "cat", "/proc/self/cgroup"]).ok(), "0::/\n");
+    podman(&["rm", "--force", "--time=0", "c"]).ok();
+    wait_for("the scope is gone", || show("LoadState") != "loaded");
 }
