@@ -51,7 +51,10 @@ fn carry(stage: &Stage, word: &Fd, (agent, notice): (&Fd, &str), payload: i32) {
     if channel::wait_readable(word, Some(PATIENCE)) != Ok(true) || word.read(&mut number) != Ok(4) {
         return;
     }
-    let Ok(number @ 0..) = i32::from_ne_bytes(number).try_into() else { return };
+    let number = i32::from_ne_bytes(number);
+    if number < 0 {
+        return;
+    }
     let listener = ManuallyDrop::new(Fd::from_raw(number));
     if let Err(errno) = channel::send_packet(agent, notice.as_bytes(), &[&listener]) {
         stage.report(FinishStep::Listener, Failure::of("sendmsg", errno));
