@@ -195,7 +195,11 @@ fn a_damaged_record_is_named_and_cleared_by_force() {
         let mut record = other.record();
         record.id = rspawn_proto::ids::ContainerId::new(life.id()).unwrap();
         record.version += 1;
-        fs::write(&path, rspawn_proto::codec::encode(&record).unwrap()).unwrap();
+        // Of another shape, too.
+        let bytes = rspawn_proto::codec::encode(&record).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+        let message = error(life.run(life.on_it("state", &[])));
+        assert!(message.contains("is another build's"), "{message}");
     });
 }
 

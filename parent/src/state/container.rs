@@ -220,10 +220,16 @@ fn read_record(id: &ContainerId, directory: &File) -> Result<Record, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DOES_NOT_EXIST.into()),
         Err(error) => return Err(format!("cannot read the record of container {id}: {error}")),
     };
+    let others = || format!("the record of container {id} is another build's; `delete --force` removes it");
+    // First of all, since what follows the version may be of another shape.
+    let version = bincode::decode_from_slice::<u32, _>(&bytes, bincode::config::standard());
+    if version.is_ok_and(|(version, _)| version != RECORD_VERSION && version >> 12 == RECORD_VERSION >> 12) {
+        return Err(others());
+    }
     let record: Record = codec::decode_plan(&bytes)
         .map_err(|reason| format!("the record of container {id} is damaged ({reason}); `delete --force` removes it"))?;
     if record.version != RECORD_VERSION || record.id != *id {
-        return Err(format!("the record of container {id} is another build's; `delete --force` removes it"));
+        return Err(others());
     }
     Ok(record)
 }
