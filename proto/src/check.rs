@@ -90,8 +90,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
         let alone = plan.attach.is_empty() && plan.rootfs.is_empty() && plan.hooks == Hooks::default();
         return if alone && plan.spawn == Spawn::default() { Ok(()) } else { Err(fault("an update is values alone")) };
     }
-    let listener = plan.finish.seccomp.iter().find_map(|seccomp| seccomp.listener.as_ref());
-    listener.map_or(Ok(()), |listener| slots.uses(listener.socket, SlotKind::Path)).map_err(fault)?;
+    plan.finish.listener().map_or(Ok(()), |listener| slots.uses(listener.socket, SlotKind::Path)).map_err(fault)?;
     spawn(&plan.spawn, &slots).map_err(at(Place::Spawn(SpawnStep::Clone)))?;
     let owned = owned_namespaces(&plan.spawn);
     for (index, step) in plan.attach.iter().enumerate() {
@@ -111,8 +110,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
 fn exec(plan: &Plan) -> Result<(), &'static str> {
     let Plan { host, spawn, attach, rootfs, hooks, finish, .. } = plan;
     let Spawn { oom_score_adj, .. } = *spawn;
-    let listener = finish.seccomp.iter().find_map(|seccomp| seccomp.listener.as_ref());
-    let opens_its_agent = match (&host[..], listener) {
+    let opens_its_agent = match (&host[..], finish.listener()) {
         ([], None) => true,
         ([Step { op: HostOp::OpenPath { out, .. }, .. }], Some(listener)) => *out == listener.socket,
         _ => false,

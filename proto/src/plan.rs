@@ -472,6 +472,13 @@ pub struct Finish {
     pub state: StateTemplate,
 }
 
+impl Finish {
+    /// The agent that decides about the payload's calls.
+    pub fn listener(&self) -> Option<&Listener> {
+        self.seccomp.as_ref()?.listener.as_ref()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Rlimit {
     /// RLIMIT_* number.
@@ -542,10 +549,4 @@ pub struct Listener {
     /// included. What follows is the pid and the container's state.
     pub head: String,
     pub state: StateTemplate,
-}
-
-impl Listener {
-    pub fn notice(&self, pid: i32, state: String) -> String {
-        alloc::format!("{}{pid},\"state\":{state}}}", self.head)
-    }
 }

@@ -7,15 +7,9 @@ use std::process::Command;
 use rspawn_tests::clients::make_image_archive;
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::podman::{Errors, Podman};
+use rspawn_tests::vm::prints;
 use rspawn_tests::{Bundle, Output, Scratch, cgroups_named, container_processes, finish, program, vm, wait_for};
 use serde_json::json;
-
-#[track_caller]
-fn prints(words: &[&str]) -> String {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    finish(command, b"").stdout.trim().to_string()
-}
 
 /// A property of a unit, as systemd has it now.
 #[track_caller]

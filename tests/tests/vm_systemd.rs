@@ -5,15 +5,9 @@ use std::process::Command;
 
 use rspawn_tests::life::Life;
 use rspawn_tests::podman::{Errors, Podman};
+use rspawn_tests::vm::prints;
 use rspawn_tests::{Bundle, cgroups_named, finish, vm};
 use serde_json::json;
-
-#[track_caller]
-fn prints(words: &[&str]) -> String {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    finish(command, b"").stdout.trim().to_string()
-}
 
 /// What the lane is for: systemd runs the machine, its bus answers, and cgroup v2 is its own.
 #[test]

@@ -73,20 +73,19 @@ fn last_rootfs_step(parent: &Parent) -> Place {
 
 /// A connection to the agent that the payload's filter asks, if it asks one.
 pub fn reach_agent(finish: &Finish, slots: &Slots) -> Result<Option<Fd>, StepError> {
-    let listener = finish.seccomp.iter().find_map(|seccomp| seccomp.listener.as_ref());
     let connect = |listener: &Listener| channel::connect(slots.get(listener.socket)?).named("connect");
-    listener.map(connect).transpose().map_err(|failure| failure.at(Place::Finish(FinishStep::Listener)))
+    finish.listener().map(connect).transpose().map_err(|failure| failure.at(Place::Finish(FinishStep::Listener)))
 }
 
 /// What the agent is told of a process.
 fn notice(finish: &Finish, purpose: &Purpose, pid: i32) -> Option<String> {
-    let listener = finish.seccomp.as_ref()?.listener.as_ref()?;
+    let listener = finish.listener()?;
     let state = match purpose {
         Purpose::Container { .. } => listener.state.fill("creating", Some(pid)),
         // The container's own pid, which is another's, is in it.
         _ => listener.state.fill("running", None),
     };
-    Some(listener.notice(pid, state))
+    Some(format!("{}{pid},\"state\":{state}}}", listener.head))
 }
 
 /// Sends rspawn-init its last mile, which it begins at once.

@@ -16,6 +16,7 @@ mod mount_options;
 mod mounts;
 mod namespaces;
 mod notify;
+mod number_list;
 mod overlay;
 mod paths;
 mod process;

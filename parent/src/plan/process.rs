@@ -5,6 +5,7 @@ use rspawn_proto::ids::{GuestPath, HostPath, Id, Text};
 use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
+use super::number_list::bit_mask;
 use super::{Planner, capabilities, console, init_mode, rootless, seccomp};
 use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
@@ -269,7 +270,7 @@ fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
     let Some(CpuAffinity { initial, last }) = wanted else { return Default::default() };
     let mut mask = |name: &str, list: Option<String>| {
         let list = list.unwrap_or_default();
-        bit_mask(&list).unwrap_or_else(|| {
+        bit_mask(&list, MOST_NUMBERS).unwrap_or_else(|| {
             let message = format!("{list:?} is no list of CPUs such as \"0-3,7\" (below 4096)");
             planner.problem(format!("/process/execCPUAffinity/{name}"), message);
             Vec::new()
@@ -286,7 +287,7 @@ fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
     for (index, flag) in policy.flags.iter().enumerate() {
         mode |= named(planner, &format!("{pointer}/flags/{index}"), flag, &MEMORY_FLAGS)?;
     }
-    match bit_mask(&policy.nodes) {
+    match bit_mask(&policy.nodes, MOST_NUMBERS) {
         Some(nodes) => Some(MemoryPolicy { mode, nodes }),
         None => {
             let message = format!("{:?} is no list of memory nodes such as \"0-3,7\" (below 4096)", policy.nodes);
@@ -296,20 +297,8 @@ fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
     }
 }
 
-/// Parses `0-3,7` into a bit mask of 64-bit words.
-fn bit_mask(list: &str) -> Option<Vec<u64>> {
-    let mut mask = Vec::new();
-    for part in list.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
-        if first > last || last >= 4096 {
-            return None;
-        }
-        mask.resize(mask.len().max(last / 64 + 1), 0);
-        (first..=last).for_each(|node| mask[node / 64] |= 1 << (node % 64));
-    }
-    Some(mask)
-}
+/// CPUs and memory nodes that a mask of the payload's may name.
+const MOST_NUMBERS: usize = 4096;
 
 fn personality(planner: &mut Planner) -> Option<u32> {
     let personality = planner.linux()?.personality.as_ref()?;
@@ -415,19 +404,4 @@ fn listener(planner: &mut Planner, profile: &crate::oci::seccomp::Seccomp) -> Op
     }
     head.push_str(",\"pid\":");
     Some(Listener { socket, head, state: super::hooks::state(planner) })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bit_mask;
-
-    #[test]
-    fn node_lists_become_masks() {
-        assert_eq!(bit_mask("0-3,7"), Some(vec![0b1000_1111]));
-        assert_eq!(bit_mask("64"), Some(vec![0, 1]));
-        assert_eq!(bit_mask(""), Some(vec![]));
-        for bad in ["3-1", "a", "4096", "1-", "0-99999999999"] {
-            assert_eq!(bit_mask(bad), None, "{bad}");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use rspawn_proto::ids::Text;
 use rspawn_proto::plan::*;
 
 use super::cgroup::{PATH, given_path};
+use super::number_list::bit_mask;
 use super::resources::Write;
 use super::{Planner, gvariant};
 use crate::systemd::{MISSING, Manager};
@@ -57,8 +58,7 @@ fn place(written: &str, planner: &Planner) -> Result<(String, String, String), S
         (slice, _) => slice,
     };
     let unit = format!("{prefix}-{name}.scope");
-    let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    if name.is_empty() || unit.len() > 255 || !unit.bytes().all(is_of_a_name) {
+    if name.is_empty() || !is_unit_name(&unit) {
         return Err(format!("{unit:?} cannot be the name of a unit (systemd.unit(5))"));
     }
     let above =
@@ -71,14 +71,18 @@ fn place(written: &str, planner: &Planner) -> Result<(String, String, String), S
     Ok((unit, slice.to_string(), path.trim_start_matches('/').to_string()))
 }
 
+/// Length and letters of a unit's name (systemd.unit(5)).
+fn is_unit_name(name: &str) -> bool {
+    name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte))
+}
+
 /// The cgroup of a slice, below that of its manager: `a-b.slice` is in `a.slice`.
 fn expand(slice: &str) -> Option<String> {
     let name = slice.strip_suffix(".slice")?;
     if name == "-" {
         return Some(String::new());
     }
-    let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-    if slice.len() > 255 || !name.bytes().all(is_of_a_name) || name.split('-').any(str::is_empty) {
+    if !is_unit_name(slice) || name.split('-').any(str::is_empty) {
         return None;
     }
     let ends = name.match_indices('-').map(|(end, _)| end).chain([name.len()]);
@@ -129,7 +133,7 @@ fn annotations(planner: &mut Planner) -> Vec<UnitProperty> {
     let mut properties = Vec::new();
     for (key, value) in &planner.spec.annotations {
         let Some(name) = key.strip_prefix(PREFIX) else { continue };
-        let pointer = format!("/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
+        let pointer = format!("/annotations/{}", crate::oci::escape(key));
         match annotation(name, value) {
             Ok(property) => properties.push(property),
             Err(reason) => planner.problem(pointer, reason),
@@ -239,18 +243,9 @@ fn quota(line: &str) -> Vec<(&'static str, UnitValue)> {
 /// `0-2,7` as bits, the lowest first.
 fn mask(list: &str) -> Option<Vec<u8>> {
     const MOST: usize = 8192;
-    let mut mask = Vec::new();
-    for range in list.split(',').map(str::trim).filter(|range| !range.is_empty()) {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok().filter(|last| *last < MOST)?);
-        for number in first..=last {
-            if mask.len() <= number / 8 {
-                mask.resize(number / 8 + 1, 0);
-            }
-            mask[number / 8] |= 1 << (number % 8);
-        }
-    }
-    (!mask.is_empty()).then_some(mask)
+    let mut mask: Vec<u8> = bit_mask(list, MOST)?.into_iter().flat_map(u64::to_le_bytes).collect();
+    mask.truncate(mask.iter().rposition(|byte| *byte != 0)? + 1);
+    Some(mask)
 }
 
 /// A number for the device `MAJOR:MINOR`, which systemd finds by a path.

@@ -24,7 +24,9 @@ pub fn host_paths(plan: &Plan) -> BTreeMap<String, Access> {
             // Where hooks look for the root is the root, which is another step's.
             HostOp::OpenPath { out, .. } if is_place_of_root(plan, *out) => continue,
             // The agent is spoken to by rspawn, and the payload never sees its socket.
-            HostOp::OpenPath { out, .. } if agent(plan).is_some_and(|listener| listener.socket == *out) => continue,
+            HostOp::OpenPath { out, .. } if plan.finish.listener().is_some_and(|listener| listener.socket == *out) => {
+                continue;
+            }
             HostOp::OpenPath { out, path, .. } => (*out, path, is_lower_layer(plan, *out)),
             _ => continue,
         };
@@ -44,14 +46,9 @@ pub struct Access {
     pub at: BTreeSet<String>,
 }
 
-/// The agent that decides about the payload's calls.
-pub fn agent(plan: &Plan) -> Option<&Listener> {
-    plan.finish.seccomp.as_ref()?.listener.as_ref()
-}
-
 /// What is new about having one.
 pub fn change_of_agent(before: &Plan, after: &Plan) -> Option<&'static str> {
-    match (agent(before).is_some(), agent(after).is_some()) {
+    match (before.finish.listener().is_some(), after.finish.listener().is_some()) {
         (false, true) => Some("has calls that an agent on the host decides about"),
         (true, false) => Some("no longer has calls that an agent on the host decides about"),
         _ => None,
