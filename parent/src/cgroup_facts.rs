@@ -165,7 +165,7 @@ impl Mount {
 }
 
 /// mountinfo writes white space and backslashes in octal.
-fn unescape(text: &str) -> String {
+pub fn unescape(text: &str) -> String {
     let plain = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     plain.iter().fold(text.to_string(), |text, (escaped, plain)| text.replace(escaped, plain))
 }

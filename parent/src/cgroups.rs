@@ -113,11 +113,16 @@ fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
     is_its && fs::write(format!("{}/{file}", cgroup.path), value).is_ok()
 }
 
+/// Those that nobody else uses.
+fn own(cgroups: &[CgroupDir]) -> impl Iterator<Item = &CgroupDir> {
+    cgroups.iter().filter(|cgroup| !cgroup.shared)
+}
+
 /// Removes the directories that are empty, or become so at once: the processes of a container that was never finished
 /// die with rspawn-setup.
 pub fn remove_empty(cgroups: &[CgroupDir]) {
     let deadline = Instant::now() + Duration::from_secs(2);
-    for CgroupDir { path, .. } in cgroups {
+    for CgroupDir { path, .. } in own(cgroups) {
         let is_cgroup = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY)
             .is_ok_and(|directory| is_v2(&directory).is_ok());
         while is_cgroup
@@ -133,7 +138,7 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
 /// directory for a moment. systemd is left to remove the cgroup of a scope.
 pub fn remove(cgroups: &[CgroupDir], is_scope: bool) -> Result<(), String> {
     let mut done = Ok(());
-    for CgroupDir { path, .. } in cgroups {
+    for CgroupDir { path, .. } in own(cgroups) {
         if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scope) {
             done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
         }

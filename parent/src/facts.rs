@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
 use crate::ids::Ids;
 use crate::plan::seccomp::Arch;
+pub use crate::resctrl_facts::ResctrlFacts;
 use crate::systemd::{self, Manager};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -28,7 +29,8 @@ pub struct Facts {
     pub cgroup: CgroupFacts,
     /// Who would make a scope for the caller. `None` where systemd does not run.
     pub systemd: Option<Manager>,
-    pub resctrl: bool,
+    /// `None` where no resctrl filesystem is mounted.
+    pub resctrl: Option<ResctrlFacts>,
     /// Kinds of namespaces that the kernel has, as /proc/PID/ns calls them. Empty if it could not be asked.
     pub namespaces: Vec<String>,
     /// Filesystem types that it has now. Empty if it could not be asked.
@@ -58,6 +60,7 @@ impl Facts {
         if limited {
             cgroup.find_reach();
         }
+        let filesystems = filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default());
         let mounts =
             if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
         Self {
@@ -72,9 +75,9 @@ impl Facts {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             cgroup,
             systemd,
-            resctrl: Path::new("/sys/fs/resctrl/schemata").exists(),
+            resctrl: ResctrlFacts::gather(&filesystems),
             namespaces: names_in("/proc/self/ns"),
-            filesystems: filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default()),
+            filesystems,
             covered_proc: limited && is_covered(&mounts, "proc"),
             covered_sysfs: limited && is_covered(&mounts, "sysfs"),
         }

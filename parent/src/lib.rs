@@ -31,6 +31,7 @@ pub mod plan;
 mod policy_file;
 pub mod problem;
 mod processes;
+mod resctrl_facts;
 pub mod sandbox;
 mod scratch;
 pub mod settings;

@@ -1,7 +1,8 @@
 //! What there is to know about the cgroups of a living container before its limits are changed.
 use std::fs;
 
-use rspawn_proto::record::CgroupDir;
+use rspawn_proto::ids::Slot;
+use rspawn_proto::record::{CgroupDir, RESCTRL};
 
 use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
 use crate::plan::resources::Now;
@@ -9,7 +10,9 @@ use crate::plan::resources::Now;
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
 /// record.
 pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
-    let hierarchy = |cgroup: &CgroupDir| Hierarchy {
+    // Resctrl groups come last, so that the others keep their places.
+    let cgroups: Vec<&CgroupDir> = cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() != RESCTRL).collect();
+    let hierarchy = |cgroup: &&CgroupDir| Hierarchy {
         controllers: cgroup.hierarchy.to_string(),
         mount: Some(cgroup.path.to_string()),
         own: String::new(),
@@ -23,6 +26,14 @@ pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
         controllers: controllers.split_whitespace().map(str::to_string).collect(),
         units: None,
     }
+}
+
+/// The resctrl group that is the container's alone, as a slot of a plan: not the one that watches it, if any.
+pub fn resctrl(cgroups: &[CgroupDir]) -> Option<Slot> {
+    let is_it = |cgroup: &CgroupDir| {
+        cgroup.hierarchy.as_str() == RESCTRL && !cgroup.shared && !cgroup.path.as_str().contains("/mon_groups/")
+    };
+    cgroups.iter().position(is_it).and_then(|index| u16::try_from(index).ok()).map(Slot)
 }
 
 /// The limits that hold.

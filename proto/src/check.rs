@@ -28,6 +28,9 @@ enum SlotKind {
     Namespace(Namespace),
     CgroupV1,
     CgroupV2,
+    /// A cgroup or resctrl group of a container that lives.
+    Living,
+    Resctrl,
 }
 
 #[derive(Default)]
@@ -61,7 +64,11 @@ impl Slots {
     }
 
     fn uses_cgroup(&self, slot: Slot) -> Result<(), &'static str> {
-        self.uses(slot, SlotKind::CgroupV1).or_else(|_| self.uses(slot, SlotKind::CgroupV2))
+        let kinds = [SlotKind::CgroupV1, SlotKind::CgroupV2, SlotKind::Living];
+        if kinds.into_iter().any(|kind| self.uses(slot, kind).is_ok()) {
+            return Ok(());
+        }
+        self.uses(slot, SlotKind::CgroupV2)
     }
 }
 
@@ -81,7 +88,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     let mut slots = Slots::default();
     if plan.header.kind == Kind::Update {
         // How many of them there are, the executor knows. With every slot taken, nothing else can be made or opened.
-        slots.kinds = vec![Some(SlotKind::CgroupV2); MAX_SLOTS];
+        slots.kinds = vec![Some(SlotKind::Living); MAX_SLOTS];
     }
     for (index, step) in plan.host.iter().enumerate() {
         host(&step.op, &mut slots).map_err(at(Place::Host(index as u16)))?;
@@ -155,7 +162,9 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             slots.uses(*mount, SlotKind::Mount)
         }
         HostOp::OpenCgroup { path, .. } if path.is_root() => Err("the root of a hierarchy is nobody's own cgroup"),
-        HostOp::OpenCgroup { mount, path, .. } if mount.as_str().len() + path.as_str().len() >= MAX_PATH => {
+        HostOp::OpenCgroup { mount, path, .. } | HostOp::OpenResctrl { mount, group: path, .. }
+            if mount.as_str().len() + path.as_str().len() >= MAX_PATH =>
+        {
             Err("the path of a cgroup is longer than 4095 bytes")
         }
         HostOp::OpenCgroup { out, hierarchy, controllers, .. } => {
@@ -166,10 +175,15 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             let kind = if hierarchy.as_str().is_empty() { SlotKind::CgroupV2 } else { SlotKind::CgroupV1 };
             slots.define(*out, kind)
         }
-        HostOp::SetCgroup { choices, .. } if !choices.iter().all(|choice| is_cgroup_setting(choice.file.as_str())) => {
-            Err("a file of a cgroup that holds no setting")
+        HostOp::OpenResctrl { out, .. } => slots.define(*out, SlotKind::Resctrl),
+        HostOp::SetCgroup { cgroup, choices, .. } => {
+            let living = slots.uses(*cgroup, SlotKind::Living).is_ok();
+            let is_setting = |file: &str| is_cgroup_setting(file) || (living && file == "schemata");
+            if !choices.iter().all(|choice| is_setting(choice.file.as_str())) {
+                return Err("a file of a cgroup that holds no setting");
+            }
+            slots.uses_cgroup(*cgroup)
         }
-        HostOp::SetCgroup { cgroup, .. } => slots.uses_cgroup(*cgroup),
         HostOp::DeviceRules { rules, .. } if rules.len() > MAX_DEVICE_RULES => Err("there are too many device rules"),
         HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("a device rule that is none"),
         HostOp::DeviceRules { cgroup, .. } => slots.uses_cgroup(*cgroup),
@@ -218,7 +232,8 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
         }
         joined.insert(kind);
     }
-    spawn.cgroups.iter().try_for_each(|cgroup| slots.uses_cgroup(*cgroup))?;
+    let may_join = |slot: &Slot| slots.uses(*slot, SlotKind::Resctrl).or_else(|_| slots.uses_cgroup(*slot));
+    spawn.cgroups.iter().try_for_each(may_join)?;
     if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }

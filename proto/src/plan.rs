@@ -177,6 +177,16 @@ pub enum HostOp {
         /// Whom the cgroup is handed to: root of the container's user namespace.
         owner: Option<Id>,
     },
+    /// Opens a group of a resctrl filesystem, or makes it (the kernel's Documentation/arch/x86/resctrl.rst).
+    OpenResctrl {
+        out: Slot,
+        /// Where the filesystem is mounted.
+        mount: HostPath,
+        /// A class of service ("", "NAME"), or a group that watches some of one ("NAME/mon_groups/NAME").
+        group: RelPath,
+        /// It is to be made: one that is there is others' too, and nothing of it changes.
+        new: Option<NewResctrl>,
+    },
     /// Writes values to a file of a cgroup, one call each.
     SetCgroup {
         cgroup: Slot,
@@ -192,6 +202,15 @@ pub enum HostOp {
     StartScope { unit: Text, properties: Vec<UnitProperty> },
     /// Tells systemd new limits of the scope that the invoker named, so that it does not take them back.
     SetScope { properties: Vec<UnitProperty> },
+}
+
+/// A resctrl group that is made.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NewResctrl {
+    /// Lines for its `schemata`, each with its end; without any, the kernel's own hold.
+    pub schemata: Text,
+    /// It is for others too, and outlives the container.
+    pub stays: bool,
 }
 
 /// A file of a cgroup, and what is written to it.

@@ -181,7 +181,7 @@ fn host_rules(policy: &Policy, plan: &Plan, step: &Step<HostOp>, real: Option<&s
         }
         HostOp::DeviceRules { rules, .. } => rules.iter().for_each(|rule| access_rule(policy, rule, origin, report)),
         HostOp::MakeIdMap { .. } | HostOp::SetAttrs { .. } => {}
-        HostOp::OpenCgroup { .. } | HostOp::SetCgroup { .. } => {}
+        HostOp::OpenCgroup { .. } | HostOp::OpenResctrl { .. } | HostOp::SetCgroup { .. } => {}
         HostOp::StartScope { properties, .. } | HostOp::SetScope { properties } => {
             let Some(allowed) = &policy.properties else { return };
             for UnitProperty { name, .. } in properties {

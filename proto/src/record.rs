@@ -11,7 +11,7 @@ use crate::namespaces::NamespaceSet;
 use crate::plan::{InitMode, UnitProperty};
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1002;
+pub const RECORD_VERSION: u32 = 0x5253_1003;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -35,21 +35,26 @@ pub struct Record {
     pub init: InitMode,
     /// The namespaces that the container has of its own.
     pub namespaces: NamespaceSet,
-    /// Every cgroup directory that is the container's own, one for each hierarchy.
+    /// Every cgroup directory that is the container's own, one for each hierarchy; then the resctrl groups it is in.
     pub cgroups: Vec<CgroupDir>,
     /// The scope that systemd made for it.
     pub unit: Option<Text>,
     pub after: After,
 }
 
-/// A cgroup of a container.
+/// A cgroup of a container, or a resctrl group.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CgroupDir {
-    /// Controllers of the v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2.
+    /// Controllers of the v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2; [`RESCTRL`].
     pub hierarchy: Text,
     /// The directory itself, on the host.
     pub path: HostPath,
+    /// Others may be in it too: it is neither changed nor removed.
+    pub shared: bool,
 }
+
+/// What stands for the controllers of a resctrl group. They are the last ones of a record.
+pub const RESCTRL: &str = "resctrl";
 
 /// What is left to do at later commands, as the planner found it in config.json.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]

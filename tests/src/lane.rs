@@ -174,7 +174,7 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 6] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 39] = [
+pub const LEFT_OUT: [(&str, &str); 40] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
@@ -210,6 +210,7 @@ pub const LEFT_OUT: [(&str, &str); 39] = [
     ("settings", "the planner alone"),
     ("update", "limits of cgroups that root made"),
     ("vm_life", "runs in the virtual machine, as root"),
+    ("vm_resctrl", "runs in the virtual machine, as root: resctrl groups are root's"),
     ("vm_privileges", "runs in the virtual machine, as root: it is about capabilities of root's"),
     ("vm_resources", "runs in the virtual machine, as root: limits of cgroups that root made"),
     ("vm_scope", "runs in the virtual machine: scopes of systemd's"),

@@ -226,8 +226,14 @@ fn errors_name_the_flag_or_the_place() {
         (&["--pids-limit=x"], "--pids-limit: \"x\" is no number, or none that it can be"),
         (&["--cpu-idle=2"], "--cpu-idle: 2 is neither 0 nor 1"),
         (&["--cpuset-cpus=a"], "--cpuset-cpus: \"a\" is no list of numbers such as \"0-3,7\""),
-        (&["--l3-cache-schema=L3:0=f"], "--l3-cache-schema: rspawn does not set up resctrl groups (Intel RDT)"),
-        (&["--mem-bw-schema=MB:0=20"], "--mem-bw-schema: rspawn does not set up resctrl groups (Intel RDT)"),
+        (
+            &["--l3-cache-schema=L3:0=f"],
+            "--l3-cache-schema: the container has no resctrl group of its own: linux.intelRdt made none for it",
+        ),
+        (
+            &["--mem-bw-schema=MB:0=20"],
+            "--mem-bw-schema: the container has no resctrl group of its own: linux.intelRdt made none for it",
+        ),
         (&["--resources=/no/such"], "--resources: cannot open /no/such: No such file or directory (os error 2)"),
     ] {
         assert_eq!(error(update(&life, flags)), expected);

@@ -9,10 +9,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use rspawn_proto::ids::{HostPath, Id};
-use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NodeKind, Plan, access};
-use rspawn_proto::record::CgroupDir;
+use rspawn_proto::ids::{HostPath, Id, Text};
+use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NewResctrl, NodeKind, Plan, access};
+use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::file::Resolve::Beneath;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
 
@@ -26,6 +27,8 @@ struct Made {
     own: bool,
     /// systemd made it, and removes it too.
     is_scope: bool,
+    /// It outlives the container, once that is made.
+    stays: bool,
 }
 
 /// The directories that one container brought about.
@@ -35,7 +38,7 @@ pub struct Cgroups(Vec<Made>);
 impl Cgroups {
     /// Removes them, and kills what is in them.
     pub fn remove(&mut self) {
-        while let Some(Made { above, name, own, is_scope }) = self.0.pop() {
+        while let Some(Made { above, name, own, is_scope, .. }) = self.0.pop() {
             // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
             let _ = if own { cgroup::remove(&above, &name, is_scope) } else { file::remove_directory(&above, &name) };
         }
@@ -99,7 +102,7 @@ impl Cgroups {
             }
             let above = core::mem::replace(&mut here, below);
             if own || fresh {
-                self.0.push(Made { above, name, own, is_scope: holder.is_some() });
+                self.0.push(Made { above, name, own, is_scope: holder.is_some(), stays: false });
             }
         }
         if let Some(owner) = owner {
@@ -108,10 +111,36 @@ impl Cgroups {
         Ok(here)
     }
 
+    /// Opens a resctrl group, or makes one that was not there.
+    pub fn open_resctrl(&mut self, mount: &HostPath, group: &str, new: Option<&NewResctrl>) -> Outcome<Fd> {
+        let root = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
+        if !cgroup::is_resctrl(&root).named("fstatfs")? {
+            return Err(Failure::check("it is no resctrl filesystem"));
+        }
+        // The kernel's own words for what it refuses.
+        let explain = |failure: Failure| {
+            let words = cgroup::read(&root, "info/last_cmd_status").unwrap_or_default();
+            failure.with(String::from_utf8_lossy(words.trim_ascii()))
+        };
+        let below = |above: &Fd, name: &str| file::open_at(above, name, file::O_RDONLY | file::O_DIRECTORY, 0, Beneath);
+        let Some(NewResctrl { schemata, stays }) = new else { return below(&root, group).named("openat2") };
+        let (above, name) = group.rsplit_once('/').unwrap_or(("", group));
+        let above = below(&root, above).named("openat2")?;
+        file::make_directory(&above, name, 0o755).named("mkdirat").map_err(explain)?;
+        let made = below(&above, name).named("openat2")?;
+        let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        self.0.push(Made { above, name, own: false, is_scope: false, stays: *stays });
+        if !schemata.as_str().is_empty() {
+            cgroup::write(&made, "schemata", schemata.as_str()).named("write").map_err(explain)?;
+        }
+        Ok(made)
+    }
+
     /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
     /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
     pub fn entrust(&mut self) -> Outcome<Keeper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
+        self.0.retain(|made| !made.stays);
         match process::fork(0).named("clone3")? {
             Side::Child => {
                 // Else it would hold the invoker's streams open, and its own line.
@@ -201,7 +230,7 @@ pub fn set(cgroup: &Fd, choices: &[CgroupSetting], needed: bool) -> Outcome<()> 
         };
         for value in values {
             let written = opened.write(value.as_str().as_bytes()).named("write");
-            written.map_err(|failure| failure.with(format!("{value} to {file}")))?;
+            written.map_err(|failure| failure.with(format!("{} to {file}", value.as_str().trim_end())))?;
         }
         return Ok(());
     }
@@ -244,13 +273,16 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
 
 /// The directories that a plan makes, for the record of its container.
 pub fn directories(plan: &Plan) -> Vec<CgroupDir> {
-    let directory = |op: &HostOp| match op {
-        HostOp::OpenCgroup { hierarchy, mount, path, .. } => {
-            // The structural check has seen to its length.
-            let path = HostPath::new(format!("{mount}/{path}")).ok()?;
-            Some(CgroupDir { hierarchy: hierarchy.clone(), path })
-        }
-        _ => None,
+    let directory = |op: &HostOp| {
+        let (hierarchy, mount, path, shared) = match op {
+            HostOp::OpenCgroup { hierarchy, mount, path, .. } => (hierarchy.clone(), mount, path, false),
+            HostOp::OpenResctrl { mount, group, new, .. } => {
+                (Text::new(RESCTRL).ok()?, mount, group, new.as_ref().is_none_or(|new| new.stays))
+            }
+            _ => return None,
+        };
+        // The structural check has seen to its length.
+        Some(CgroupDir { hierarchy, path: HostPath::new(format!("{mount}{}", path.absolute())).ok()?, shared })
     };
     plan.host.iter().filter_map(|step| directory(&step.op)).collect()
 }

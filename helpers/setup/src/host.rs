@@ -109,6 +109,9 @@ pub fn carry_out(
         }
         HostOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
         HostOp::OpenCgroup { out, .. } => slots.fill(*out, cgroups.open(&step.op, holder)?),
+        HostOp::OpenResctrl { out, mount, group, new } => {
+            slots.fill(*out, cgroups.open_resctrl(mount, group.as_str(), new.as_ref())?);
+        }
         HostOp::SetCgroup { cgroup, choices, needed } => cgroup::set(slots.get(*cgroup)?, choices, *needed)?,
         HostOp::DeviceRules { cgroup, rules } => cgroup::set_device_rules(slots.get(*cgroup)?, rules)?,
         HostOp::StartScope { .. } | HostOp::SetScope { .. } => {

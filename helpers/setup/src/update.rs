@@ -19,10 +19,13 @@ use crate::parent::{End, Parent};
 
 /// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
 pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
-    let Purpose::Update { cgroups, unit } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
-    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
+    let Purpose::Update { cgroups: named, unit } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(named))?;
     let missing = || Failure::check("the container has no such cgroup");
-    let cgroup = |slot: Slot| cgroups.get(slot.0 as usize).ok_or_else(missing);
+    let cgroup = |slot: Slot| match named.get(slot.0 as usize) {
+        Some(found) if found.shared => Err(Failure::check("the container shares this resctrl group with others")),
+        _ => cgroups.get(slot.0 as usize).ok_or_else(missing),
+    };
     for (index, step) in plan.into_inner().host.iter().enumerate() {
         let place = Place::Host(index as u16);
         if let (HostOp::SetScope { properties }, Some(unit)) = (&step.op, unit) {

@@ -16,11 +16,18 @@ const PATIENCE: u64 = 10_000;
 /// How long systemd may take to remove a cgroup of its own that is empty, in milliseconds.
 const SYSTEMDS_PATIENCE: u64 = 3_000;
 
-/// Whether a file is on cgroup v2, or on v1; anything else is no cgroup at all.
+/// RDTGROUP_SUPER_MAGIC of linux/magic.h.
+const RESCTRL_MAGIC: i64 = 0x0765_5821;
+
+pub fn is_resctrl(file: &Fd) -> Result<bool> {
+    Ok(file::filesystem_magic(file)? == RESCTRL_MAGIC)
+}
+
+/// Whether a file is on cgroup v2, or on v1 or resctrl, which take processes alike; anything else is no cgroup at all.
 pub fn is_v2(file: &Fd) -> Result<bool> {
     match file::filesystem_magic(file)? {
         libc::CGROUP2_SUPER_MAGIC => Ok(true),
-        libc::CGROUP_SUPER_MAGIC => Ok(false),
+        libc::CGROUP_SUPER_MAGIC | RESCTRL_MAGIC => Ok(false),
         _ => Err(Errno::ENODEV),
     }
 }

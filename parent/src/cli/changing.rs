@@ -10,10 +10,10 @@ pub struct Update {
     pub resources: Option<PathBuf>,
     #[command(flatten)]
     pub limits: Limits,
-    /// Not supported: rspawn does not set up resctrl groups.
+    /// Parts of the L3 caches, as "L3:0=7f0;1=1f", for a container with linux.intelRdt.
     #[arg(long, value_name = "SCHEMA")]
     pub l3_cache_schema: Option<String>,
-    /// Not supported: rspawn does not set up resctrl groups.
+    /// Memory bandwidth, as "MB:0=20;1=70", for a container with linux.intelRdt.
     #[arg(long, value_name = "SCHEMA")]
     pub mem_bw_schema: Option<String>,
     /// Policy to apply instead of /etc/rspawn/policy.conf.

@@ -32,7 +32,7 @@ pub fn features() -> Result<i32, String> {
             },
             "apparmor": {"enabled": apparmor},
             "selinux": {"enabled": selinux},
-            "intelRdt": {"enabled": false},
+            "intelRdt": {"enabled": true, "schemata": true, "monitoring": true},
             "memoryPolicy": {
                 "modes": MEMORY_MODES.map(|(name, _)| name),
                 "flags": MEMORY_FLAGS.map(|(name, _)| name),

@@ -14,7 +14,7 @@ use crate::living;
 use crate::oci::resources::Resources;
 use crate::oci::{self, MAX_CONFIG};
 use crate::overrides::Origins;
-use crate::plan::{self, Living};
+use crate::plan::{self, Changes, Living};
 use crate::problem::Problem;
 use crate::state::StateRoot;
 use crate::terminal::ConsoleMode;
@@ -24,13 +24,10 @@ use crate::{invoker, launch, policy_file, sandbox, systemd, units};
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
-    for (flag, value) in
-        [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)]
-    {
-        if value.as_ref().is_some_and(|schema| !schema.is_empty()) {
-            return Err(format!("{flag}: rspawn does not set up resctrl groups (Intel RDT)"));
-        }
-    }
+    let schemata = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
+    let given =
+        |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
+    let schemata = schemata.into_iter().filter_map(given).collect();
     let mut audit = invoker::audit(arguments.audit.as_deref())?;
     let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
@@ -60,7 +57,13 @@ pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
     session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
     drop(bus);
     let cgroups = &record.cgroups;
-    let living = Living { id: record.id.clone(), layout: living::layout(cgroups), now: living::now(cgroups), in_scope };
+    let living = Living {
+        id: record.id.clone(),
+        layout: living::layout(cgroups),
+        now: living::now(cgroups),
+        in_scope,
+        resctrl: living::resctrl(cgroups),
+    };
 
     session
         .audit
@@ -77,7 +80,8 @@ pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
     if !resources.devices.is_empty() && resources.devices == devices_of(&config)? {
         resources.devices.clear();
     }
-    let planned = session.audit.step("plan", || plan::update(&resources, &living, base));
+    let changes = Changes { resources, schemata };
+    let planned = session.audit.step("plan", || plan::update(&changes, &living, base));
     let planned = planned.map_err(|mut problems| {
         origins.rename_problems(&mut problems);
         explain(&problems)

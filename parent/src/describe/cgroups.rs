@@ -1,5 +1,6 @@
 //! Words for what is set of cgroups, and of systemd's units.
-use rspawn_proto::plan::{CgroupSetting, DeviceAccess, NodeKind, UnitProperty, UnitValue, access};
+use rspawn_proto::ids::{HostPath, RelPath};
+use rspawn_proto::plan::{CgroupSetting, DeviceAccess, NewResctrl, NodeKind, UnitProperty, UnitValue, access};
 
 pub fn unit_properties(properties: &[UnitProperty]) -> String {
     let amount = |number: u64| if number == u64::MAX { "infinity".to_string() } else { number.to_string() };
@@ -25,8 +26,15 @@ pub fn unit_properties(properties: &[UnitProperty]) -> String {
     pairs.join("; ")
 }
 
+pub fn resctrl(mount: &HostPath, group: &RelPath, new: Option<&NewResctrl>) -> String {
+    let verb = if new.is_some() { "make" } else { "use" };
+    let lines: Vec<&str> = new.iter().flat_map(|new| new.schemata.as_str().lines()).collect();
+    let schemata = if lines.is_empty() { String::new() } else { format!(": {}", lines.join("; ")) };
+    format!("{verb} the resctrl group {mount}{}{schemata}", group.absolute())
+}
+
 pub fn cgroup_setting(setting: &CgroupSetting) -> String {
-    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str()).collect();
+    let values: Vec<&str> = setting.values.iter().map(|value| value.as_str().trim_end()).collect();
     format!("{} = {}", setting.file, values.join("; "))
 }
 

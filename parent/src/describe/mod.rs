@@ -333,6 +333,7 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
             let verb = if is_scope { "take" } else { "make" };
             format!("{verb} the cgroup {mount}/{path}{owner}")
         }
+        HostOp::OpenResctrl { mount, group, new, .. } => cgroups::resctrl(mount, group, new.as_ref()),
         HostOp::SetCgroup { choices, .. } => {
             let names: Vec<String> = choices.iter().map(cgroup_setting).collect();
             format!("set {}", names.join(", or where there is no such file "))

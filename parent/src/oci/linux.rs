@@ -44,7 +44,26 @@ pub struct Linux {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_policy: Option<MemoryPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub intel_rdt: Option<serde_json::Map<String, serde_json::Value>>,
+    pub intel_rdt: Option<IntelRdt>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IntelRdt {
+    #[serde(rename = "closID", skip_serializing_if = "Option::is_none")]
+    pub clos_id: Option<String>,
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub schemata: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub l3_cache_schema: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mem_bw_schema: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enable_monitoring: Option<bool>,
+    #[serde(rename = "enableCMT", skip_serializing_if = "Option::is_none")]
+    pub enable_cmt: Option<bool>,
+    #[serde(rename = "enableMBM", skip_serializing_if = "Option::is_none")]
+    pub enable_mbm: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ mod devices;
 mod gvariant;
 mod hooks;
 mod init_mode;
+mod intel_rdt;
 mod kernel;
 mod mount_options;
 mod mounts;
@@ -40,7 +41,7 @@ pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
 pub use notify::NotifyMount;
 pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
-pub use update::{Living, update};
+pub use update::{Changes, Living, update};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};
 use crate::oci::Spec;
@@ -122,6 +123,7 @@ pub fn plan_noting(
     namespaces::plan(&mut planner);
     // Before the mounts: one of them may show the container's own cgroups.
     cgroup::plan(&mut planner);
+    intel_rdt::plan(&mut planner);
     root::begin(&mut planner);
     mounts::plan(&mut planner);
     devices::plan(&mut planner);
@@ -134,7 +136,6 @@ pub fn plan_noting(
     root::finish(&mut planner);
     let start_hooks = hooks::start(&mut planner);
     let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
-    planner.not_yet();
     planner.into_plan(finish, hooks, notes)
 }
 
@@ -257,19 +258,6 @@ impl<'a> Planner<'a> {
             let message =
                 format!("this kernel is Linux {major}.{minor}; rspawn needs {least_major}.{least_minor} or later");
             self.problem("", message);
-        }
-    }
-
-    /// Properties that this version does not carry out. Protection that was asked for is never dropped in silence.
-    fn not_yet(&mut self) {
-        let Some(linux) = self.linux() else { return };
-        if linux.intel_rdt.is_some() {
-            let message = if self.facts.resctrl {
-                "rspawn does not set up resctrl groups yet"
-            } else {
-                "this machine has no resctrl filesystem"
-            };
-            self.problem("/linux/intelRdt", message);
         }
     }
 

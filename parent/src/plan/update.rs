@@ -3,7 +3,7 @@ use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, GuestPath, Id, Slot};
 use rspawn_proto::plan::*;
 
-use super::{Planned, cgroup, resources, scope};
+use super::{Planned, cgroup, intel_rdt, resources, scope};
 use crate::cgroup_facts::CgroupFacts;
 use crate::oci::resources::Resources;
 use crate::overrides::Origins;
@@ -18,11 +18,22 @@ pub struct Living {
     pub now: Now,
     /// systemd made its cgroup.
     pub in_scope: bool,
+    /// The resctrl group that is its own.
+    pub resctrl: Option<Slot>,
 }
 
-/// Plans other limits. `base` is what stands before pointers into the resources. The rules about devices are set anew if there are any. The
-/// error lists everything that is wrong.
-pub fn update(resources: &Resources, living: &Living, base: &str) -> Result<Planned, Vec<Problem>> {
+/// What is to change.
+pub struct Changes {
+    /// The rules about devices are set anew if there are any.
+    pub resources: Resources,
+    /// Lines for the resctrl group, each with the option that gave it.
+    pub schemata: Vec<(&'static str, String)>,
+}
+
+/// Plans other limits. `base` is what stands before pointers into the resources. The error lists everything that is
+/// wrong.
+pub fn update(changes: &Changes, living: &Living, base: &str) -> Result<Planned, Vec<Problem>> {
+    let Changes { resources, schemata } = changes;
     let settings = resources::changes(resources, &living.layout, living.now, base);
     let (mut problems, mut host) = (settings.problems, Vec::new());
     if living.in_scope {
@@ -43,6 +54,10 @@ pub fn update(resources: &Resources, living: &Living, base: &str) -> Result<Plan
             Ok(step) => host.push(step),
             Err(more) => problems.extend(more),
         }
+    }
+    match intel_rdt::change(living.resctrl, schemata) {
+        Ok(steps) => host.extend(steps),
+        Err(problem) => problems.push(problem),
     }
     let finish = nothing().map_err(|reason| vec![Problem::new("", reason)])?;
     let plan = Plan {

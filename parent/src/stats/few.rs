@@ -116,7 +116,7 @@ mod tests {
 
     fn cgroup(hierarchy: &str, path: &Path) -> CgroupDir {
         let path = HostPath::new(path.to_str().unwrap()).unwrap();
-        CgroupDir { hierarchy: Text::new(hierarchy).unwrap(), path }
+        CgroupDir { hierarchy: Text::new(hierarchy).unwrap(), path, shared: false }
     }
 
     #[test]

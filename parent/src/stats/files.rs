@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use rspawn_proto::record::CgroupDir;
+use rspawn_proto::record::{CgroupDir, RESCTRL};
 
-use super::{Hugetlb, v1, v2};
+use super::{Hugetlb, resctrl, v1, v2};
 
 /// Most bytes of one file.
 const MOST: usize = 1 << 20;
@@ -20,13 +20,14 @@ struct Cgroup {
 pub struct Files {
     cgroups: Vec<Cgroup>,
     huge_page_sizes: Vec<String>,
+    pub resctrl: resctrl::Files,
 }
 
 impl Files {
     /// Opens what there is.
     pub fn open(cgroups: &[CgroupDir]) -> Self {
         let mut huge_page_sizes = Vec::new();
-        let open = |CgroupDir { hierarchy, path }: &CgroupDir| {
+        let open = |CgroupDir { hierarchy, path, .. }: &CgroupDir| {
             let controllers: Vec<String> =
                 hierarchy.as_str().split(',').filter(|name| !name.is_empty()).map(str::to_string).collect();
             let wanted = if controllers.is_empty() { v2::FILES } else { v1::FILES };
@@ -44,8 +45,9 @@ impl Files {
             let held = names.into_iter().filter_map(|name| Some((name.clone(), readable(&format!("{path}/{name}"))?)));
             Cgroup { controllers, files: held.collect() }
         };
-        let cgroups = cgroups.iter().map(open).collect();
-        Self { cgroups, huge_page_sizes }
+        let resctrl = resctrl::Files::open(cgroups);
+        let cgroups = cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() != RESCTRL).map(open).collect();
+        Self { cgroups, huge_page_sizes, resctrl }
     }
 
     fn home(&self, controller: &str) -> Option<&Cgroup> {
@@ -98,13 +100,13 @@ impl Files {
 }
 
 /// Opens a file if it can be read: some can be opened, and say then that the kernel does not count.
-fn readable(path: &str) -> Option<File> {
+pub fn readable(path: &str) -> Option<File> {
     let file = File::open(path).ok()?;
     whole(&file).map(|_| file)
 }
 
 /// From its beginning, each time.
-fn whole(file: &File) -> Option<String> {
+pub fn whole(file: &File) -> Option<String> {
     let (mut bytes, mut buffer) = (Vec::new(), [0u8; 4096]);
     while bytes.len() < MOST {
         match file.read_at(&mut buffer, bytes.len() as u64).ok()? {

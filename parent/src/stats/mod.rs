@@ -5,6 +5,7 @@
 //! its own.
 pub mod few;
 mod files;
+mod resctrl;
 mod v1;
 mod v2;
 
@@ -22,8 +23,7 @@ pub struct Stats {
     pub pids: Pids,
     pub blkio: Blkio,
     pub hugetlb: BTreeMap<String, Hugetlb>,
-    /// rspawn sets up no resctrl groups.
-    pub intel_rdt: BTreeMap<String, String>,
+    pub intel_rdt: resctrl::IntelRdt,
     /// As with runc, which counts those alone that it has made itself, and a specification names none.
     pub network_interfaces: Option<Vec<String>>,
 }
@@ -204,6 +204,7 @@ pub fn read(files: &Files) -> Stats {
     for size in files.huge_page_sizes() {
         stats.hugetlb.insert(size.clone(), files.huge_pages(size));
     }
+    stats.intel_rdt = resctrl::read(&files.resctrl);
     stats
 }
 

@@ -137,7 +137,7 @@ mod tests {
             std::fs::write(directory.join(name), text).unwrap();
         }
         let path = HostPath::new(directory.to_str().unwrap()).unwrap();
-        let files = Files::open(&[CgroupDir { hierarchy: Text::new("").unwrap(), path }]);
+        let files = Files::open(&[CgroupDir { hierarchy: Text::new("").unwrap(), path, shared: false }]);
         // It holds them open.
         std::fs::remove_dir_all(&directory).unwrap();
         let shown = serde_json::to_value(super::super::read(&files)).unwrap();

@@ -47,7 +47,7 @@ pub fn disks(directory: &Path, root: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(disks)
 }
 
-pub fn initramfs(directory: &Path, kernel: &Kernel) -> Outcome<PathBuf> {
+pub fn initramfs(directory: &Path, kernel: &Kernel, stand_in: Option<PathBuf>) -> Outcome<PathBuf> {
     let read = |path: &Path| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut archive = Archive::default();
     for path in ["bin", "dev", "proc", "root", "modules"] {
@@ -55,7 +55,7 @@ pub fn initramfs(directory: &Path, kernel: &Kernel) -> Outcome<PathBuf> {
     }
     archive.file("bin/busybox", 0o755, &read(&busybox()?)?);
     archive.file("init", 0o755, BOOT.as_bytes());
-    for (number, module) in kernel.modules()?.iter().enumerate() {
+    for (number, module) in kernel.modules()?.iter().chain(&stand_in).enumerate() {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         archive.file(&format!("modules/{number:02}-{name}"), 0o644, &read(module)?);
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::Outcome;
 use crate::cache::{self, output_of};
+use crate::image;
 
 /// The package that depends on the newest one.
 const PACKAGE: &str = "linux-image-cloud-amd64";
@@ -21,7 +22,28 @@ pub struct Kernel {
 const MODULES: [&str; 10] =
     ["virtio_pci", "virtio_blk", "overlay", "loop", "tun", "dummy", "veth", "fuse", "bfq", "autofs4"];
 
+/// In place of what no emulator has.
+const STAND_IN: [(&str, &str); 2] =
+    [("Kbuild", include_str!("guest/resctrl/Kbuild")), ("resctrl.c", include_str!("guest/resctrl/resctrl.c"))];
+
 impl Kernel {
+    /// Compiles the module that stands in for resctrl; `None` without the kernel's headers.
+    pub fn stand_in(&self, directory: &Path) -> Outcome<Option<PathBuf>> {
+        let headers = Path::new("/lib/modules").join(&self.release).join("build");
+        if !headers.exists() {
+            return Ok(None);
+        }
+        let place = directory.join("resctrl");
+        image::fresh(&place)?;
+        for (name, text) in STAND_IN {
+            fs::write(place.join(name), text).map_err(|error| format!("{name}: {error}"))?;
+        }
+        let mut make = Command::new("make");
+        make.arg("-s").arg("-C").arg(headers).arg(format!("M={}", place.display())).arg("modules");
+        output_of(&mut make)?;
+        Ok(Some(place.join("resctrl.ko")))
+    }
+
     /// The modules' files, each after those that it needs.
     pub fn modules(&self) -> Outcome<Vec<PathBuf>> {
         let directory = self.tree.join("lib/modules").join(&self.release);

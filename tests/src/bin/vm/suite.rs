@@ -17,9 +17,9 @@ pub struct Job {
 }
 
 /// On cgroup v2 with all of its controllers, with every capability, on another kernel than the builder's.
-const RESOURCES: [&str; 12] = [
-    "vm_resources", "vm_life", "vm_privileges", "cgroups", "events", "update", "kernel_state", "namespaces", "process",
-    "exec", "lifecycle", "run",
+const RESOURCES: [&str; 13] = [
+    "vm_resources", "vm_life", "vm_privileges", "vm_resctrl", "cgroups", "events", "update", "kernel_state",
+    "namespaces", "process", "exec", "lifecycle", "run",
 ];
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
