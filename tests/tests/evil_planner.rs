@@ -430,6 +430,33 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         let attrs = MountAttrs { propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
         plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs }));
     });
+    case("made writable with what it lies on", &|plan| {
+        let attrs = MountAttrs { recursive: true, ..writable.clone() };
+        let root = plan.rootfs.iter().find_map(|step| match step.op {
+            RootfsOp::AttachRoot { mount, .. } => Some(mount),
+            _ => None,
+        });
+        let op = RootfsOp::SetAttrs { mount: root.expect("a root"), attrs };
+        plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
+    });
+    let attributes_of = |plan: &mut Plan, change: &dyn Fn(&mut MountAttrs)| {
+        for step in &mut plan.host {
+            match &mut step.op {
+                HostOp::CloneTree { out: its, attrs, .. } | HostOp::SetAttrs { mount: its, attrs } if *its == slot => {
+                    change(attrs)
+                }
+                _ => {}
+            }
+        }
+    };
+    case("read-only from later on", &|plan| {
+        attributes_of(plan, &|attrs| attrs.set &= !attr::RDONLY);
+        let attrs = MountAttrs { set: attr::RDONLY, recursive: true, ..MountAttrs::default() };
+        let op = RootfsOp::SetAttrs { mount: slot, attrs };
+        plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
+    });
+    case("a peer of the host's mount", &|plan| attributes_of(plan, &|attrs| attrs.propagation = None));
+    case("a shared peer", &|plan| attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared)));
     case("a pipe that is any file", &|plan| {
         for step in &mut plan.host {
             if let HostOp::CloneTree { path, expect, .. } = &mut step.op

@@ -194,6 +194,28 @@ fn resource_limits_of_every_kind() {
     }
 }
 
+/// Root of a user namespace may raise none; who set it up may.
+#[test]
+fn higher_limits_in_a_user_namespace() {
+    let may_raise = caps_of_this_process() & (1 << 24) != 0;
+    if cannot_make_containers() || skip_unless(may_raise, "this process lacks CAP_SYS_RESOURCE") {
+        return;
+    }
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 3000}]);
+    let bundle = script("ulimit -n; ulimit -H -n", json!({ "rlimits": limits })).with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    });
+    fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = bundle.command(&[]);
+    let mut low = std::process::Command::new("sh");
+    low.args(["-c", "ulimit -S -n 512; ulimit -H -n 512; exec \"$0\" \"$@\""]);
+    low.arg(run.get_program()).args(run.get_args());
+    assert_eq!(rspawn_tests::finish(low, b"").ok(), "2000\n3000\n");
+}
+
 #[test]
 fn a_limit_that_cannot_be_raised_is_named() {
     let may_raise = caps_of_this_process() & (1 << 24) != 0;

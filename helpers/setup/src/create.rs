@@ -14,7 +14,7 @@ use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
-use crate::follow::{await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
+use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
 use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
@@ -139,8 +139,8 @@ pub fn create(
             None => Ok(()),
         }
     };
-    let root = if no_pivot { follow_worker(parent, &worker, mounted)? } else { None };
-    let slave = if plan.finish.terminal { follow_worker(parent, &worker, mounted)? } else { None };
+    let root = if no_pivot { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
+    let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
         .transpose()?;
@@ -154,7 +154,7 @@ pub fn create(
     if !has_hooks {
         worker.give_word()?;
     }
-    follow_worker(parent, &worker, mounted)?;
+    follow_worker(parent, &worker, Until::Done, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, guest, slots));
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.

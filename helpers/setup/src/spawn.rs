@@ -68,7 +68,7 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
         return Ok(None);
     }
     let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
-    tune::set_limit(&Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
+    tune::set_limit(0, &Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
     Ok(Some(limit))
 }
 
@@ -115,6 +115,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         }
     })?;
     let container = Container { pid, process: child, stage: mine, ended: false };
+    raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     if entry.mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
@@ -122,6 +123,18 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     entry.let_go(&container).map_err(at(SpawnStep::IdMaps))?;
     drop(entry);
     Ok(container)
+}
+
+/// Raises hard limits to those that are wanted: only a process of the first user namespace may (getrlimit(2)). Where
+/// this one may not either, the new one's own attempt says so.
+fn raise_limits(pid: i32, wanted: &[Rlimit]) {
+    for limit in wanted {
+        if let Ok(own) = tune::limit(limit.resource)
+            && limit.hard > own.hard
+        {
+            let _ = tune::set_limit(pid, &Rlimit { hard: limit.hard, ..own });
+        }
+    }
 }
 
 /// How a new process gets into its cgroups.
@@ -199,6 +212,7 @@ pub fn spawn_inside(
     };
     let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(create))?;
     let container = Container { pid, process: child, stage: mine, ended: false };
+    raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
     Ok(container)
@@ -346,7 +360,7 @@ impl<'a> Entry<'a> {
             kept.keep_on_exec().named("fcntl")?;
         }
         if let Some(limit) = &self.image.file_limit {
-            tune::set_limit(limit).named("prlimit")?;
+            tune::set_limit(0, limit).named("prlimit")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }

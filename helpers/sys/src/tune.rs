@@ -3,10 +3,10 @@ use rspawn_proto::plan::{MemoryPolicy, Rlimit, Scheduler};
 
 use crate::raw::{Result, c_string, sys};
 
-/// Sets a resource limit.
-pub fn set_limit(limit: &Rlimit) -> Result<()> {
+/// Sets a resource limit of a process, 0 for this one.
+pub fn set_limit(pid: i32, limit: &Rlimit) -> Result<()> {
     let new = [limit.soft, limit.hard];
-    sys!(SYS_prlimit64, 0, u32::from(limit.resource), new.as_ptr(), 0).map(drop)
+    sys!(SYS_prlimit64, pid, u32::from(limit.resource), new.as_ptr(), 0).map(drop)
 }
 
 /// A resource limit by its number.
