@@ -477,6 +477,23 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
     host.assert_untouched(&bundle.id);
 }
 
+/// Rules about devices, for a cgroup that the container is not in.
+#[test]
+fn a_policy_on_devices_wants_rules_that_hold() {
+    let bundle = Bundle::script("exit 0");
+    let rules = policy("mode = enforce\ndevices.allow = c 1:3\n", bundle.path());
+    let mut plan = base(&bundle);
+    let found =
+        |plan: &Plan| rspawn_proto::policy::violations(&rules, plan).into_iter().any(|v| v.what.contains("any device"));
+    if plan.spawn.cgroups.is_empty() {
+        println!("SKIPPED: a user's container has no cgroup here");
+        return;
+    }
+    assert!(!found(&plan));
+    plan.spawn.cgroups.clear();
+    assert!(found(&plan));
+}
+
 /// A policy with more to say than one message holds.
 #[test]
 fn a_refusal_of_thousands_of_things_arrives() {
