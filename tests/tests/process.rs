@@ -373,6 +373,42 @@ fn the_session_keyring_is_new_unless_told_otherwise() {
     assert!(!without.contains(&format!("_ses.{}", bundle.id)), "{without}");
 }
 
+/// A container's processes find each other's keys: tickets of Kerberos, say.
+#[test]
+fn exec_joins_the_containers_session_keyring() {
+    let keys = fs::read_to_string("/proc/keys").is_ok();
+    if cannot_make_containers() || skip_unless(keys, "this kernel shows no /proc/keys") {
+        return;
+    }
+    for user in [false, true] {
+        let bundle = script("cat /proc/keys >/keys; echo >/done; sleep 1000", json!({})).with(|config| {
+            config["linux"]["maskedPaths"] = json!([]);
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+            if user {
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+        });
+        for directory in [bundle.path(), &bundle.rootfs()] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let life = rspawn_tests::life::Life::new(bundle);
+        life.created(&[]).started();
+        rspawn_tests::wait_for("the payload", || !life.file("done").is_empty());
+        let number = |keys: &str| {
+            let of_name = keys.lines().find(|line| line.contains(&format!("_ses.{}", life.id())));
+            of_name.and_then(|line| line.split(' ').next()).map(str::to_string)
+        };
+        let own = number(&life.file("keys"));
+        if skip_unless(own.is_some(), "no keyring shows in /proc/keys here") {
+            return;
+        }
+        assert_eq!(number(&life.exec(&[], &["cat", "/proc/keys"]).ok()), own);
+        life.delete(&["--force"]).ok();
+    }
+}
+
 /// A test's own files, open in the program that it starts under the numbers wanted.
 fn run_with_descriptors(bundle: &Bundle, numbers: &[u32], options: &[&str]) -> String {
     let command = bundle.command(options);

@@ -52,10 +52,15 @@ pub fn set_personality(persona: u32) -> Result<()> {
     sys!(SYS_personality, persona).map(drop)
 }
 
-/// Starts a new session keyring, so that the caller's keys are out of reach.
+/// Starts a session keyring of this name, so that the caller's keys are out of reach; or joins one that this user has
+/// started so (keyctl(2)).
 pub fn join_session_keyring(name: &str) -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
-    sys!(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, &c_string(name)?).map(drop)
+    const KEYCTL_SETPERM: i32 = 5;
+    // What it has from its making, and for its user to find it by its name: the container's next process.
+    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
+    let keyring = sys!(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, &c_string(name)?)?;
+    sys!(SYS_keyctl, KEYCTL_SETPERM, keyring, PERMISSIONS).map(drop)
 }
 
 /// Sets the host name of this UTS namespace.
