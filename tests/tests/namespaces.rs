@@ -292,6 +292,49 @@ fn a_user_namespace_is_joined_with_mappings_beside_it() {
     }
 }
 
+/// As containers of a pod with a user namespace do: their network was made by the engine, outside of it.
+#[test]
+fn a_user_namespace_is_joined_and_a_network_of_the_hosts() {
+    if cannot_make_containers() {
+        return;
+    }
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let user = |config: &mut Value| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map.clone());
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    };
+    let first = Bundle::new().with_args(&["sleep", "1000"]).with(user);
+    let life = rspawn_tests::life::Life::new(first);
+    life.created(&[]).started();
+    let mut network = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+    let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let path = format!("/proc/{}/ns/net", network.id());
+    wait_for("another network", || fs::metadata(&path).is_ok_and(|found| found.ino() != own));
+    let bundle = Bundle::script("readlink /proc/self/ns/net; cat /proc/self/uid_map").with(|config| {
+        user(config);
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            match namespace["type"].as_str() {
+                Some("user") => namespace["path"] = json!(format!("/proc/{}/ns/user", life.pid())),
+                Some("network") => namespace["path"] = json!(path),
+                _ => {}
+            }
+        }
+        // Which show a network, or ask for rights over it.
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "sysfs");
+    });
+    for directory in [bundle.path(), &bundle.rootfs()] {
+        fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let output = bundle.run();
+    let expected = fs::read_link(&path).unwrap();
+    network.kill().unwrap();
+    network.wait().unwrap();
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(output.stdout.starts_with(expected.to_str().unwrap()), "{output:?}");
+    assert!(output.stdout.contains("100000"), "{output:?}");
+}
+
 /// Limits of a user namespace are its own root's to set.
 #[test]
 fn sysctls_of_a_user_namespace() {

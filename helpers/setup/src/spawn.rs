@@ -241,13 +241,16 @@ fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), Step
 
 /// In the helper process.
 fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry) -> Outcome<i32> {
-    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
-    joins.sort_by_key(|join| join.kind);
-    for join in &joins {
+    let join = |join: &Join| {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
-        joined.map_err(|failure| failure.with(join.kind.name()))?;
-    }
-    if joins.iter().any(|join| join.kind == Namespace::User) {
+        joined.map_err(|failure| failure.with(join.kind.name()))
+    };
+    let joins = plan.join.iter().map(|step| step.op);
+    let (user, others): (Vec<Join>, Vec<Join>) = joins.partition(|join| join.kind == Namespace::User);
+    // Those that the caller may enter and root of the user namespace may not; then those of which the opposite is so.
+    let rest: Vec<&Join> = others.iter().filter(|other| user.is_empty() || join(other).is_err()).collect();
+    user.iter().chain(rest).try_for_each(join)?;
+    if !user.is_empty() {
         become_root()?;
     }
     create_sibling(new, entry)
