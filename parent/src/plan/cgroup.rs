@@ -19,6 +19,15 @@ pub fn plan(planner: &mut Planner) {
     let facts = &planner.facts.cgroup;
     let none = Resources::default();
     let resources = planner.linux().and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
+    if planner.options.no_cgroups {
+        if planner.linux().is_some_and(|linux| linux.resources.is_some()) {
+            planner.note(
+                BASE,
+                "not applied: the container stays in the caller's cgroups, as --cgroup-manager=disabled asks",
+            );
+        }
+        return;
+    }
     let settings = resources::settings(resources, facts, BASE);
     let is_v2 = |hierarchy: usize| facts.hierarchies[hierarchy].controllers.is_empty();
     let mut used: Vec<&str> = Vec::new();
