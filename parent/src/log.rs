@@ -2,9 +2,12 @@
 //!
 //! A failing command writes one line and no more: podman takes the file for one JSON document, containerd takes the
 //! last line of level error, and both put stderr into their own messages. Without a file, a log in JSON is stderr.
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -17,6 +20,19 @@ use crate::streams;
 enum Format {
     Text,
     Json,
+}
+
+/// The file that `--log` names. crun has other places for a log as well, and names each by what it is.
+fn file_of(named: &Path) -> Result<&Path, String> {
+    let bytes = named.as_os_str().as_bytes();
+    match ["journald:", "syslog:"].iter().find(|place| bytes.starts_with(place.as_bytes())) {
+        Some(place) => Err(format!(
+            "--log: {} is not supported: rspawn does not log to {}, but to a file: PATH or file:PATH",
+            named.display(),
+            place.trim_end_matches(':')
+        )),
+        None => Ok(bytes.strip_prefix(b"file:").map_or(named, |path| Path::new(OsStr::from_bytes(path)))),
+    }
 }
 
 /// Opened before privileges go.
@@ -32,7 +48,8 @@ impl Log {
             "json" => Format::Json,
             other => return Err(format!("invalid log-format: {other}")),
         };
-        let file = global.log.as_ref().map(|path| {
+        let path = global.log.as_deref().map(file_of).transpose()?;
+        let file = path.map(|path| {
             let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
             opened.map_err(|error| format!("cannot open the log {}: {error}", path.display()))
         });
