@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod changing;
 mod global;
 mod lifecycle;
+pub mod words;
 
 pub use changing::*;
 pub use global::Global;
@@ -19,7 +20,7 @@ use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rspawn", disable_version_flag = true)]
+#[command(name = "rspawn", disable_version_flag = true, args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

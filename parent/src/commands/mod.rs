@@ -22,9 +22,9 @@ mod update;
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, words};
 use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
@@ -40,7 +40,10 @@ pub fn main() -> i32 {
     if let Some(status) = second_process() {
         return status;
     }
-    let cli = match Cli::try_parse() {
+    let mut model = Cli::command();
+    let words = words::for_clap(&model, std::env::args_os());
+    let parsed = model.try_get_matches_from_mut(words).and_then(|mut found| Cli::from_arg_matches_mut(&mut found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -72,6 +75,7 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
     if global.version {
         return streams::print(format!("{}\n", features::version())).map(|()| 0);
     }
+    global.check()?;
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
         Command::Create(arguments) => make::create(&global, arguments),
