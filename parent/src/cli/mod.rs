@@ -72,7 +72,7 @@ pub enum Command {
     /// Write a default config.json.
     #[command(after_long_help = examples::SPEC)]
     Spec(Spec),
-    /// Translate a policy file into the form that rspawn-setup --check takes.
+    /// Translate a policy file into the form that /usr/libexec/rspawn/rspawn-setup --check takes.
     #[command(after_long_help = examples::POLICY)]
     Policy(PolicyCommand),
     /// Write shell completions or man pages.
@@ -108,7 +108,7 @@ pub struct Unsupported {
     pub words: Vec<String>,
 }
 
-/// Which container, for `run` and `plan` alike.
+/// Which container, for `create` and `run` alike.
 #[derive(Debug, Args)]
 pub struct Container {
     /// Directory of the bundle.
