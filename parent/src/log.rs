@@ -1,7 +1,8 @@
 //! Where errors go: stderr, and the file of `--log`, in runc's two forms, which clients parse.
 //!
-//! A failing command writes one line and no more: podman takes the file for one JSON document, containerd takes the
-//! last line of level error, and both put stderr into their own messages. Without a file, a log in JSON is stderr.
+//! A failing command writes one entry and no more, which in JSON is one line: podman takes the file for one JSON
+//! document, containerd takes the last line of level error, and both put stderr into their own messages. Warnings are
+//! entries of commands that succeed. Without a file, a log in JSON is stderr.
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -56,19 +57,29 @@ impl Log {
         Ok(Self { file: file.transpose()?, format })
     }
 
-    /// The one line of a command that failed.
+    /// The one entry of a command that failed.
     pub fn error(&mut self, message: &str) {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let line = match self.format {
-            Format::Json => json!({"level": "error", "msg": message, "time": time}).to_string(),
-            Format::Text => format!("time=\"{time}\" level=error msg={message:?}"),
-        };
+        let line = self.entry("error", message);
         match &mut self.file {
-            Some(file) => drop(file.write_all(format!("{line}\n").as_bytes())),
-            None if self.format == Format::Json => return streams::say(line),
+            Some(file) => drop(file.write_all(line.as_bytes())),
+            None if self.format == Format::Json => return streams::say(line.trim_end()),
             None => {}
         }
         let lines: Vec<String> = message.lines().map(printable).collect();
         streams::say(format_args!("rspawn: {}", lines.join("\n")));
+    }
+
+    /// What a command that has succeeded would not do. For the file alone.
+    pub fn warning(&mut self, message: &str) {
+        let line = self.entry("warning", message);
+        self.file.iter_mut().for_each(|file| drop(file.write_all(line.as_bytes())));
+    }
+
+    fn entry(&self, level: &str, message: &str) -> String {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        match self.format {
+            Format::Json => format!("{}\n", json!({"level": level, "msg": message, "time": time})),
+            Format::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
+        }
     }
 }

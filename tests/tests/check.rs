@@ -185,3 +185,11 @@ fn hostile_names_are_written_out() {
     let error = bundle.run().refused();
     assert!(!error.chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
 }
+
+/// What is found has no form in binary.
+#[test]
+fn only_a_plan_is_bytes() {
+    let output = check(&Bundle::new(), &["--format=bin"]);
+    assert_eq!(output.stderr, "rspawn: check --format=bin: there is no such form of what is found: text or json\n");
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""));
+}

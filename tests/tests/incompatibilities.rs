@@ -5,6 +5,7 @@ use std::process::Command;
 use rspawn::facts::{CgroupFacts, Hierarchy};
 use rspawn_tests::life::Life;
 use rspawn_tests::terminal::Terminal;
+use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
 use serde_json::json;
 
@@ -315,4 +316,38 @@ fn a_hook_gets_nothing_of_the_callers() {
     });
     assert_eq!(bundle.run().ok(), "");
     assert_eq!(fs::read_to_string(bundle.path().join("cwd")).unwrap(), "/\n");
+}
+
+#[test]
+fn limits_without_a_cgroup_are_left_out() {
+    // In the lane of users too, this one is nobody's but this test's.
+    let Some(user) = User::by_number() else { return };
+    let mut life = Life::new(Bundle::new().with_args(&["sleep", "1000"]).with(|config| {
+        config["linux"]["resources"] = json!({"pids": {"limit": 100}});
+    }));
+    life.bundle.user = Some(user);
+    let log = life.bundle.path().join("log");
+    let create = |format: &str, bundle: &str| {
+        let format = format!("--log-format={format}");
+        let log = log.display().to_string();
+        life.run(life.command(&["--log", &log, &format, "create", "--bundle", bundle, life.id()]))
+    };
+    let bundle = life.bundle.path().display().to_string();
+    // One line on stderr is all that clients take for an error, and so is a second one in the log of what fails.
+    let output = create("json", &bundle);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let said = fs::read_to_string(&log).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(&said).expect("one document");
+    let message = entry["msg"].as_str().unwrap();
+    assert_eq!(entry["level"], "warning");
+    assert!(message.starts_with("config.json /linux/resources/pids") && message.contains("not applied"), "{message}");
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("json", &bundle).status, 1);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.lines().count() == 1 && said.contains("\"level\":\"error\""), "{said}");
+    life.delete(&["--force"]).ok();
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("text", &bundle).ok(), "");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("level=warning msg=\"config.json /linux/resources/pids"), "{said}");
 }
