@@ -2,6 +2,7 @@
 //!
 //! Clients rely on what clap has no setting for: `-bundle X` is `--bundle X` (go-runc sends `-no-subreaper`), and a
 //! switch takes `=true` and `=false`.
+use std::any::TypeId;
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
@@ -116,6 +117,7 @@ impl<'a> Rewritten<'a> {
             (Some(_), Some(true)) if is_switch(arg) => self.words.push((Some(id), option.into())),
             // The last one counts.
             (Some(_), Some(false)) if is_switch(arg) => self.words.retain(|(switch, _)| *switch != Some(id)),
+            (Some(_), Some(value)) if is_boolean(arg) => self.push(format!("{option}={value}")),
             (Some(value), _) => self.push(format!("{option}={value}")),
             (None, _) => {
                 self.push(option);
@@ -143,6 +145,11 @@ impl<'a> Rewritten<'a> {
 
 fn is_switch(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::SetTrue)
+}
+
+/// Of those that are told apart from not being given at all.
+fn is_boolean(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
 
 #[cfg(test)]
@@ -196,7 +203,9 @@ mod tests {
             ("rspawn exec -tu 5 id sh", "rspawn exec -t -u 5 id sh"),
             ("rspawn exec -te=A=b id sh", "rspawn exec -t -e=A=b id sh"),
             ("rspawn delete --force=maybe id", "rspawn delete --force=maybe id"),
-            ("rspawn --systemd-cgroup=true list", "rspawn --systemd-cgroup=true list"),
+            ("rspawn -systemd-cgroup=T list", "rspawn --systemd-cgroup=true list"),
+            ("rspawn exec --no-new-privs=0 id sh", "rspawn exec --no-new-privs=false id sh"),
+            ("rspawn run --no-new-privileges=1 id", "rspawn run --no-new-privileges=1 id"),
         ] {
             assert_eq!(rewritten(given), expected, "{given}");
         }
