@@ -161,7 +161,7 @@ fn settings_without_effect_are_listed_with_the_reason() {
         .map(|note| format!("{}: {}", note["pointer"].as_str().unwrap(), note["message"].as_str().unwrap()))
         .collect();
     for expected in [
-        "x.nspawn:2 NotifyReady=: ignored: rspawn passes no notification socket on",
+        "x.nspawn:2 NotifyReady=: ignored: READY=1 is passed on whenever NOTIFY_SOCKET is set",
         "x.nspawn:5 Zone=: ignored: networks are made by",
         "x.nspawn:7 Bind=: left out: \"/nonexistent\" does not exist",
     ] {
