@@ -120,8 +120,10 @@ fn it_is_in_all_of_the_containers_namespaces() {
         assert!(lines.ends_with(&["/", "/bin/busybox", "0"]), "{output}");
         assert_ne!(of_container["mnt"], fs::read_link("/proc/self/ns/mnt").unwrap().display().to_string());
         // The container's end is its end.
-        let (child, paths) = life.spawn(&mut life.exec_command(&[], &["sleep", "1000"]));
-        wait_for("it runs", || life.exec(&[], &["ps"]).ok().matches("sleep 1000").count() >= 2);
+        let (child, paths) = life.spawn(&mut life.exec_command(&[], &["sleep", "1001"]));
+        // rspawn-init, which becomes it, has its words behind its own.
+        let is_it = |line: &str| line.ends_with(" sleep 1001") && !line.contains("rspawn-init");
+        wait_for("it runs", || life.exec(&[], &["ps"]).ok().lines().any(is_it));
         life.kill("KILL").ok();
         assert_eq!(life.outcome(child, &paths).status, 137);
     }
