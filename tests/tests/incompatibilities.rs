@@ -6,6 +6,7 @@ use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn::plan::Options;
 use rspawn_tests::life::Life;
 use rspawn_tests::terminal::Terminal;
+use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
 use serde_json::{Value, json};
 
@@ -382,4 +383,38 @@ fn layers_beyond_thirteen_need_linux_6_7() {
     };
     assert_eq!(found(13, (6, 6)) + &found(14, (6, 7)) + &found(500, (6, 7)), "");
     assert!(found(14, (6, 6)).contains("/mounts/"), "{}", found(14, (6, 6)));
+}
+
+#[test]
+fn limits_without_a_cgroup_are_left_out() {
+    // In the lane of users too, this one is nobody's but this test's.
+    let Some(user) = User::by_number() else { return };
+    let mut life = Life::new(Bundle::new().with_args(&["sleep", "1000"]).with(|config| {
+        config["linux"]["resources"] = json!({"pids": {"limit": 100}});
+    }));
+    life.bundle.user = Some(user);
+    let log = life.bundle.path().join("log");
+    let create = |format: &str, bundle: &str| {
+        let format = format!("--log-format={format}");
+        let log = log.display().to_string();
+        life.run(life.command(&["--log", &log, &format, "create", "--bundle", bundle, life.id()]))
+    };
+    let bundle = life.bundle.path().display().to_string();
+    // One line on stderr is all that clients take for an error, and so is a second one in the log of what fails.
+    let output = create("json", &bundle);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let said = fs::read_to_string(&log).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(&said).expect("one document");
+    let message = entry["msg"].as_str().unwrap();
+    assert_eq!(entry["level"], "warning");
+    assert!(message.starts_with("config.json /linux/resources/pids") && message.contains("not applied"), "{message}");
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("json", &bundle).status, 1);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.lines().count() == 1 && said.contains("\"level\":\"error\""), "{said}");
+    life.delete(&["--force"]).ok();
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("text", &bundle).ok(), "");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("level=warning msg=\"config.json /linux/resources/pids"), "{said}");
 }
