@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use rspawn_proto::ids::HostPath;
-use rspawn_proto::record::CgroupDir;
+use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_sys::cgroup::is_v2;
 use rspawn_sys::{file, process};
 
@@ -122,7 +122,12 @@ fn own(cgroups: &[CgroupDir]) -> impl Iterator<Item = &CgroupDir> {
 /// die with rspawn-setup.
 pub fn remove_empty(cgroups: &[CgroupDir]) {
     let deadline = Instant::now() + Duration::from_secs(2);
-    for CgroupDir { path, .. } in own(cgroups) {
+    // A group that was noted and not made may be another's. The kernel would remove it with processes in it.
+    let has_tasks = |cgroup: &&CgroupDir| {
+        let tasks = format!("{}/tasks", cgroup.path);
+        cgroup.hierarchy.as_str() == RESCTRL && fs::read(tasks).is_ok_and(|tasks| !tasks.is_empty())
+    };
+    for CgroupDir { path, .. } in own(cgroups).filter(|cgroup| !has_tasks(cgroup)) {
         let is_cgroup = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY)
             .is_ok_and(|directory| is_v2(&directory).is_ok());
         while is_cgroup
@@ -138,8 +143,9 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
 /// directory for a moment. systemd is left to remove the cgroup of a scope.
 pub fn remove(cgroups: &[CgroupDir], is_scope: bool) -> Result<(), String> {
     let mut done = Ok(());
-    for CgroupDir { path, .. } in own(cgroups) {
-        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scope) {
+    for CgroupDir { path, hierarchy, .. } in own(cgroups) {
+        let is_scopes = is_scope && hierarchy.as_str() != RESCTRL;
+        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scopes) {
             done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
         }
     }

@@ -28,12 +28,11 @@ pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
     }
 }
 
-/// The resctrl group that is the container's alone, as a slot of a plan: not the one that watches it, if any.
+/// The class of service that is the container's alone, as a slot of a plan. It is the first resctrl group; the second
+/// one, if any, watches.
 pub fn resctrl(cgroups: &[CgroupDir]) -> Option<Slot> {
-    let is_it = |cgroup: &CgroupDir| {
-        cgroup.hierarchy.as_str() == RESCTRL && !cgroup.shared && !cgroup.path.as_str().contains("/mon_groups/")
-    };
-    cgroups.iter().position(is_it).and_then(|index| u16::try_from(index).ok()).map(Slot)
+    let class = cgroups.iter().position(|cgroup| cgroup.hierarchy.as_str() == RESCTRL)?;
+    u16::try_from(class).ok().filter(|_| !cgroups[class].shared).map(Slot)
 }
 
 /// The limits that hold.

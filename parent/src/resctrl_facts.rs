@@ -13,6 +13,8 @@ pub struct ResctrlFacts {
     pub mount: String,
     /// The processor counts what groups use.
     pub monitors: bool,
+    /// What the kernel rounds bandwidths up to, in percent; 0 where it takes them as they are.
+    pub bandwidth_step: u64,
     /// What the `schemata` of each class of service says, by its name; that of the first one is empty.
     pub groups: BTreeMap<String, String>,
 }
@@ -23,7 +25,7 @@ impl ResctrlFacts {
         if !filesystems.iter().any(|known| known == "resctrl") {
             return None;
         }
-        let mount = mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
+        let (mount, options) = mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
         let mut groups = BTreeMap::new();
         let mut note = |name: String, directory: &str| {
             // Directories that are no groups have no such file.
@@ -37,15 +39,20 @@ impl ResctrlFacts {
             note(name.clone(), &format!("{mount}/{name}"));
         }
         let monitors = fs::metadata(format!("{mount}/info/L3_MON")).is_ok();
-        Some(Self { mount, monitors, groups })
+        let step = fs::read_to_string(format!("{mount}/info/MB/bandwidth_gran")).unwrap_or_default();
+        // In megabytes, bandwidths are aims and no steps of the processor's.
+        let in_steps = !options.split(',').any(|option| option == "mba_MBps");
+        let bandwidth_step = step.trim().parse().ok().filter(|_| in_steps).unwrap_or(0);
+        Some(Self { mount, monitors, bandwidth_step, groups })
     }
 }
 
-/// Of the first one that is mounted, as runc takes it (proc_pid_mountinfo(5)).
-fn mount_point(mountinfo: &str) -> Option<String> {
+/// Place and options of the first one that is mounted, as runc takes it (proc_pid_mountinfo(5)).
+fn mount_point(mountinfo: &str) -> Option<(String, String)> {
     mountinfo.lines().find_map(|line| {
         let (place, filesystem) = line.split_once(" - ")?;
-        filesystem.starts_with("resctrl ").then(|| place.split(' ').nth(4).map(unescape)).flatten()
+        let options = filesystem.strip_prefix("resctrl ")?.split(' ').nth(1)?;
+        Some((place.split(' ').nth(4).map(unescape)?, options.to_string()))
     })
 }
 
@@ -57,7 +64,8 @@ mod tests {
     fn where_it_is_mounted() {
         let other = "24 1 0:22 / /sys rw shared:2 - sysfs resctrl rw\n";
         let its = "40 24 0:35 / /sys/fs/re\\040sctrl rw shared:9 - resctrl resctrl rw,cdp\n";
-        assert_eq!(mount_point(&format!("{other}{its}")).as_deref(), Some("/sys/fs/re sctrl"));
+        let found = mount_point(&format!("{other}{its}")).unwrap();
+        assert_eq!((found.0.as_str(), found.1.as_str()), ("/sys/fs/re sctrl", "rw,cdp"));
         assert_eq!(mount_point(other), None);
     }
 }

@@ -174,7 +174,7 @@ pub enum HostOp {
         path: RelPath,
         /// Controllers of cgroup v2 to enable above it, as far as each level has them.
         controllers: Vec<Text>,
-        /// Whom the cgroup is handed to: root of the container's user namespace.
+        /// Whom the cgroup is handed to, as an id of the host's: the payload's user.
         owner: Option<Id>,
     },
     /// Opens a group of a resctrl filesystem, or makes it (the kernel's Documentation/arch/x86/resctrl.rst).

@@ -226,17 +226,12 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
             _ => {}
         }
     }
-    let is_root = |op: &RootfsOp| matches!(op, RootfsOp::AttachRoot { mount, .. } if *mount == clone);
-    // The root's turn comes last: until then, what it is made of is made in it.
-    let root = plan.rootfs.iter().any(|step| is_root(&step.op));
-    for step in &plan.rootfs {
-        let RootfsOp::SetAttrs { mount, attrs } = &step.op else { continue };
-        let set = if *mount == clone && root { attrs.set } else { 0 };
-        // What lies above it may have it below.
-        let clear = if *mount == clone || attrs.recursive { attrs.clear } else { 0 };
-        apply(&MountAttrs { set, clear, recursive: attrs.recursive, ..MountAttrs::default() }, tree);
-    }
-    writable || is_peer
+    // It is in use by now: whatever is taken from it, it had. What lies above it may have it below.
+    let gives = |op: &RootfsOp| match op {
+        RootfsOp::SetAttrs { mount, attrs } => attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive),
+        _ => false,
+    };
+    writable || is_peer || plan.rootfs.iter().any(|step| gives(&step.op))
 }
 
 /// The same path as one that rules can be compared with.

@@ -455,6 +455,16 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         let op = RootfsOp::SetAttrs { mount: slot, attrs };
         plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
     });
+    case("the root, and read-only at last", &|plan| {
+        let root = plan.rootfs.iter_mut().find_map(|step| match &mut step.op {
+            RootfsOp::AttachRoot { mount, .. } => Some(mount),
+            _ => None,
+        });
+        *root.expect("a root") = slot;
+        attributes_of(plan, &|attrs| attrs.set &= !attr::RDONLY);
+        let attrs = MountAttrs { set: attr::RDONLY, recursive: true, ..MountAttrs::default() };
+        plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs }));
+    });
     case("a peer of the host's mount", &|plan| attributes_of(plan, &|attrs| attrs.propagation = None));
     case("a shared peer", &|plan| attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared)));
     case("a pipe that is any file", &|plan| {

@@ -418,3 +418,33 @@ fn limits_without_a_cgroup_are_left_out() {
     let said = fs::read_to_string(&log).unwrap();
     assert!(said.contains("level=warning msg=\"config.json /linux/resources/pids"), "{said}");
 }
+
+#[test]
+fn a_class_of_service_that_is_there_stays_as_it_is() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    let groups = [("", "L3:0=fffff\n"), ("gold", "    L3:0=000ff\n")];
+    let resctrl = rspawn::facts::ResctrlFacts {
+        mount: "/sys/fs/resctrl".into(),
+        groups: groups.map(|(name, schemata)| (name.to_string(), schemata.to_string())).into(),
+        ..Default::default()
+    };
+    let facts = Facts {
+        kernel: (6, 12),
+        machine: "x86_64".into(),
+        capabilities: u64::MAX,
+        resctrl: Some(resctrl),
+        ..Facts::default()
+    };
+    let found = |class: Value| {
+        let mut config = default_config();
+        config["linux"]["resources"] = Value::Null;
+        config["linux"]["cgroupsPath"] = Value::Null;
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+        config["linux"]["intelRdt"] = class;
+        problems(&config, &facts, &options)
+    };
+    assert_eq!(found(json!({"closID": "gold", "l3CacheSchema": "L3:0=ff"})), "");
+    assert_eq!(found(json!({"closID": "gold"})) + &found(json!({"closID": "/"})), "");
+    let differs = found(json!({"closID": "gold", "l3CacheSchema": "L3:0=f"}));
+    assert!(differs.contains("/linux/intelRdt/l3CacheSchema"), "{differs}");
+}

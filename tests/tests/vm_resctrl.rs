@@ -114,7 +114,8 @@ fn a_class_that_containers_share() {
         return;
     }
     let _guard = alone();
-    let wanted = json!({"closID": "gold", "schemata": ["L3:0=f", "MB:0=50"]});
+    // Bandwidth is rounded up, which makes it no other.
+    let wanted = json!({"closID": "gold", "schemata": ["L3:0=f", "MB:0=45"]});
     let (first, second) = (idle(wanted.clone()), idle(wanted));
     first.created(&[]);
     second.created(&[]).started();
@@ -133,6 +134,12 @@ fn a_class_that_containers_share() {
     let refused = error(second.run(second.on_it("update", &["--l3-cache-schema=L3:0=1"])));
     assert!(refused.contains("no resctrl group of its own"), "{refused}");
     assert_eq!(lines(&group("gold/schemata")), ["MB:0=  50", "L3:0=0000f"]);
+
+    // Who removes it leaves them in the first class, and in peace.
+    second.kill("TERM").ok();
+    fs::remove_dir(group("gold")).unwrap();
+    assert_eq!(without.started().exec(&[], &["echo", "fine"]).ok(), "fine\n");
+    fs::create_dir(group("gold")).unwrap();
 
     second.stop();
     for life in [first, second, without] {

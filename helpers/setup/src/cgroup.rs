@@ -1,9 +1,9 @@
-//! The container's cgroups: made, filled with values, and removed again.
+//! The container's cgroups and resctrl groups: made, filled with values, and removed again.
 //!
 //! Safe for a hostile planner because: directories are made below what is verified to be a cgroup filesystem, one
 //! component at a time and through no link; a cgroup with a process in it or below it is refused, so that no value
-//! reaches another container's; the structural check knows which files hold settings; and device rules begin with
-//! none, whatever the plan says.
+//! reaches another container's; the structural check knows which files hold settings; device rules begin with none,
+//! whatever the plan says; and of a resctrl group that was there nothing changes but who is in it.
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -42,6 +42,11 @@ impl Cgroups {
             // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
             let _ = if own { cgroup::remove(&above, &name, is_scope) } else { file::remove_directory(&above, &name) };
         }
+    }
+
+    /// Leaves what is for others too: from now on they may be in it.
+    pub fn share(&mut self) {
+        self.0.retain(|made| !made.stays);
     }
 
     /// Leaves them to who removes them later.
@@ -119,6 +124,9 @@ impl Cgroups {
         }
         // The kernel's own words for what it refuses.
         let explain = |failure: Failure| {
+            if failure.errno == Errno::EEXIST.0 {
+                return failure.with("it is there by now, and was made for others");
+            }
             let words = cgroup::read(&root, "info/last_cmd_status").unwrap_or_default();
             failure.with(String::from_utf8_lossy(words.trim_ascii()))
         };
@@ -140,7 +148,6 @@ impl Cgroups {
     /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
     pub fn entrust(&mut self) -> Outcome<Keeper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
-        self.0.retain(|made| !made.stays);
         match process::fork(0).named("clone3")? {
             Side::Child => {
                 // Else it would hold the invoker's streams open, and its own line.
@@ -211,7 +218,7 @@ fn inherit_cpuset(above: &Fd, below: &Fd) {
     }
 }
 
-/// Lets root of the container's user namespace divide its cgroup further (cgroups(7), "Cgroups v2 delegation").
+/// Lets the payload's user divide its cgroup further (cgroups(7), "Cgroups v2 delegation").
 fn hand_over(cgroup: &Fd, owner: Id) -> Outcome<()> {
     const GROUP_STAYS: u32 = u32::MAX;
     for name in ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"] {

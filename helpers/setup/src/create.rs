@@ -92,6 +92,7 @@ pub fn create(
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
     let (mut slots, held) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
+    traces.cgroups.share();
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;

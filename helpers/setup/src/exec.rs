@@ -4,10 +4,10 @@ use alloc::vec::Vec;
 use rspawn_proto::msg::Purpose;
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::CgroupDir;
+use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Errno, Fd};
 use rspawn_sys::{file, tune};
 
 use crate::cgroup::Cgroups;
@@ -34,6 +34,7 @@ pub fn exec(
     let mode = invoker.trusted.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
+    let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
     let finish = plan.finish;
     drop((image, cgroups));
@@ -60,11 +61,15 @@ pub fn exec(
     stay(parent, mode, process)
 }
 
-/// The limits of the container are the process's before it runs anything of the container's.
-pub fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Fd>> {
-    let open = |CgroupDir { path, .. }: &CgroupDir| {
-        let opened = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY).named("openat2");
-        opened.map_err(|failure| failure.with(path.as_str()))
+/// The limits of the container are the process's before it runs anything of the container's. A resctrl group may be
+/// gone: who removes one leaves its processes in the first.
+pub fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
+    let open = |CgroupDir { path, hierarchy, .. }: &CgroupDir| match file::open_host(
+        path.as_str(),
+        file::O_PATH | file::O_DIRECTORY,
+    ) {
+        Err(Errno::ENOENT) if hierarchy.as_str() == RESCTRL => Ok(None),
+        opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path.as_str())),
     };
     cgroups.iter().map(open).collect()
 }

@@ -1,9 +1,9 @@
 //! Host operations: the only code that takes paths of the host from a plan.
 //!
 //! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
-//! promised; every result is a descriptor or a detached mount, which no other process can see, or a cgroup of the
-//! container's own; the policy has judged
-//! each path before, and judges the opened one again.
+//! promised; every result is a descriptor or a detached mount, which no other process can see, or a cgroup or resctrl group
+//! of the container's own, or one of those groups that is there and stays as it is; the policy has judged each path
+//! before, and judges the opened one again.
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;

@@ -201,6 +201,10 @@ impl Rootfs {
 
 /// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
 pub fn open_terminal(devpts: &Fd, uid: Id, (rows, columns): (u16, u16)) -> Outcome<(Fd, Fd)> {
+    // Before anything of it is opened, which some devices answer with an effect.
+    if file::filesystem_magic(devpts).named("fstatfs")? != DEVPTS_SUPER_MAGIC {
+        return Err(Failure::check("there is no devpts filesystem for the terminal"));
+    }
     let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
     let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
     let found = file::status(&master).named("statx")?;

@@ -1,7 +1,7 @@
 //! The container's first process: created in its namespaces, mapped, and on its way into rspawn-init.
 //!
-//! The order here is security and therefore not the plan's: namespaces are joined by a process that ends at once,
-//! user namespace first; ids are mapped before the new process makes any use of them; and it executes rspawn-init
+//! The order here is security and therefore not the plan's: namespaces are joined by a process that ends at once;
+//! ids are mapped before the new process makes any use of them; and it executes rspawn-init
 //! from sealed memory before the container's files are in sight.
 use alloc::format;
 use alloc::string::String;
@@ -153,7 +153,14 @@ impl<'a> Seats<'a> {
         // As root of another user namespace it may not write there; from another cgroup namespace it may not see it.
         let is_far = joined.contains(Namespace::User) || joined.contains(Namespace::Cgroup);
         let mut seats = Self { born_in: None, put_in: None, tasks: Vec::new() };
+        let mut hierarchies = Vec::new();
         for found in cgroups {
+            let hierarchy = file::status(found).named("statx")?.device;
+            // It would be in the last one alone, and the limits and device rules of the others would not hold.
+            if hierarchies.contains(&hierarchy) && !cgroup::is_resctrl(found).named("fstatfs")? {
+                return Err(Failure::check("two cgroups of one hierarchy"));
+            }
+            hierarchies.push(hierarchy);
             match cgroup::is_v2(found).named("fstatfs")? {
                 true if is_far => seats.put_in = Some(found),
                 true => seats.born_in = Some(found),
@@ -363,7 +370,8 @@ impl<'a> Entry<'a> {
             kept.keep_on_exec().named("fcntl")?;
         }
         if let Some(limit) = &self.image.file_limit {
-            tune::set_limit(0, limit).named("prlimit")?;
+            let now = tune::limit(limit.resource).named("prlimit")?;
+            tune::set_limit(0, &Rlimit { soft: limit.soft, ..now }).named("prlimit")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }

@@ -24,7 +24,7 @@ pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Resul
     let missing = || Failure::check("the container has no such cgroup");
     let cgroup = |slot: Slot| match named.get(slot.0 as usize) {
         Some(found) if found.shared => Err(Failure::check("the container shares this resctrl group with others")),
-        _ => cgroups.get(slot.0 as usize).ok_or_else(missing),
+        _ => cgroups.get(slot.0 as usize).and_then(Option::as_ref).ok_or_else(missing),
     };
     for (index, step) in plan.into_inner().host.iter().enumerate() {
         let place = Place::Host(index as u16);

@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 
 use super::resources::{self, Write};
 use super::scope::{self, Scope};
-use super::{Planner, device_rules};
+use super::{Planner, device_rules, mount_options};
 use crate::facts::{Hierarchy, Reach};
 use crate::oci::resources::{DeviceRule, Resources};
 use crate::problem::Problem;
@@ -132,9 +132,10 @@ fn directory(planner: &Planner, hierarchy: &Hierarchy) -> String {
 /// The payload's user, if it can see its cgroup and may write to it (config-linux.md, "cgroup ownership").
 fn owner(planner: &Planner) -> Option<Id> {
     let is_writable = |mount: &crate::oci::Mount| {
+        let options = mount_options::sort(&mount.options);
         matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
-            && mount.destination == "/sys/fs/cgroup"
-            && !mount.options.iter().any(|word| word == "ro")
+            && normalized(&mount.destination) == "sys/fs/cgroup"
+            && (options.set | options.set_recursive) & attr::RDONLY == 0
     };
     let new = planner.spawn.new;
     let delegated =

@@ -92,7 +92,12 @@ fn bind_own(planner: &mut Planner, origin: &str, hierarchy: &str, set: u64, at: 
 /// Shows a hierarchy of the host's, whole, as it is mounted there: a new mount of it would set its options anew, for the
 /// machine.
 fn bind_host(planner: &mut Planner, origin: &str, hierarchy: Option<&Hierarchy>, set: u64, at: RelPath) {
-    bind(planner, origin, hierarchy.and_then(|hierarchy| hierarchy.mount.clone()), set, at);
+    let mount = hierarchy.and_then(|hierarchy| hierarchy.mount.clone());
+    if mount.is_none() {
+        let message = "without a cgroup namespace the host's cgroups are shown, and they are not mounted here";
+        return planner.problem(origin, message);
+    }
+    bind(planner, origin, mount, set, at);
 }
 
 fn bind(planner: &mut Planner, origin: &str, directory: Option<String>, set: u64, at: RelPath) {

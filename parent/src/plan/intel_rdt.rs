@@ -1,5 +1,7 @@
 //! `linux.intelRdt` (runtime-spec, config-linux.md, "IntelRdt"): the resctrl group that the container is in, a class of
 //! service of caches and memory bandwidth, and a group that watches it.
+use std::collections::BTreeMap;
+
 use rspawn_proto::ids::{HostPath, RelPath, Slot, Text};
 use rspawn_proto::plan::{CgroupSetting, HostOp, NewResctrl, Step};
 
@@ -68,8 +70,9 @@ fn class(planner: &mut Planner, wanted: &IntelRdt, resctrl: &ResctrlFacts) -> Op
         return Some((name.to_string(), Some(new(planner, true)?)));
     };
     // It may have other containers in it: what is asked for must be what is.
-    let differing = lines.iter().filter(|(_, line)| !holds(found, line));
+    let differing = differing(found, &lines, resctrl.bandwidth_step);
     let problems: Vec<Problem> = differing
+        .into_iter()
         .map(|(pointer, line)| {
             let has: Vec<&str> = found.lines().map(str::trim).collect();
             let message = format!("the resctrl group {name:?} exists and has {:?}, not {line:?}", has.join("; "));
@@ -113,22 +116,42 @@ fn split(text: &str) -> impl Iterator<Item = String> {
     text.lines().map(|line| line.trim().to_string()).filter(|line| !line.is_empty())
 }
 
-/// Whether what a `schemata` file says has what a line asks for: each domain of the line with the same value. The
-/// kernel fills bit masks up with zeros.
-fn holds(schemata: &str, line: &str) -> bool {
-    let Some((resource, wanted)) = line.split_once(':') else { return false };
-    let found = schemata.lines().find_map(|line| {
-        let (name, domains) = line.split_once(':')?;
-        (name.trim() == resource.trim()).then(|| domains.split(';').collect::<Vec<_>>())
-    });
-    let Some(found) = found else { return false };
-    let is_bandwidth = resource.trim().ends_with("MB");
-    let parse = |domain: &str| {
+/// The lines that a `schemata` file does not hold. Of several about one domain of a resource the last one counts; the
+/// kernel fills bit masks up with zeros, and rounds bandwidths up to a step.
+fn differing<'a>(found: &str, wanted: &'a [(String, String)], step: u64) -> Vec<&'a (String, String)> {
+    let has: BTreeMap<_, _> = found.lines().filter_map(values).flatten().collect();
+    let mut last = BTreeMap::new();
+    let mut differing = Vec::new();
+    for line in wanted {
+        match values(&line.1) {
+            Some(values) => last.extend(values.into_iter().map(|(domain, value)| (domain, (value, line)))),
+            None => differing.push(line),
+        }
+    }
+    for ((resource, id), (value, line)) in last {
+        let value = if is_bandwidth(&resource) { value.next_multiple_of(step.max(1)) } else { value };
+        if has.get(&(resource, id)) != Some(&value) && !differing.contains(&line) {
+            differing.push(line);
+        }
+    }
+    differing
+}
+
+fn is_bandwidth(resource: &str) -> bool {
+    resource.ends_with("MB")
+}
+
+/// A line of a `schemata` file: of each domain of its resource, the value. `None` for what is no such line.
+fn values(line: &str) -> Option<Vec<((String, u32), u64)>> {
+    let (resource, domains) = line.split_once(':')?;
+    let resource = resource.trim();
+    let value = |domain: &str| {
         let (id, value) = domain.split_once('=')?;
-        let radix = if is_bandwidth { 10 } else { 16 };
-        Some((id.trim().parse::<u32>().ok()?, u64::from_str_radix(value.trim(), radix).ok()?))
+        let radix = if is_bandwidth(resource) { 10 } else { 16 };
+        let value = u64::from_str_radix(value.trim(), radix).ok()?;
+        Some(((resource.to_string(), id.trim().parse().ok()?), value))
     };
-    wanted.split(';').all(|domain| parse(domain).is_some_and(|wanted| found.iter().any(|f| parse(f) == Some(wanted))))
+    domains.split(';').map(value).collect()
 }
 
 /// Other lines for the group of a living container, each with the option that gave it.
@@ -152,13 +175,20 @@ mod tests {
     const FOUND: &str = "    MB:0=100;1= 70\n    L3:0=00ff;1=7f0\n";
 
     #[test]
-    fn a_line_holds_where_its_domains_have_its_values() {
+    fn lines_hold_where_their_domains_have_their_values() {
+        let hold = |lines: &[&str], step| {
+            let lines: Vec<_> = lines.iter().map(|line| (String::new(), line.to_string())).collect();
+            differing(FOUND, &lines, step).is_empty()
+        };
         for line in ["L3:0=ff", "L3:1=7f0;0=FF", "MB:1=70", "L3:0=0ff;1=07f0"] {
-            assert!(holds(FOUND, line), "{line}");
+            assert!(hold(&[line], 1), "{line}");
         }
         for line in ["L3:0=fe", "L3:2=ff", "L2:0=ff", "MB:0=64", "MB:0=70", "L3", "L3:", "L3:0", "L3:0=ff;1=ff", ""] {
-            assert!(!holds(FOUND, line), "{line}");
+            assert!(!hold(&[line], 1), "{line}");
         }
+        assert!(hold(&["MB:1=61"], 10) && hold(&["MB:1=70"], 10) && !hold(&["MB:1=71"], 10));
+        assert!(hold(&["MB:1=20", "MB:1=70"], 10) && !hold(&["MB:1=70", "MB:1=20"], 10));
+        assert!(hold(&["L3:0=f;1=7f0", "L3:0=ff"], 10));
     }
 
     #[test]

@@ -92,11 +92,11 @@ pub fn sort(options: &[String]) -> MountOptions {
     sorted
 }
 
-/// One string may hold several options, as in fstab(5), but where a value may have commas of its own: labels, and paths
-/// of layers.
+/// One string may hold several options, as in fstab(5), but where a value may have commas of its own: labels, lists of
+/// memory nodes, and paths of layers.
 fn split_option(option: &str) -> Vec<&str> {
-    const WHOLE: [&str; 7] =
-        ["context=", "fscontext=", "defcontext=", "rootcontext=", "lowerdir=", "upperdir=", "workdir="];
+    // Those of the labels end with the first.
+    const WHOLE: [&str; 5] = ["context=", "mpol=", "lowerdir=", "upperdir=", "workdir="];
     let is_whole = option.contains(['"', '\\']) || WHOLE.iter().any(|key| option.contains(key));
     if is_whole { vec![option] } else { option.split(',').filter(|part| !part.is_empty()).collect() }
 }
@@ -201,13 +201,14 @@ mod tests {
 
     #[test]
     fn data_keeps_its_commas() {
-        let options = sorted(&["mode=755,size=64k", "context=a,b", "noswap", "lowerdir=/a,b"]);
+        let options = sorted(&["mode=755,size=64k", "context=a,b", "noswap", "lowerdir=/a,b", "mpol=bind:0,2"]);
         let data = [
             ("mode", Some("755")),
             ("size", Some("64k")),
             ("context", Some("a,b")),
             ("noswap", None),
             ("lowerdir", Some("/a,b")),
+            ("mpol", Some("bind:0,2")),
         ];
         assert_eq!(options.data, data.map(|(key, value)| (key.to_string(), value.map(str::to_string))));
     }

@@ -20,6 +20,7 @@
 #define CLASSES 4
 #define MEMBERS 64
 #define WHOLE_CACHE 0xfffff
+#define BANDWIDTH_STEP 10
 
 struct group {
 	struct list_head all;
@@ -96,7 +97,7 @@ static int set_lines(struct group *group, char *text)
 		} else if (sscanf(line, "MB:0=%u", &value) == 1) {
 			if (value < 10 || value > 100)
 				return refuse(-EINVAL, "MB value out of range [10,100]");
-			group->bandwidth = value;
+			group->bandwidth = roundup(value, BANDWIDTH_STEP);
 		} else {
 			return refuse(-EINVAL, "Unknown or unsupported resource name");
 		}
@@ -189,6 +190,12 @@ static int mask_show(struct seq_file *out, void *unused)
 	return 0;
 }
 
+static int step_show(struct seq_file *out, void *unused)
+{
+	seq_printf(out, "%d\n", BANDWIDTH_STEP);
+	return 0;
+}
+
 static int used_show(struct seq_file *out, void *unused)
 {
 	seq_puts(out, "4096\n");
@@ -212,6 +219,7 @@ FILE_OPERATIONS(tasks, tasks_write);
 FILE_OPERATIONS(schemata, schemata_write);
 FILE_OPERATIONS(status, NULL);
 FILE_OPERATIONS(mask, NULL);
+FILE_OPERATIONS(step, NULL);
 FILE_OPERATIONS(used, NULL);
 
 static struct inode *node(struct super_block *sb, umode_t mode, struct group *group)
@@ -372,6 +380,9 @@ static int begin(struct super_block *sb, struct fs_context *context)
 	if (!cache || !inner || !add(info, "last_cmd_status", &status_operations, NULL))
 		return -ENOMEM;
 	add(cache, "cbm_mask", &mask_operations, NULL);
+	inner = add(info, "MB", NULL, NULL);
+	if (!inner || !add(inner, "bandwidth_gran", &step_operations, NULL))
+		return -ENOMEM;
 	return fill(sb->s_root, first);
 }
 
