@@ -76,10 +76,13 @@ fn run(words: &[String]) -> Outcome<bool> {
         "systemd" => (debian::root(&directory, &jobs)?, debian::INIT),
         _ => (programs::root(&directory, &jobs)?, programs::INIT),
     };
-    let disks = image::disks(&directory, &root)?;
+    let disks = image::disks(&directory, root.path())?;
+    // The disk has it all by now.
+    drop(root);
     let initramfs = image::initramfs(&directory, &kernel, stand_in)?;
     println!("vm: {} test programs on Linux {}; made in {} s", jobs.len(), kernel.release, began.elapsed().as_secs());
     let console = machine::boot(&kernel.image, &initramfs, &disks, init)?;
+    drop(disks);
     Ok(report::summary(&jobs, &console, began.elapsed()))
 }
 
