@@ -13,7 +13,8 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::{
-    Output, cannot_make_containers, finish, leftovers, leftovers_now, make_busybox_root, program, skip_unless, wait_for,
+    Output, cannot_make_containers, finish, leftovers, leftovers_besides, make_busybox_root, program, skip_unless,
+    wait_for,
 };
 
 /// The runtime that the clients are given.
@@ -191,12 +192,7 @@ pub fn remove_parent_cgroups(name: &str, ids: &[String]) -> Vec<String> {
 #[track_caller]
 pub fn assert_no_traces(name: &str, state_root: &Path, ids: &[String]) {
     // The clients' own cgroups cannot be removed before the last process has gone.
-    for _ in 0..50 {
-        if !leftovers_now(name).iter().any(|left| left.starts_with("process")) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    leftovers_besides(name, |left| !left.starts_with("process "));
     let mut left = remove_parent_cgroups(name, ids);
     left.extend(leftovers(name));
     let states = ids.iter().map(|id| state_root.join(id)).filter(|path| path.exists());
