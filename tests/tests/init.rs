@@ -1,13 +1,12 @@
 //! rspawn-init: PID 1 beside the payload, in its place, and by itself.
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::{
-    Bundle, Lines, Output, cannot_make_containers, collect, container_processes, finish, program, status_field,
-    wait_for,
+    Bundle, Lines, Output, Scratch, cannot_make_containers, collect, container_processes, finish, program,
+    status_field, wait_for,
 };
 use serde_json::json;
 
@@ -394,10 +393,15 @@ fn standalone_it_is_an_init_for_anyone() {
 
 #[test]
 fn standalone_it_adopts_orphans_and_forwards_signals() {
-    // The orphan's parent becomes rspawn-init, which is the payload's own, and not the machine's init.
-    let script = "bash -c '(sleep 0.3; read -r a b c parent rest </proc/$BASHPID/stat; echo $parent) &'; \
-                  echo $PPID; sleep 1";
-    let output = alone(&["--", "bash", "-c", script]).ok();
+    // The orphan's parent becomes rspawn-init, which is the payload's own, and not the machine's init. It is an orphan
+    // once its parent is another than the shell that made it ($$), and the payload waits for what it says then.
+    let scratch = Scratch::new();
+    let place = scratch.path.display();
+    let orphan = "parent=$$; while [ $parent = $$ ]; do sleep 0.01; read -r a b c parent rest </proc/$BASHPID/stat; done; \
+        echo $parent >said.part; mv said.part said";
+    let script =
+        format!("cd {place}; echo $PPID; bash -c '({orphan}) &'; until [ -e said ]; do sleep 0.01; done; cat said");
+    let output = alone(&["--", "bash", "-c", &script]).ok();
     let lines: Vec<&str> = output.lines().collect();
     assert!(lines.len() == 2 && lines[0] == lines[1], "{output}");
     let mut command = Command::new(program("rspawn-init"));
