@@ -123,6 +123,15 @@ impl Bundle {
         })
     }
 
+    /// Mounts the cgroups writable, which by default they are not.
+    pub fn with_writable_cgroups(self) -> Self {
+        self.with(|config| {
+            let mut mounts = config["mounts"].as_array_mut().expect("mounts").iter_mut();
+            let cgroups = mounts.find(|mount| mount["destination"] == "/sys/fs/cgroup").expect("a cgroup mount");
+            cgroups["options"].as_array_mut().expect("options").retain(|option| option != "ro");
+        })
+    }
+
     /// Puts the tests' own payload into the root, as /payload.
     pub fn with_payload(self) -> Self {
         fs::copy(program("rspawn-test-payload"), self.rootfs().join("payload")).expect("the payload in the root");
