@@ -1,13 +1,4 @@
-//! The floor: the least that any program can do to start the default bundle (`rspawn spec --no-terminal` with
-//! `/bin/true`), as a careful C program would: everything hard-coded, nothing parsed, checked or allocated, one
-//! clone3, one exec. The benchmark measures rspawn against it.
-//!
-//! `floor ROOTFS [NAME OPTIONS CGROUP]...`: the root, absolute, and each hierarchy of cgroups: the directory and the
-//! mount options to show it with (both empty: cgroup v2, which is mounted if it is the only one), and the cgroup to make
-//! the container's in. Exits with the payload's status; with 90 and up, as in [`give_up`], when a step fails.
-#![no_std]
-#![no_main]
-#![allow(unsafe_code)]
+//! The container, from the first call to the last.
 extern crate alloc;
 
 use alloc::vec::Vec;
@@ -15,14 +6,11 @@ use core::arch::asm;
 use core::ffi::CStr;
 use core::mem::size_of;
 
-#[path = "floor/cgroups.rs"]
+#[path = "cgroups.rs"]
 mod cgroups;
-
-rspawn_start::entry!(main);
 
 type Word = usize;
 
-#[cfg(target_arch = "x86_64")]
 fn call<const N: usize>(number: libc::c_long, arguments: [Word; N]) -> isize {
     let mut a = [0; 6];
     a[..N].copy_from_slice(&arguments);
@@ -37,7 +25,6 @@ fn call<const N: usize>(number: libc::c_long, arguments: [Word; N]) -> isize {
 
 /// Starts `entry` in a new process that shares this one's memory, as vfork(2) does, on a stack of its own; returns
 /// when that has executed its program or ended. Copying page tables is the most expensive part of fork(2).
-#[cfg(target_arch = "x86_64")]
 fn spawn(arguments: &CloneArgs, entry: extern "C" fn(*const Container) -> !, container: &Container) -> isize {
     let result: isize;
     // SAFETY: the child runs on the stack that the arguments name, never returns from `entry`, and the parent, which
@@ -49,9 +36,6 @@ fn spawn(arguments: &CloneArgs, entry: extern "C" fn(*const Container) -> !, con
     }
     result
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-compile_error!("the floor is written for x86-64; build the other targets without it");
 
 /// Ends this process with a status that tells which step failed.
 fn give_up(step: i32) -> ! {
@@ -92,7 +76,7 @@ const STACK: usize = 32 << 10;
 #[repr(align(16))]
 struct Stack(#[allow(dead_code)] [u8; STACK]);
 
-fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
+pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let [_, rootfs, hierarchies @ ..] = argv.leak() else { give_up(0) };
     let container = Container { rootfs, hierarchies };
     cgroups::make(hierarchies);
