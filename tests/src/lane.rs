@@ -43,6 +43,14 @@ fn test() -> Option<String> {
     std::thread::current().name().map(ToString::to_string)
 }
 
+/// The same with the test program's name before it; none where no test runs.
+pub fn full_name() -> Option<String> {
+    let me = std::env::current_exe().ok()?;
+    // cargo adds `-HASH`, which no program of the tests has in its name.
+    let program = me.file_name()?.to_str()?.split('-').next()?.to_string();
+    test().filter(|name| name != "main").map(|name| format!("{program}::{name}"))
+}
+
 /// True, with the reason printed, if the running test is none for an ordinary user.
 pub fn is_exception() -> bool {
     if !is_here() {

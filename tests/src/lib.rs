@@ -48,12 +48,16 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Whether a test that needs something can run here. Prints a line that CI counts where it cannot.
+/// Whether a test that needs something can run here. Prints a line that CI counts where it cannot, with the test's name
+/// as PROGRAM::TEST.
 pub fn skip_unless(possible: bool, reason: &str) -> bool {
     if !possible {
         lane::note_test();
-        println!("SKIPPED: {reason}");
-        let _ = writeln!(std::io::stderr().lock(), "SKIPPED: {reason}");
+        let test = lane::full_name().map(|name| format!("{name}: ")).unwrap_or_default();
+        let line = format!("SKIPPED: {test}{reason}\n");
+        print!("{line}");
+        // In one piece: other threads write to the same place.
+        let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
     !possible
 }
