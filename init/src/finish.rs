@@ -60,7 +60,7 @@ impl Last<'_> {
         for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
                 // The parent, which has the plan, makes words of the index.
-                tune::set_limit(limit).named("prlimit").map_err(|failure| failure.with(format!("{index}")))
+                tune::set_limit(0, limit).named("prlimit").map_err(|failure| failure.with(format!("{index}")))
             })?;
         }
         if let Some(scheduler) = &finish.scheduler {

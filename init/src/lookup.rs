@@ -53,7 +53,7 @@ fn usable(path: &str) -> Result<(), Errno> {
 /// Why an existing, executable file could not be executed: execve(2) says ENOENT for a missing interpreter too.
 pub fn explain(path: &str, errno: Errno) -> String {
     let mut head = [0u8; 4096];
-    let length = file::open_relative(path).and_then(|program| program.read(&mut head)).unwrap_or(0);
+    let length = file::open_plainly(path).and_then(|program| program.read(&mut head)).unwrap_or(0);
     let head = &head[..length];
     match (errno, interpreter(head)) {
         (Errno::ENOENT, Some(interpreter)) => {

@@ -8,6 +8,7 @@ use rspawn_proto::report::AuditRecord;
 use serde_json::json;
 
 use crate::describe;
+use crate::drive::Reached;
 
 /// The log, or nothing where none was asked for.
 #[derive(Default)]
@@ -20,6 +21,26 @@ impl Audit {
 
     pub fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Carries a whole command out, and gives its exit status. The last line says how it ended, wherever it failed.
+    pub fn whole(self, command: impl FnOnce(Self) -> Result<Reached, String>) -> Result<i32, String> {
+        let again = self.0.as_ref().map(File::try_clone).transpose();
+        let mut last = Self(again.map_err(|error| format!("cannot keep the audit file open: {error}"))?);
+        match command(self) {
+            Ok(Reached::End(status)) => {
+                last.end(Some(status), None);
+                Ok(status)
+            }
+            Ok(Reached::Running) => {
+                last.end(None, None);
+                Ok(0)
+            }
+            Err(message) => {
+                last.end(None, Some(&message));
+                Err(message)
+            }
+        }
     }
 
     /// Times a step of the parent's own.
@@ -55,7 +76,7 @@ impl Audit {
     }
 
     /// How it ended: the payload's status, or the runtime's failure, which no exit status can be mistaken for.
-    pub fn end(&mut self, payload_status: Option<i32>, failure: Option<&str>) {
+    fn end(&mut self, payload_status: Option<i32>, failure: Option<&str>) {
         self.write(json!({
             "stage": "rspawn", "phase": "end", "op": "exit", "origin": "", "result": failure.unwrap_or("ok"),
             "payload_status": payload_status,

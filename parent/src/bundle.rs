@@ -24,12 +24,17 @@ impl Bundle {
 
     /// The bytes of config.json.
     pub fn read(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = Vec::new();
-        let read = (&self.config).take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|error| format!("cannot read config.json: {error}"))?;
-        if bytes.len() > MAX_CONFIG {
-            return Err(format!("config.json is larger than {} MiB", MAX_CONFIG >> 20));
-        }
-        Ok(bytes)
+        read_config(&self.config, "config.json")
     }
+}
+
+/// The bytes of a file in JSON, all of them: one that is cut short would be another file.
+pub fn read_config(file: impl Read, what: &str) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes);
+    read.map_err(|error| format!("cannot read {what}: {error}"))?;
+    if bytes.len() > MAX_CONFIG {
+        return Err(format!("{what} is larger than {} MiB", MAX_CONFIG >> 20));
+    }
+    Ok(bytes)
 }

@@ -54,6 +54,7 @@ pub fn now(cgroups: &[CgroupDir]) -> Now {
         now.usage = bytes(memory, "memory.usage_in_bytes");
     } else if let Some(v2) = v2 {
         now.memory = bytes(v2, "memory.max");
+        now.swap = bytes(v2, "memory.swap.max");
         now.usage = bytes(v2, "memory.current");
     }
     let number = |cgroup: &CgroupDir, file: &str| text(cgroup, file)?.trim().parse::<i64>().ok();
@@ -74,4 +75,29 @@ pub fn now(cgroups: &[CgroupDir]) -> Now {
 
 fn text(cgroup: &CgroupDir, file: &str) -> Option<String> {
     fs::read_to_string(format!("{}/{file}", cgroup.path)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use rspawn_proto::ids::{HostPath, Text};
+
+    use super::*;
+
+    /// Files in a directory are all that a cgroup is to a reader.
+    #[test]
+    fn limits_of_cgroup_v2_are_read() {
+        let directory = std::env::temp_dir().join(format!("rspawn-living-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        for (file, value) in [("memory.max", "1048576\n"), ("memory.swap.max", "4096\n"), ("cpu.max", "max 50000\n")] {
+            fs::write(directory.join(file), value).unwrap();
+        }
+        let (hierarchy, path) = (Text::new("").unwrap(), HostPath::new(directory.to_str().unwrap()).unwrap());
+        let cgroups = [CgroupDir { hierarchy, path, shared: false }];
+        let found = now(&cgroups);
+        fs::write(directory.join("memory.swap.max"), "max\n").unwrap();
+        let without_limit = now(&cgroups).swap;
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!((found.memory, found.swap, found.usage), (Some(1 << 20), Some(4096), None));
+        assert_eq!((found.quota, found.period, without_limit), (Some(-1), Some(50_000), Some(i64::MAX)));
+    }
 }

@@ -25,6 +25,11 @@ pub fn parse(text: &str) -> Result<i32, String> {
     alias.or_else(known).ok_or_else(|| unknown(text))
 }
 
+/// As [`parse`], and 0, which is sent to nobody: kill(2) only says whether it could be.
+pub fn parse_or_probe(text: &str) -> Result<i32, String> {
+    if text.parse() == Ok(0) { Ok(0) } else { parse(text) }
+}
+
 fn unknown(text: &str) -> String {
     let names = Signal::iterator().map(|signal| signal.as_str().to_string());
     let wanted =
@@ -34,7 +39,7 @@ fn unknown(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, parse_or_probe};
 
     #[test]
     fn signals_have_names_and_numbers() {
@@ -56,6 +61,8 @@ mod tests {
         for text in ["", "0", "65", "-1", "SIG", "FOO", "RTMIN+99", "RTMIN-1", "9x"] {
             assert!(parse(text).unwrap_err().contains("unknown signal"), "{text}");
         }
+        assert_eq!((parse_or_probe("0"), parse_or_probe("TERM")), (Ok(0), Ok(15)));
+        assert!(parse_or_probe("-1").is_err() && parse_or_probe("").is_err());
         assert!(parse("SIGTREM").unwrap_err().contains("did you mean SIGTERM?"));
     }
 }

@@ -24,6 +24,8 @@ pub struct Fault {
 enum SlotKind {
     Path,
     Mount,
+    /// A mount of a filesystem that the worker makes.
+    Fresh,
     IdMap,
     Namespace(Namespace),
     CgroupV1,
@@ -36,8 +38,6 @@ enum SlotKind {
 #[derive(Default)]
 struct Slots {
     kinds: Vec<Option<SlotKind>>,
-    /// Views of the host's cgroups, which must stay read-only.
-    read_only: Vec<Slot>,
 }
 
 impl Slots {
@@ -63,12 +63,13 @@ impl Slots {
         }
     }
 
+    fn uses_mount(&self, slot: Slot) -> Result<(), &'static str> {
+        self.uses(slot, SlotKind::Fresh).or_else(|_| self.uses(slot, SlotKind::Mount))
+    }
+
     fn uses_cgroup(&self, slot: Slot) -> Result<(), &'static str> {
-        let kinds = [SlotKind::CgroupV1, SlotKind::CgroupV2, SlotKind::Living];
-        if kinds.into_iter().any(|kind| self.uses(slot, kind).is_ok()) {
-            return Ok(());
-        }
-        self.uses(slot, SlotKind::CgroupV2)
+        let v1_or_living = self.uses(slot, SlotKind::CgroupV1).or_else(|_| self.uses(slot, SlotKind::Living));
+        v1_or_living.or_else(|_| self.uses(slot, SlotKind::CgroupV2))
     }
 }
 
@@ -109,6 +110,14 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     }
     if root != Root::Left {
         return Err(fault("the plan never enters the container's root"));
+    }
+    // What rspawn-setup waits for, in this order: a word that nobody expects could be taken for another.
+    let consoles = usize::from(plan.finish.terminal);
+    let words = plan.rootfs.iter().map(|step| &step.op);
+    let words = words.filter(|op| matches!(op, RootfsOp::Console { .. } | RootfsOp::Hooks));
+    let is_expected = |(index, op): (usize, &RootfsOp)| (index < consoles) == (*op != RootfsOp::Hooks);
+    if !words.clone().enumerate().all(is_expected) || !(consoles..=consoles + 1).contains(&words.count()) {
+        return Err(fault("a console without a terminal, or hooks out of their place"));
     }
     Ok(())
 }
@@ -255,14 +264,21 @@ fn mount_attrs(attrs: &MountAttrs, slots: &Slots) -> Result<(), &'static str> {
 }
 
 fn fs_params(params: &[FsParam], slots: &Slots) -> Result<(), &'static str> {
-    params.iter().try_for_each(|param| match param.value {
-        FsValue::Path(slot) => slots.uses(slot, SlotKind::Path),
+    params.iter().try_for_each(|param| match &param.value {
+        // Filesystems that still parse a line of options would find another option in it, with a value.
+        _ if param.key.as_str().contains(['=', ',', '/']) => Err("a filesystem parameter with an odd name"),
+        // The kernel would run it, as the machine's root.
+        _ if param.key.as_str() == "release_agent" => Err("a filesystem parameter that names a program"),
+        FsValue::Paths(paths) => paths.iter().try_for_each(|slot| slots.uses(*slot, SlotKind::Path)),
         FsValue::Flag | FsValue::Text(_) => Ok(()),
     })
 }
 
 fn attach(op: &AttachOp, owned: NamespaceSet) -> Result<(), &'static str> {
     match op {
+        AttachOp::MoveNetDevice { name, new_name } if [name, new_name].iter().any(|name| name.as_str().len() > 15) => {
+            Err("a name that no network device has")
+        }
         AttachOp::MoveNetDevice { .. } if owned.contains(Namespace::Network) => Ok(()),
         AttachOp::MoveNetDevice { .. } => Err("a network device without a network namespace of the container's own"),
     }
@@ -300,7 +316,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         }
         RootfsOp::Propagate { .. } => Err("the container's mounts are not cut off from the host's"),
         RootfsOp::AttachRoot { mount, over } => {
-            slots.uses(*mount, SlotKind::Mount)?;
+            slots.uses_mount(*mount)?;
             over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
             match *root {
                 Root::Missing => {}
@@ -315,21 +331,15 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
             if attrs & !attr::ALL != 0 {
                 return Err("an unknown mount attribute");
             }
+            // It would show the host's whole hierarchy (CVE-2023-25809), and its options would be set for the machine.
             if matches!(fs, VirtualFs::Cgroup | VirtualFs::Cgroup2) && !owned.contains(Namespace::Cgroup) {
-                // It shows the host's whole hierarchy (CVE-2023-25809).
-                if attrs & attr::RDONLY == 0 {
-                    return Err("a writable view of the host's cgroups");
-                }
-                slots.read_only.push(*out);
+                return Err("a new view of the host's cgroups");
             }
-            slots.define(*out, SlotKind::Mount)
+            slots.define(*out, SlotKind::Fresh)
         }
         RootfsOp::SetAttrs { mount, attrs } => {
             mount_attrs(attrs, slots)?;
-            if attrs.clear & attr::RDONLY != 0 && slots.read_only.contains(mount) {
-                return Err("a writable view of the host's cgroups");
-            }
-            slots.uses(*mount, SlotKind::Mount)
+            slots.uses_mount(*mount)
         }
         RootfsOp::Attach { at, .. }
         | RootfsOp::Mask { at, .. }
@@ -340,19 +350,25 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         {
             Err("the container's root itself is covered")
         }
-        RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } | RootfsOp::Attach { mount, .. } => {
-            slots.uses(*mount, SlotKind::Mount)?;
+        // A clone is the host's, whose files are not written to in the container's name.
+        RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } => {
+            slots.uses(*mount, SlotKind::Fresh)?;
+            needs_root(root)
+        }
+        RootfsOp::Attach { mount, .. } => {
+            slots.uses_mount(*mount)?;
             needs_root(root)
         }
         RootfsOp::Mask { null, empty, .. } => {
-            slots.uses(*null, SlotKind::Mount)?;
-            slots.uses(*empty, SlotKind::Mount)?;
+            slots.uses_mount(*null)?;
+            slots.uses_mount(*empty)?;
             needs_root(root)
         }
         RootfsOp::Console { devpts, .. } => {
-            slots.uses(*devpts, SlotKind::Mount)?;
+            devpts.map_or(Ok(()), |devpts| slots.uses_mount(devpts))?;
             needs_root(root)
         }
+        RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode says what it is"),
         RootfsOp::MakeDirectory { .. }
         | RootfsOp::MakeNode { .. }
         | RootfsOp::MakeSymlink { .. }
@@ -389,6 +405,8 @@ pub fn sysctl_owner(key: &str) -> Option<Namespace> {
         Some(Namespace::Ipc)
     } else if starts_with_key(key, "net/") {
         Some(Namespace::Network)
+    } else if starts_with_key(key, "user/") {
+        Some(Namespace::User)
     } else if is("kernel/hostname") || is("kernel/domainname") {
         Some(Namespace::Uts)
     } else {

@@ -144,8 +144,8 @@ pub struct FsParam {
 pub enum FsValue {
     Flag,
     Text(Text),
-    /// An opened host path, named to the kernel by its descriptor: `/proc/self/fd/N`.
-    Path(Slot),
+    /// Opened host paths, named to the kernel by their descriptors: `/proc/self/fd/N`, with colons between them.
+    Paths(Vec<Slot>),
 }
 
 /// Operations in the caller's namespaces. They only open, clone and build detached objects, and make the container's
@@ -407,10 +407,10 @@ pub enum RootfsOp {
         uid: Id,
         gid: Id,
     },
-    /// A pseudoterminal of the container's own devpts. Its master goes to the caller, its slave becomes the
-    /// payload's stdio and, bound, /dev/console.
+    /// A pseudoterminal of the container's own devpts, or of whichever is at its /dev/pts. Its master goes to the
+    /// caller, its slave becomes the payload's stdio and, bound, /dev/console.
     Console {
-        devpts: Slot,
+        devpts: Option<Slot>,
         rows: u16,
         columns: u16,
         uid: Id,

@@ -119,7 +119,8 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
             _ => {}
         }
     }
-    let has_rules = plan.host.iter().any(|step| matches!(step.op, HostOp::DeviceRules { .. }));
+    let is_its = |op: &HostOp| matches!(op, HostOp::DeviceRules { cgroup, .. } if plan.spawn.cgroups.contains(cgroup));
+    let has_rules = plan.host.iter().any(|step| is_its(&step.op));
     if policy.devices.is_some() && !has_rules && plan.header.kind == Kind::Container {
         report("devices.allow", "/linux/resources/devices", "may use any device that it has a node of".to_string());
     }
@@ -202,16 +203,18 @@ pub const USUAL_PROPERTIES: [&str; 26] = [
     "IOWeight", "IODeviceWeight", "IOReadBandwidthMax", "IOWriteBandwidthMax", "IOReadIOPSMax", "IOWriteIOPSMax",
 ];
 
-/// Whether a clone can be written to anywhere: one that is read-only at its top alone, or only until a later
-/// operation, is writable.
+/// Whether a clone can be written to anywhere, or ever: one that is read-only at its top alone, or only until a later
+/// operation or from one on, is writable. So is the peer of a mount of the host's, on which a mount would show there.
 fn is_writable(plan: &Plan, clone: Slot) -> bool {
-    let (mut tree, mut writable) = (false, true);
+    let (mut tree, mut writable, mut is_peer) = (false, true, true);
     let mut apply = |attrs: &MountAttrs, tree: bool| {
-        if attrs.set & attr::RDONLY != 0 && (attrs.recursive || !tree) {
+        let whole = attrs.recursive || !tree;
+        if attrs.set & attr::RDONLY != 0 && whole {
             writable = false;
         } else if attrs.clear & attr::RDONLY != 0 {
             writable = true;
         }
+        is_peer &= !whole || matches!(attrs.propagation, None | Some(Propagation::Shared));
     };
     for step in &plan.host {
         match &step.op {
@@ -223,13 +226,17 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
             _ => {}
         }
     }
+    let is_root = |op: &RootfsOp| matches!(op, RootfsOp::AttachRoot { mount, .. } if *mount == clone);
+    // The root's turn comes last: until then, what it is made of is made in it.
+    let root = plan.rootfs.iter().any(|step| is_root(&step.op));
     for step in &plan.rootfs {
-        match &step.op {
-            RootfsOp::SetAttrs { mount, attrs } if *mount == clone => apply(attrs, tree),
-            _ => {}
-        }
+        let RootfsOp::SetAttrs { mount, attrs } = &step.op else { continue };
+        let set = if *mount == clone && root { attrs.set } else { 0 };
+        // What lies above it may have it below.
+        let clear = if *mount == clone || attrs.recursive { attrs.clear } else { 0 };
+        apply(&MountAttrs { set, clear, recursive: attrs.recursive, ..MountAttrs::default() }, tree);
     }
-    writable
+    writable || is_peer
 }
 
 /// The same path as one that rules can be compared with.

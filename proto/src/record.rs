@@ -11,7 +11,7 @@ use crate::namespaces::NamespaceSet;
 use crate::plan::{InitMode, UnitProperty};
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1003;
+pub const RECORD_VERSION: u32 = 0x5253_1004;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -33,6 +33,8 @@ pub struct Record {
     pub foreground: bool,
     /// PID 1 of the container is rspawn-init.
     pub init: InitMode,
+    /// Its processes have session keyrings of their own.
+    pub new_keyring: bool,
     /// The namespaces that the container has of its own.
     pub namespaces: NamespaceSet,
     /// Every cgroup directory that is the container's own, one for each hierarchy; then the resctrl groups it is in.

@@ -161,7 +161,7 @@ fn settings_without_effect_are_listed_with_the_reason() {
         .map(|note| format!("{}: {}", note["pointer"].as_str().unwrap(), note["message"].as_str().unwrap()))
         .collect();
     for expected in [
-        "x.nspawn:2 NotifyReady=: ignored: rspawn passes no notification socket on",
+        "x.nspawn:2 NotifyReady=: ignored: READY=1 is passed on whenever NOTIFY_SOCKET is set",
         "x.nspawn:5 Zone=: ignored: networks are made by",
         "x.nspawn:7 Bind=: left out: \"/nonexistent\" does not exist",
     ] {
@@ -184,4 +184,12 @@ fn hostile_names_are_written_out() {
     assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     let error = bundle.run().refused();
     assert!(!error.chars().any(|c| c.is_control() && c != '\n'), "{error:?}");
+}
+
+/// What is found has no form in binary.
+#[test]
+fn only_a_plan_is_bytes() {
+    let output = check(&Bundle::new(), &["--format=bin"]);
+    assert_eq!(output.stderr, "rspawn: check --format=bin: there is no such form of what is found: text or json\n");
+    assert_eq!((output.status, output.stdout.as_str()), (1, ""));
 }

@@ -430,6 +430,33 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         let attrs = MountAttrs { propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
         plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs }));
     });
+    case("made writable with what it lies on", &|plan| {
+        let attrs = MountAttrs { recursive: true, ..writable.clone() };
+        let root = plan.rootfs.iter().find_map(|step| match step.op {
+            RootfsOp::AttachRoot { mount, .. } => Some(mount),
+            _ => None,
+        });
+        let op = RootfsOp::SetAttrs { mount: root.expect("a root"), attrs };
+        plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
+    });
+    let attributes_of = |plan: &mut Plan, change: &dyn Fn(&mut MountAttrs)| {
+        for step in &mut plan.host {
+            match &mut step.op {
+                HostOp::CloneTree { out: its, attrs, .. } | HostOp::SetAttrs { mount: its, attrs } if *its == slot => {
+                    change(attrs)
+                }
+                _ => {}
+            }
+        }
+    };
+    case("read-only from later on", &|plan| {
+        attributes_of(plan, &|attrs| attrs.set &= !attr::RDONLY);
+        let attrs = MountAttrs { set: attr::RDONLY, recursive: true, ..MountAttrs::default() };
+        let op = RootfsOp::SetAttrs { mount: slot, attrs };
+        plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", op));
+    });
+    case("a peer of the host's mount", &|plan| attributes_of(plan, &|attrs| attrs.propagation = None));
+    case("a shared peer", &|plan| attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared)));
     case("a pipe that is any file", &|plan| {
         for step in &mut plan.host {
             if let HostOp::CloneTree { path, expect, .. } = &mut step.op
@@ -448,6 +475,23 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         }
     }
     host.assert_untouched(&bundle.id);
+}
+
+/// Rules about devices, for a cgroup that the container is not in.
+#[test]
+fn a_policy_on_devices_wants_rules_that_hold() {
+    let bundle = Bundle::script("exit 0");
+    let rules = policy("mode = enforce\ndevices.allow = c 1:3\n", bundle.path());
+    let mut plan = base(&bundle);
+    let found =
+        |plan: &Plan| rspawn_proto::policy::violations(&rules, plan).into_iter().any(|v| v.what.contains("any device"));
+    if plan.spawn.cgroups.is_empty() {
+        println!("SKIPPED: a user's container has no cgroup here");
+        return;
+    }
+    assert!(!found(&plan));
+    plan.spawn.cgroups.clear();
+    assert!(found(&plan));
 }
 
 /// A policy with more to say than one message holds.

@@ -120,8 +120,10 @@ fn it_is_in_all_of_the_containers_namespaces() {
         assert!(lines.ends_with(&["/", "/bin/busybox", "0"]), "{output}");
         assert_ne!(of_container["mnt"], fs::read_link("/proc/self/ns/mnt").unwrap().display().to_string());
         // The container's end is its end.
-        let (child, paths) = life.spawn(&mut life.exec_command(&[], &["sleep", "1000"]));
-        wait_for("it runs", || life.exec(&[], &["ps"]).ok().matches("sleep 1000").count() >= 2);
+        let (child, paths) = life.spawn(&mut life.exec_command(&[], &["sleep", "1001"]));
+        // rspawn-init, which becomes it, has its words behind its own.
+        let is_it = |line: &str| line.ends_with(" sleep 1001") && !line.contains("rspawn-init");
+        wait_for("it runs", || life.exec(&[], &["ps"]).ok().lines().any(is_it));
         life.kill("KILL").ok();
         assert_eq!(life.outcome(child, &paths).status, 137);
     }
@@ -293,6 +295,88 @@ fn a_process_from_a_file_has_everything() {
     assert_eq!(text, "exec: \"env\": executable file not found in $PATH");
     let bare = process_file(&life, json!({"args": ["/bin/env"], "cwd": "/"}));
     assert_eq!(life.run(life.on_it("exec", &[&bare])).ok(), "HOME=/\n");
+}
+
+/// What the file of `exec --process` leaves open is the container's, as with runc.
+#[test]
+fn what_a_process_file_leaves_open_is_the_containers() {
+    if cannot_make_containers() {
+        return;
+    }
+    let kill = json!(["CAP_KILL"]);
+    let life = running_with(|config| {
+        let process = &mut config["process"];
+        process["capabilities"] = json!({"bounding": kill, "permitted": kill, "effective": kill});
+        process["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 111, "hard": 222}]);
+        process["oomScoreAdj"] = json!(77);
+        process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 4});
+        process["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+        process["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    });
+    let look = "ulimit -n; ulimit -Hn; grep -E 'Cap(Prm|Bnd|Eff)|Cpus_allowed_list' /proc/self/status; \
+        cat /proc/self/oom_score_adj; cut -d' ' -f19,41 /proc/self/stat; busybox ionice";
+    let process = |more: Value| {
+        let mut process = json!({"args": ["sh", "-c", look], "env": ["PATH=/bin"], "cwd": "/"});
+        process.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        life.run(life.on_it("exec", &[&process_file(&life, process)])).ok()
+    };
+    let bits = |number: u32| format!("{number:016x}");
+    let expected = |files: [u32; 2], capabilities: u32, score: i32, scheduling: &str, priority: u32| {
+        let sets = ["CapPrm", "CapEff", "CapBnd"].map(|set| format!("{set}:\t{}\n", bits(capabilities))).concat();
+        let [soft, hard] = files;
+        format!("{soft}\n{hard}\n{sets}Cpus_allowed_list:\t0\n{score}\n{scheduling}\nbest-effort: prio {priority}\n")
+    };
+    assert_eq!(process(json!({})), expected([111, 222], 1 << 5, 77, "4 3", 6));
+    let empty = json!({"rlimits": [], "apparmorProfile": "", "selinuxLabel": "", "capabilities": null});
+    assert_eq!(process(empty), expected([111, 222], 1 << 5, 77, "4 3", 6));
+    let chown = json!(["CAP_CHOWN"]);
+    let all = json!({
+        "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 11, "hard": 22}], "oomScoreAdj": 88,
+        "capabilities": {"bounding": chown, "permitted": chown, "effective": chown},
+        "scheduler": {"policy": "SCHED_OTHER", "nice": 5}, "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 7},
+    });
+    assert_eq!(process(all), expected([11, 22], 1, 88, "5 0", 7));
+}
+
+/// As with runc, `exec` is to keyrings what `create` was told.
+#[test]
+fn a_session_keyring_is_new_unless_the_containers_is_not() {
+    if cannot_make_containers() {
+        return;
+    }
+    for (options, is_new) in [(&[][..], true), (&["--no-new-keyring"], false)] {
+        let life = Life::idle();
+        life.created(options).started();
+        assert_eq!(life.record().new_keyring, is_new);
+        let audit = life.bundle.path().join("audit");
+        life.exec(&["--audit", audit.to_str().unwrap()], &["true"]).ok();
+        let steps = fs::read_to_string(audit).unwrap();
+        assert_eq!(steps.contains("join a new session keyring"), is_new, "{steps}");
+    }
+}
+
+/// A file that is cut short would be another one.
+#[test]
+fn a_process_file_that_is_too_long_is_an_error() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = running();
+    let path = life.bundle.path().join("process.json");
+    let mut text = json!({"args": ["true"], "env": ["PATH=/bin"], "cwd": "/"}).to_string().into_bytes();
+    text.resize((32 << 20) + 1, b' ');
+    fs::write(&path, &text).unwrap();
+    let option = format!("--process={}", path.display());
+    assert_eq!(error(life.run(life.on_it("exec", &[&option]))), "the process file is larger than 32 MiB");
+    text.pop();
+    fs::write(&path, &text).unwrap();
+    assert_eq!(life.run(life.on_it("exec", &[&option])).ok(), "");
+    let path = life.bundle.path().join("resources.json");
+    text.resize((32 << 20) + 1, b' ');
+    fs::write(&path, &text).unwrap();
+    let option = format!("--resources={}", path.display());
+    let said = error(life.run(life.on_it("update", &[&option])));
+    assert_eq!(said, "the file of --resources is larger than 32 MiB");
 }
 
 #[test]

@@ -94,6 +94,22 @@ fn what_may_not_be_executed() {
     assert_eq!(error(&noexec), r#"exec: "/mnt/file": permission denied"#);
 }
 
+/// It is looked at to say why, and nobody is waited for at its other end.
+#[test]
+fn a_pipe_is_no_program() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = executing("/pipe");
+    let path = bundle.rootfs().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut command = std::process::Command::new("timeout");
+    let run = bundle.command(&[]);
+    command.args(["-s", "KILL", "20"]).arg(run.get_program()).args(run.get_args());
+    let said = rspawn_tests::finish(command, b"").refused();
+    assert!(said.contains("exec /pipe: permission denied"), "{said}");
+}
+
 #[test]
 fn an_interpreter_that_is_missing_is_named() {
     if cannot_make_containers() {

@@ -10,9 +10,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rspawn_tests::hostile::Numbers;
-use rspawn_tests::life::Life;
+use rspawn_tests::life::{Life, error};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, skip_unless};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const VERBS: [&str; 4] = ["create", "start", "exec", "delete"];
 
@@ -144,4 +144,71 @@ fn a_call_that_fails() {
 #[test]
 fn a_process_that_is_killed() {
     try_all("signal=KILL", &[]);
+}
+
+/// The last line of an audit log.
+#[track_caller]
+fn ending(audit: &Path) -> Value {
+    let text = fs::read_to_string(audit).unwrap_or_default();
+    let last = text.lines().last().unwrap_or_default();
+    let line: Value = serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!((line["phase"].as_str(), line["op"].as_str()), (Some("end"), Some("exit")), "{text}");
+    assert_eq!(text.matches("\"phase\":\"end\"").count(), 1, "{text}");
+    line
+}
+
+/// Whatever fails, and wherever: the audit log ends with it.
+#[test]
+fn an_audit_log_ends_with_how_it_ended() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("sleep 1000; exit 3");
+    let audit = life.bundle.path().join("audit");
+    let option = format!("--audit={}", audit.display());
+    let fails = |command: Command| {
+        let _ = fs::remove_file(&audit);
+        let said = error(life.run(command));
+        let line = ending(&audit);
+        assert_eq!((line["result"].as_str(), &line["payload_status"]), (Some(said.as_str()), &Value::Null));
+        said
+    };
+    let good = fs::read(life.bundle.path().join("config.json")).unwrap();
+    let config = |text: &[u8]| fs::write(life.bundle.path().join("config.json"), text).unwrap();
+    for verb in ["create", "run"] {
+        config(b"{");
+        assert!(fails(life.making(verb, &[&option])).starts_with("config.json"));
+        config(&good);
+        fails(life.making(verb, &[&option, "--preserve-fds=100000"]));
+        fails(life.making(verb, &[&option, "--pid-file=/no/such/file"]));
+        fails(life.making(verb, &[&option, "--console-socket=/no/such/socket"]));
+        fails(life.making(verb, &[&option, "--policy=/no/such/policy"]));
+        fails(life.command(&[verb, &option, "--bundle", "/no/such/bundle", life.id()]));
+        life.assert_gone();
+    }
+    for verb in ["exec", "update"] {
+        assert_eq!(fails(life.on_it(verb, &[&option])), "container does not exist");
+    }
+    let succeeds = |command: Command, payload: Option<i32>| {
+        let _ = fs::remove_file(&audit);
+        assert_eq!(life.run(command).status, payload.unwrap_or(0));
+        let line = ending(&audit);
+        assert_eq!((line["result"].as_str(), &line["payload_status"]), (Some("ok"), &json!(payload)));
+    };
+    succeeds(life.making("create", &[&option]), None);
+    assert_eq!(fails(life.making("create", &[&option])), "container with given ID already exists");
+    life.started();
+    succeeds(life.exec_command(&[&option], &["sh", "-c", "exit 4"]), Some(4));
+    succeeds(life.exec_command(&[&option, "--detach"], &["true"]), None);
+    fails(life.exec_command(&[&option], &["no-such-program"]));
+    fails(life.exec_command(&[&option, "--process=/no/such/file"], &["true"]));
+    fails(life.exec_command(&[&option, "--user=nobody"], &["true"]));
+    succeeds(life.on_it("update", &[&option]), None);
+    fails(life.on_it("update", &[&option, "--pids-limit=many"]));
+    fails(life.on_it("update", &[&option, "--resources=/no/such/file"]));
+    life.delete(&["--force"]).ok();
+    let life = Life::script("exit 3");
+    let _ = fs::remove_file(&audit);
+    assert_eq!(life.run(life.making("run", &[&option])).status, 3);
+    assert_eq!(ending(&audit)["payload_status"], 3);
 }

@@ -7,23 +7,33 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rspawn::facts::{CgroupFacts, Hierarchy};
+use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
+use rspawn::plan::Options;
 use rspawn_tests::life::Life;
 use rspawn_tests::mountinfo::{in_private_mounts, mount_at};
 use rspawn_tests::terminal::Terminal;
+use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn what_cgroup_v2_cannot_express_is_an_error() {
     let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
     let controllers = vec!["memory".into(), "io".into()];
     let facts = CgroupFacts { unified: true, hierarchies: vec![hierarchy], controllers, units: None };
-    let resources = json!({"memory": {"disableOOMKiller": true}, "blockIO": {"leafWeight": 100}});
+    let resources = json!({"memory": {"disableOOMKiller": true}, "blockIO": {"leafWeight": 100},
+        "cpu": {"realtimeRuntime": 5, "realtimePeriod": 10},
+        "network": {"classID": 5, "priorities": [{"name": "lo", "priority": 1}]}});
     let resources = serde_json::from_value(resources).unwrap();
     let found = rspawn::plan::resources::settings(&resources, &facts, "/linux/resources").problems;
-    let pointers: Vec<&str> = found.iter().map(|problem| problem.pointer.as_str()).collect();
-    assert_eq!(pointers, ["/linux/resources/memory/disableOOMKiller", "/linux/resources/blockIO/leafWeight"]);
+    let mut pointers: Vec<&str> =
+        found.iter().filter_map(|problem| problem.pointer.strip_prefix("/linux/resources/")).collect();
+    pointers.sort();
+    let expected = [
+        "blockIO/leafWeight", "cpu/realtimeRuntime", "memory/disableOOMKiller", "network/classID",
+        "network/priorities/0",
+    ];
+    assert_eq!(pointers, expected);
 }
 
 #[test]
@@ -338,10 +348,102 @@ fn a_hook_gets_nothing_of_the_callers() {
         return;
     }
     let bundle = Bundle::script("true");
-    let text = format!("pwd > {}/cwd; echo chatter", bundle.path().display());
+    let text = format!("pwd > {0}/cwd; /usr/bin/env > {0}/env; echo chatter", bundle.path().display());
     let bundle = bundle.with(|config| {
         config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
     });
     assert_eq!(bundle.run().ok(), "");
     assert_eq!(fs::read_to_string(bundle.path().join("cwd")).unwrap(), "/\n");
+    // These are the shell's own.
+    let env = fs::read_to_string(bundle.path().join("env")).unwrap();
+    assert!(
+        env.lines().all(|entry| ["PWD=", "SHLVL=", "_=", "OLDPWD="].iter().any(|own| entry.starts_with(own))),
+        "{env}"
+    );
+}
+
+/// What is wrong with a configuration on another machine.
+fn problems(config: &Value, facts: &Facts, options: &Options) -> String {
+    let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap();
+    let problems = rspawn::plan::plan(&spec, facts, options).err().unwrap_or_default();
+    problems.iter().map(|problem| format!("{problem}\n")).collect()
+}
+
+fn default_config() -> Value {
+    let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).unwrap();
+    config["linux"]["cgroupsPath"] = json!("system.slice:rspawn:id");
+    config
+}
+
+#[test]
+fn scopes_are_of_cgroup_v2() {
+    let hierarchy = |controllers: &str| Hierarchy {
+        controllers: controllers.into(),
+        mount: Some(format!("/sys/fs/cgroup/{controllers}")),
+        ..Hierarchy::default()
+    };
+    let with = |hierarchies: Vec<Hierarchy>, unified| Facts {
+        kernel: (6, 12),
+        machine: "x86_64".into(),
+        capabilities: u64::MAX,
+        systemd: Some(rspawn::systemd::Manager::System),
+        cgroup: CgroupFacts { unified, hierarchies, controllers: vec!["pids".into()], units: Some(String::new()) },
+        ..Facts::default()
+    };
+    let options = Options { systemd: true, ..rspawn_tests::hostile::options("id", std::path::Path::new("/bundle")) };
+    assert_eq!(problems(&default_config(), &with(vec![hierarchy("")], true), &options), "");
+    let hybrid = with(vec![hierarchy("devices"), hierarchy("name=systemd"), hierarchy("")], false);
+    let found = problems(&default_config(), &hybrid, &options);
+    assert!(found.contains("v1"), "{found}");
+}
+
+#[test]
+fn layers_beyond_thirteen_need_linux_6_7() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    let found = |layers: usize, kernel| {
+        let lower: Vec<String> = (0..layers).map(|layer| format!("/l{layer}")).collect();
+        let mut config = default_config();
+        config["linux"]["resources"] = Value::Null;
+        config["linux"]["cgroupsPath"] = Value::Null;
+        config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/o", "type": "overlay",
+            "options": [format!("lowerdir={}", lower.join(":"))]}));
+        let facts = Facts { kernel, machine: "x86_64".into(), capabilities: u64::MAX, ..Facts::default() };
+        problems(&config, &facts, &options)
+    };
+    assert_eq!(found(13, (6, 6)) + &found(14, (6, 7)) + &found(500, (6, 7)), "");
+    assert!(found(14, (6, 6)).contains("/mounts/"), "{}", found(14, (6, 6)));
+}
+
+#[test]
+fn limits_without_a_cgroup_are_left_out() {
+    // In the lane of users too, this one is nobody's but this test's.
+    let Some(user) = User::by_number() else { return };
+    let mut life = Life::new(Bundle::new().with_args(&["sleep", "1000"]).with(|config| {
+        config["linux"]["resources"] = json!({"pids": {"limit": 100}});
+    }));
+    life.bundle.user = Some(user);
+    let log = life.bundle.path().join("log");
+    let create = |format: &str, bundle: &str| {
+        let format = format!("--log-format={format}");
+        let log = log.display().to_string();
+        life.run(life.command(&["--log", &log, &format, "create", "--bundle", bundle, life.id()]))
+    };
+    let bundle = life.bundle.path().display().to_string();
+    // One line on stderr is all that clients take for an error, and so is a second one in the log of what fails.
+    let output = create("json", &bundle);
+    assert_eq!((output.status, output.stderr.as_str()), (0, ""));
+    let said = fs::read_to_string(&log).unwrap();
+    let entry: serde_json::Value = serde_json::from_str(&said).expect("one document");
+    let message = entry["msg"].as_str().unwrap();
+    assert_eq!(entry["level"], "warning");
+    assert!(message.starts_with("config.json /linux/resources/pids") && message.contains("not applied"), "{message}");
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("json", &bundle).status, 1);
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.lines().count() == 1 && said.contains("\"level\":\"error\""), "{said}");
+    life.delete(&["--force"]).ok();
+    fs::remove_file(&log).unwrap();
+    assert_eq!(create("text", &bundle).ok(), "");
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("level=warning msg=\"config.json /linux/resources/pids"), "{said}");
 }

@@ -112,6 +112,8 @@ fn it_runs_from_sealed_memory() {
     let seals = nix::fcntl::fcntl(&image, nix::fcntl::FcntlArg::F_GET_SEALS).unwrap();
     let wanted = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     assert_eq!(seals & wanted, wanted);
+    // What nobody may read is not dumpable, and so not traceable, from its exec on (ptrace(2)).
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&image.metadata().unwrap()) & 0o7777, 0o111);
     child.kill().unwrap();
     assert!(lines.next().is_none(), "the payload could write to the init");
     child.wait().unwrap();

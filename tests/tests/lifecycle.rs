@@ -14,6 +14,24 @@ use rspawn_tests::life::{ConsoleSocket, Life, error};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, collect, program, wait_for};
 use serde_json::{Value, json};
 
+/// podman's `--cgroups=disabled`.
+#[test]
+fn a_container_in_its_callers_cgroups() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("cat /proc/self/cgroup >/cgroups; exec sleep 1000");
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let mut create = life.command(&["--cgroup-manager=disabled", "create", "--bundle"]);
+    create.arg(life.bundle.path()).arg(life.id());
+    assert_eq!(life.run(create).ok(), "");
+    assert_eq!(fs::read_to_string(format!("/proc/{}/cgroup", life.pid())).unwrap(), own);
+    assert_eq!(life.record().cgroups, []);
+    life.started().stop();
+    life.delete(&[]).ok();
+    life.assert_gone();
+}
+
 #[test]
 fn the_state_machine_and_its_errors() {
     if cannot_make_containers() {
@@ -43,7 +61,9 @@ fn the_state_machine_and_its_errors() {
         life.wait_for_status("stopped");
         assert_eq!(life.pid(), 0, "a number that may be another's by now is not shown");
         assert_eq!(error(life.start()), "cannot start a container that has stopped");
-        assert_eq!(error(life.kill("TERM")), "container not running");
+        for signal in ["TERM", "KILL", "0"] {
+            assert_eq!(error(life.kill(signal)), "container not running");
+        }
         life.run(life.on_it("kill", &["--all"])).ok();
         assert_eq!(error(life.exec(&[], &["true"])), "cannot exec in a stopped container");
         assert_eq!(error(life.create(&[])), "container with given ID already exists");
@@ -245,7 +265,9 @@ fn signals_by_name_and_number() {
         expected.push_str(&format!("{number}\n"));
         wait_for(signal, || seen() == expected);
     }
-    for unknown in ["FOO", "SIG", "0", "65", "-1", "RTMIN+31", ""] {
+    // A probe: nothing is sent.
+    assert_eq!(life.kill("0").ok(), "");
+    for unknown in ["FOO", "SIG", "65", "-1", "RTMIN+31", ""] {
         let text = error(life.kill(unknown));
         assert!(text.starts_with(&format!("unknown signal {unknown:?}")), "{text}");
     }
@@ -254,6 +276,68 @@ fn signals_by_name_and_number() {
     life.run(life.on_it("kill", &[])).ok();
     life.wait_for_status("stopped");
     assert!(seen().contains("\n15\n"), "{}", seen());
+}
+
+/// Processes of a shared pid namespace outlive the first one, and SIGKILL is for them too.
+#[test]
+fn what_is_left_of_a_container_can_be_killed() {
+    if cannot_make_containers() {
+        return;
+    }
+    let script = "setsid sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >/left";
+    let life = Life::new(Bundle::script(script).without_namespaces(&["pid"]));
+    life.created(&[]).started();
+    life.wait_for_status("stopped");
+    let left = Pid::from_raw(life.file("left").trim().parse().unwrap());
+    assert_eq!(error(life.kill("TERM")), "container not running");
+    assert_eq!(kill(left, None), Ok(()), "it lives on");
+    if life.record().cgroups.is_empty() {
+        // Of a user who has no cgroup, nobody knows what is left.
+        assert_eq!(error(life.kill("KILL")), "container not running");
+        kill(left, Signal::SIGKILL).unwrap();
+    } else {
+        assert_eq!(life.kill("KILL").ok(), "");
+    }
+    let state = || fs::read_to_string(format!("/proc/{left}/stat")).unwrap_or_default();
+    wait_for("what was left is dead", || state().is_empty() || state().contains(") Z "));
+    life.delete(&[]).ok();
+    life.assert_gone();
+}
+
+/// SIGSTOP stops whoever gets it, so an init cannot pass it on.
+#[test]
+fn the_payload_beside_an_init_stops_and_goes_on() {
+    if cannot_make_containers() {
+        return;
+    }
+    for init in ["--init=supervise", "--init=exec"] {
+        let life = Life::script("(exec sleep 999) & exec sleep 1000");
+        life.created(&[init]).started();
+        let first = life.pid();
+        let children = || fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        let payload = || match init {
+            "--init=exec" => Some(first),
+            _ => children().split_whitespace().next()?.parse().ok(),
+        };
+        let words = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        wait_for("the payload runs", || payload().is_some_and(|pid| words(pid) == b"sleep\x001000\0"));
+        let state = |pid: i32| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+        };
+        let payload = payload().unwrap();
+        life.kill("STOP").ok();
+        for pid in [payload, first] {
+            wait_for("it has stopped", || state(pid) == 'T');
+        }
+        life.kill("CONT").ok();
+        for pid in [payload, first] {
+            wait_for("it goes on", || state(pid) != 'T');
+        }
+        life.kill("SIGSTOP").ok();
+        wait_for("it has stopped again", || state(payload) == 'T');
+        life.stop();
+    }
 }
 
 #[test]

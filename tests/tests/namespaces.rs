@@ -260,6 +260,105 @@ fn ids_are_mapped_range_by_range() {
     assert_eq!(run(5000), (7, 305_000));
 }
 
+/// Clients give the mappings of a namespace that is joined along, or, as podman, some that are not.
+#[test]
+fn a_user_namespace_is_joined_with_mappings_beside_it() {
+    if cannot_make_containers() {
+        return;
+    }
+    let map = |host: u32, size: u32| json!([{"containerID": 0, "hostID": host, "size": size}]);
+    let user = |config: &mut Value, path: Option<String>, map: Value| {
+        let mut namespace = json!({"type": "user"});
+        if let Some(path) = path {
+            namespace["path"] = json!(path);
+        }
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    };
+    let first = Bundle::new().with_args(&["sleep", "1000"]).with(|config| user(config, None, map(100_000, 65536)));
+    let life = rspawn_tests::life::Life::new(first);
+    life.created(&[]).started();
+    let path = format!("/proc/{}/ns/user", life.pid());
+    for given in [map(100_000, 65536), map(0, 1), json!([])] {
+        let bundle = Bundle::script("cat /proc/self/uid_map");
+        let bundle = bundle.with(|config| user(config, Some(path.clone()), given));
+        for directory in [bundle.path(), &bundle.rootfs()] {
+            fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let shown = bundle.run();
+        assert_eq!(shown.status, 0, "{}", shown.stderr);
+        assert_eq!(shown.stdout.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    }
+}
+
+/// As containers of a pod with a user namespace do: their network was made by the engine, outside of it.
+#[test]
+fn a_user_namespace_is_joined_and_a_network_of_the_hosts() {
+    if cannot_make_containers() {
+        return;
+    }
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let user = |config: &mut Value| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map.clone());
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    };
+    let first = Bundle::new().with_args(&["sleep", "1000"]).with(user);
+    let life = rspawn_tests::life::Life::new(first);
+    life.created(&[]).started();
+    let mut network = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+    let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+    let path = format!("/proc/{}/ns/net", network.id());
+    wait_for("another network", || fs::metadata(&path).is_ok_and(|found| found.ino() != own));
+    let bundle = Bundle::script("readlink /proc/self/ns/net; cat /proc/self/uid_map").with(|config| {
+        user(config);
+        for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
+            match namespace["type"].as_str() {
+                Some("user") => namespace["path"] = json!(format!("/proc/{}/ns/user", life.pid())),
+                Some("network") => namespace["path"] = json!(path),
+                _ => {}
+            }
+        }
+        // Which show a network, or ask for rights over it.
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "sysfs");
+    });
+    for directory in [bundle.path(), &bundle.rootfs()] {
+        fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let output = bundle.run();
+    let expected = fs::read_link(&path).unwrap();
+    network.kill().unwrap();
+    network.wait().unwrap();
+    assert_eq!(output.status, 0, "{output:?}");
+    assert!(output.stdout.starts_with(expected.to_str().unwrap()), "{output:?}");
+    assert!(output.stdout.contains("100000"), "{output:?}");
+}
+
+/// Limits of a user namespace are its own root's to set.
+#[test]
+fn sysctls_of_a_user_namespace() {
+    if cannot_make_containers() {
+        return;
+    }
+    let with_sysctl = |user: bool| {
+        Bundle::script("cat /proc/sys/user/max_net_namespaces").with(|config| {
+            config["linux"]["sysctl"] = json!({"user.max_net_namespaces": "7"});
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+            if user {
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+        })
+    };
+    let bundle = with_sysctl(true);
+    fs::set_permissions(bundle.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert_eq!(bundle.run().ok(), "7\n");
+    let refused = with_sysctl(false).run().refused();
+    assert!(refused.contains("/linux/sysctl/user.max_net_namespaces"), "{refused}");
+}
+
 #[test]
 fn id_mappings_that_make_no_sense() {
     if cannot_make_containers() {

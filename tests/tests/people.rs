@@ -97,7 +97,13 @@ fn processes_are_shown_with_what_the_payload_calls_them_made_safe() {
     let pids: Vec<i32> = serde_json::from_str(&life.run(in_json).ok()).unwrap();
     let seen: Vec<i32> = shown.lines().skip(1).map(|line| words(line)[0].parse().unwrap()).collect();
     assert_eq!(seen, pids);
-    // Options of ps(1) have its table, on a terminal as well.
+    // Options of ps(1) have its table, on a terminal as well, and there alone.
+    for format in ["people", "json"] {
+        let mut odd = life.on_it("ps", &[&format!("--format={format}")]);
+        odd.args(["-o", "pid"]);
+        let said = error(life.run(odd));
+        assert_eq!(said, format!("ps --format={format}: options of ps(1) are for its table, and there are some"));
+    }
     let table = on_terminal(&ps(&["-o", "pid,comm"]));
     assert_eq!(words(table.lines().next().unwrap()), ["PID", "COMMAND"], "{table}");
 }

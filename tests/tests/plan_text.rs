@@ -193,3 +193,13 @@ fn a_plan_of_a_directory() {
     let text = rspawn(&["plan", "-D", bundle.rootfs().to_str().unwrap(), "--volatile=state"]).ok();
     assert!(text.contains("--volatile=state") && text.contains("mount tmpfs on /var"), "{text}");
 }
+
+#[test]
+fn a_difference_is_not_given_in_bytes() {
+    let bundle = Bundle::new();
+    bundle.write_config();
+    let mut command = Command::new(program("rspawn"));
+    command.args(["plan", "--diff", "--format=bin", "--hostname=x"]).arg(bundle.path());
+    let said = finish(command, b"").refused();
+    assert_eq!(said, "rspawn: plan --diff --format=bin: there is no such form of a difference: text or json\n");
+}

@@ -194,6 +194,28 @@ fn resource_limits_of_every_kind() {
     }
 }
 
+/// Root of a user namespace may raise none; who set it up may.
+#[test]
+fn higher_limits_in_a_user_namespace() {
+    let may_raise = caps_of_this_process() & (1 << 24) != 0;
+    if cannot_make_containers() || skip_unless(may_raise, "this process lacks CAP_SYS_RESOURCE") {
+        return;
+    }
+    let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 3000}]);
+    let bundle = script("ulimit -n; ulimit -H -n", json!({ "rlimits": limits })).with(|config| {
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+    });
+    fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let run = bundle.command(&[]);
+    let mut low = std::process::Command::new("sh");
+    low.args(["-c", "ulimit -S -n 512; ulimit -H -n 512; exec \"$0\" \"$@\""]);
+    low.arg(run.get_program()).args(run.get_args());
+    assert_eq!(rspawn_tests::finish(low, b"").ok(), "2000\n3000\n");
+}
+
 #[test]
 fn a_limit_that_cannot_be_raised_is_named() {
     let may_raise = caps_of_this_process() & (1 << 24) != 0;
@@ -349,6 +371,42 @@ fn the_session_keyring_is_new_unless_told_otherwise() {
     let bundle = script("cat /proc/keys", json!({})).with(|config| config["linux"]["maskedPaths"] = json!([]));
     let without = bundle.run_with(&["--no-new-keyring"], b"").ok();
     assert!(!without.contains(&format!("_ses.{}", bundle.id)), "{without}");
+}
+
+/// A container's processes find each other's keys: tickets of Kerberos, say.
+#[test]
+fn exec_joins_the_containers_session_keyring() {
+    let keys = fs::read_to_string("/proc/keys").is_ok();
+    if cannot_make_containers() || skip_unless(keys, "this kernel shows no /proc/keys") {
+        return;
+    }
+    for user in [false, true] {
+        let bundle = script("cat /proc/keys >/keys; echo >/done; sleep 1000", json!({})).with(|config| {
+            config["linux"]["maskedPaths"] = json!([]);
+            config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
+            if user {
+                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+            }
+        });
+        for directory in [bundle.path(), &bundle.rootfs()] {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o777)).unwrap();
+        }
+        let life = rspawn_tests::life::Life::new(bundle);
+        life.created(&[]).started();
+        rspawn_tests::wait_for("the payload", || !life.file("done").is_empty());
+        let number = |keys: &str| {
+            let of_name = keys.lines().find(|line| line.contains(&format!("_ses.{}", life.id())));
+            of_name.and_then(|line| line.split(' ').next()).map(str::to_string)
+        };
+        let own = number(&life.file("keys"));
+        if skip_unless(own.is_some(), "no keyring shows in /proc/keys here") {
+            return;
+        }
+        assert_eq!(number(&life.exec(&[], &["cat", "/proc/keys"]).ok()), own);
+        life.delete(&["--force"]).ok();
+    }
 }
 
 /// A test's own files, open in the program that it starts under the numbers wanted.

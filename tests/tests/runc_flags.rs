@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use clap::CommandFactory;
 use rspawn::cli::Cli;
-use rspawn_tests::{Output, Scratch, finish, program, skip_unless};
+use rspawn_tests::life::{Life, error};
+use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, finish, program, skip_unless};
 
 /// What stands in the table for options before the command.
 const GLOBAL: &str = "(before the command)";
@@ -168,4 +169,130 @@ fn runcs_own_list_is_in_the_table() {
         let missing: Vec<&String> = asked.iter().filter(|flag| !known.contains(*flag)).collect();
         assert!(missing.is_empty(), "{command}: {missing:?}");
     }
+}
+
+/// `rspawn` with options before `list`, which finds no container.
+fn before_list(options: &[&str], scratch: &Scratch) -> Output {
+    let root = scratch.path.join("root");
+    fs::create_dir_all(&root).unwrap();
+    let mut rspawn = Command::new(program("rspawn"));
+    rspawn.current_dir(&scratch.path).arg("--root").arg(root).args(options).arg("list");
+    finish(rspawn, b"")
+}
+
+/// An option that has no effect is still not given values that are none.
+#[test]
+fn values_before_the_command_are_checked() {
+    let scratch = Scratch::new();
+    for good in [
+        "--rootless=true", "--rootless=0", "--rootless=Auto", "--log-level=error", "--log-level=info",
+        "--log-level=debug", "--debug", "--debug=false", "--cgroup-manager=cgroupfs",
+    ] {
+        before_list(&[good], &scratch).ok();
+    }
+    for (bad, said) in [
+        ("--rootless=nonsense", "--rootless: there is no \"nonsense\": true, false or auto"),
+        ("--log-level=nonsense", "--log-level: there is no \"nonsense\": error, warning, info or debug"),
+        ("--cgroup-manager=nonsense", "--cgroup-manager: there is no \"nonsense\": cgroupfs, systemd or disabled"),
+    ] {
+        assert_eq!(error(before_list(&[bad], &scratch)), said);
+    }
+    let help = finish(
+        {
+            let mut help = Command::new(program("rspawn"));
+            help.arg("--help");
+            help
+        },
+        b"",
+    )
+    .ok();
+    let with_effect = ["--log-level", "--debug", "--rootless"].into_iter().filter(|option| {
+        let line = help.lines().skip_while(|line| !line.trim_start().starts_with(option));
+        !line.take(2).any(|line| line.contains("Accepted, no effect"))
+    });
+    assert_eq!(with_effect.collect::<Vec<_>>(), [""; 0], "{help}");
+}
+
+/// Which of both makes the cgroup shows in what is planned for it.
+#[test]
+fn of_the_options_about_the_cgroup_the_last_one_counts() {
+    let bundle = Bundle::new();
+    bundle.write_config();
+    let no_systemd = !Path::new("/run/systemd/system").exists();
+    if skip_unless(no_systemd, "systemd runs this machine") {
+        return;
+    }
+    for (options, systemd) in [
+        (["--systemd-cgroup", "--cgroup-manager=cgroupfs"], false),
+        (["--cgroup-manager=systemd", "--cgroup-manager=cgroupfs"], false),
+        (["--cgroup-manager=systemd", "--systemd-cgroup=false"], false),
+        (["--cgroup-manager=cgroupfs", "--systemd-cgroup"], true),
+        (["--systemd-cgroup=false", "--systemd-cgroup"], true),
+    ] {
+        let mut plan = Command::new(program("rspawn"));
+        plan.args(options).arg("plan").arg(bundle.path());
+        let output = finish(plan, b"");
+        assert_eq!(output.stderr.contains("systemd does not run this machine"), systemd, "{options:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_log_is_a_file() {
+    let scratch = Scratch::new();
+    let written = |name: &str| fs::read_to_string(scratch.path.join(name)).unwrap_or_default();
+    for (option, name) in [("--log=file:one", "one"), ("--log=two", "two"), ("--log=./journald:x", "journald:x")] {
+        error(before_list(&[option, "--rootless=nonsense"], &scratch));
+        assert!(written(name).contains("level=error"), "{option}");
+    }
+    for place in ["journald", "syslog"] {
+        let said = error(before_list(&[&format!("--log={place}:id")], &scratch));
+        let why = format!("rspawn does not log to {place}, but to a file: PATH or file:PATH");
+        assert_eq!(said, format!("--log: {place}:id is not supported: {why}"));
+        assert!(!scratch.path.join(format!("{place}:id")).exists());
+    }
+    assert!(!scratch.path.join("file:one").exists());
+}
+
+/// The grammar of runc's parser, on containers.
+#[test]
+fn options_are_written_as_runc_takes_them() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("exec sleep 1000");
+    let bundle = life.bundle.path().display().to_string();
+    // One dash, a switch with a value, and of two the last.
+    let pid_file = format!("{bundle}/pid");
+    let words = [
+        "-log",
+        "/nowhere/log",
+        "-log",
+        "/dev/null",
+        "-debug",
+        "run",
+        "-bundle",
+        "/nowhere",
+        "-bundle",
+        &bundle,
+        "-no-subreaper",
+        "-detach=false",
+        "-detach=true",
+        "-pid-file",
+        &pid_file,
+        "--keep",
+        life.id(),
+    ];
+    assert_eq!(life.run(life.command(&words)).ok(), "");
+    assert_eq!(fs::read_to_string(&pid_file).unwrap(), life.pid().to_string());
+    let said =
+        life.run(life.command(&["exec", "-cwd", "/tmp", "-cwd=/bin", life.id(), "sh", "-c", "pwd; echo $0", "-tty"]));
+    assert_eq!(said.ok(), "/bin\n-tty\n");
+    // What appends goes on appending.
+    let said = life.run(life.command(&["exec", "-env", "A=1", "--env=B=2", "-e", "C=3", life.id(), "env"])).ok();
+    assert!(["A=1", "B=2", "C=3"].iter().all(|variable| said.lines().any(|line| line == *variable)), "{said}");
+    assert!(error(life.delete(&["--force", "--force=false"])).contains("that is not stopped"));
+    life.delete(&["-force=true"]).ok();
+    life.assert_gone();
+    let odd = life.delete(&["--force=maybe"]);
+    assert!(odd.status == 1 && odd.stderr.contains("maybe"), "{odd:?}");
 }

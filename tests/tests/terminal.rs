@@ -48,6 +48,31 @@ fn the_payload_has_a_terminal_of_its_own() {
     }
 }
 
+/// As clients ask for with `--volume /dev:/dev`: they leave out all that is usually mounted there.
+#[test]
+fn a_terminal_of_the_hosts_devpts() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle =
+        on_terminal("tty; [ \"$(tty)\" -ef /dev/console ] || echo bound; ls /dev/pts | grep -c ptmx").with(|config| {
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+            mounts.push(json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind"]}));
+        });
+    let output = shown(&bundle, &[]);
+    assert_eq!(output.status, 0, "{output:?}");
+    let lines: Vec<&str> = output.stdout.lines().map(|line| line.trim_end_matches('\r')).collect();
+    let number = lines[0].strip_prefix("/dev/pts/").unwrap_or_else(|| panic!("{output:?}"));
+    assert!(number.parse::<u32>().is_ok(), "{output:?}");
+    // Without anything there, it is an error.
+    let none = on_terminal("true").with(|config| {
+        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/pts");
+    });
+    let refused = shown(&none, &[]);
+    assert!(refused.stdout.contains("/process/terminal") && refused.stdout.contains("devpts"), "{refused:?}");
+}
+
 #[test]
 fn the_terminal_belongs_to_the_payloads_user() {
     if cannot_make_containers() {

@@ -5,7 +5,7 @@ use core::slice;
 
 use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
-use rspawn_proto::plan::{Hooks, HostOp, InitMode, Plan, RootfsOp};
+use rspawn_proto::plan::{Finish, Hooks, HostOp, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep};
@@ -14,7 +14,7 @@ use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
-use crate::follow::{await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
+use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
 use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
@@ -125,10 +125,9 @@ pub fn create(
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     // Made now, since a payload may have ended before its record is written.
-    let init = plan.finish.init;
     let place = Place::Spawn(SpawnStep::Record);
-    let record =
-        parent.step(place, || record(invoker, &container, init, &inside, (directories, unit), &traces.hooks))?;
+    let record = parent
+        .step(place, || record(invoker, &container, &plan.finish, &inside, (directories, unit), &traces.hooks))?;
     let (pid, pid_inside) = (container.pid, inside.pid_of_first(&container));
     let mounted = || {
         traces.run(parent, &traces.hooks.runtime, "creating", pid)?;
@@ -139,8 +138,8 @@ pub fn create(
             None => Ok(()),
         }
     };
-    let root = if no_pivot { follow_worker(parent, &worker, mounted)? } else { None };
-    let slave = if plan.finish.terminal { follow_worker(parent, &worker, mounted)? } else { None };
+    let root = if no_pivot { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
+    let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
         .transpose()?;
@@ -154,7 +153,7 @@ pub fn create(
     if !has_hooks {
         worker.give_word()?;
     }
-    follow_worker(parent, &worker, mounted)?;
+    follow_worker(parent, &worker, Until::Done, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.
     drop((worker, guest, slots));
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
@@ -199,7 +198,7 @@ pub fn open_host(
 fn record(
     invoker: &Invoker,
     container: &Container,
-    init: InitMode,
+    finish: &Finish,
     inside: &Inside,
     (cgroups, unit): (Vec<CgroupDir>, Option<Text>),
     hooks: &Hooks,
@@ -217,7 +216,8 @@ fn record(
         start_time: process::start_time(container.pid).named("read")?,
         boot,
         foreground: invoker.trusted.mode == Mode::Foreground && !invoker.trusted.keep,
-        init,
+        init: finish.init,
+        new_keyring: finish.keyring.is_some(),
         namespaces: inside.owned,
         cgroups,
         unit,

@@ -28,21 +28,32 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Re
     }
 }
 
-/// Hears the worker until it is done, or has opened what rspawn-init is to get, the root or the console's slave.
-/// `mounted` runs at the moment of the hooks.
+/// What a worker is waited for.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Until {
+    /// It has opened the root, or the console, that rspawn-init is to get.
+    Root,
+    Console,
+    /// It has taken every step, the pivot among them.
+    Done,
+}
+
+/// Hears the worker until it says what it is waited for; another word is an error, lest a plan has the payload begin
+/// with the host's root. `mounted` runs at the moment of the hooks.
 pub fn follow_worker(
     parent: &Parent,
     worker: &Worker,
+    until: Until,
     mounted: impl Fn() -> Result<(), End>,
 ) -> Result<Option<Fd>, End> {
     loop {
-        match parent.hear(&worker.socket)? {
-            Some((FromStage::Done, _)) => return Ok(None),
-            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
-            Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            Some((FromStage::Console, fds)) => return pass_console(parent, fds),
-            Some((FromStage::Root, mut fds)) => return Ok(fds.pop()),
-            Some((FromStage::Mounted, _)) => {
+        match (parent.hear(&worker.socket)?, until) {
+            (Some((FromStage::Done, _)), Until::Done) => return Ok(None),
+            (Some((FromStage::Audit(record), _)), _) => parent.tell(&FromSetup::Audit(record), &[])?,
+            (Some((FromStage::Failed(error), _)), _) => return Err(error.into()),
+            (Some((FromStage::Console, fds)), Until::Console) => return pass_console(parent, fds),
+            (Some((FromStage::Root, mut fds)), Until::Root) => return Ok(fds.pop()),
+            (Some((FromStage::Mounted, _)), Until::Done) => {
                 mounted()?;
                 worker.give_word()?;
             }

@@ -41,7 +41,8 @@ impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
     /// it enters before the container's root is attached.
     pub fn start(name: &'static str, inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
-        let image = spawn::open_beside(name)?;
+        // Sealed where others than this program's equals could reach it.
+        let image = if inside.is_some() { spawn::seal(name)? } else { spawn::open_beside(name)? };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
         let argv = StringArray::new([name, &number].into_iter()).named("execveat")?;

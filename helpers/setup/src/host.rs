@@ -5,7 +5,7 @@
 //! container's own; the policy has judged
 //! each path before, and judges the opened one again.
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rspawn_proto::check::sysctl_owner;
@@ -255,7 +255,10 @@ pub fn new_filesystem(fs: &str, params: &[FsParam], attributes: u64, slots: &Slo
         let set = match &param.value {
             FsValue::Flag => new.set_flag(key),
             FsValue::Text(value) => new.set_text(key, value.as_str()),
-            FsValue::Path(slot) => new.set_text(key, &file::proc_path(slots.get(*slot)?)),
+            FsValue::Paths(opened) => {
+                let path = |slot: &Slot| Ok(file::proc_path(slots.get(*slot)?));
+                new.set_text(key, &opened.iter().map(path).collect::<Outcome<Vec<String>>>()?.join(":"))
+            }
         };
         set.named("fsconfig").map_err(|failure| complain(failure, key))?;
     }

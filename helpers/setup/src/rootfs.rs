@@ -65,7 +65,16 @@ impl Rootfs {
                 self.make_node(at, *mode | node_type(*kind), (*major, *minor), (*uid, *gid), expect)?;
             }
             RootfsOp::Console { devpts, rows, columns, uid } => {
-                self.console(slots.get(*devpts)?, *rows, *columns, *uid, tell)?;
+                let size = (*rows, *columns);
+                let (master, slave) = match devpts {
+                    Some(devpts) => open_terminal(slots.get(*devpts)?, *uid, size)?,
+                    None => {
+                        let found = file::open_at(self.root()?, "dev/pts", file::O_PATH, 0, Resolve::InRoot);
+                        open_terminal(&found.named("openat2")?, *uid, size)?
+                    }
+                };
+                self.console(&slave)?;
+                tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
             }
             RootfsOp::Mask { at, null, empty } => self.mask(at, *null, *empty, slots)?,
             RootfsOp::ReadOnly { at } => self.read_only(at)?,
@@ -85,6 +94,11 @@ impl Rootfs {
     fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>) -> Outcome<()> {
         let place = over.map_or(Ok("/".into()), file::place).named("readlinkat")?;
         let target = file::open_host(&place, file::O_PATH).named("openat2")?;
+        if let Some(over) = over
+            && !file::is_same(over, &target).named("statx")?
+        {
+            return Err(Failure::check("another directory has taken its place"));
+        }
         mount::attach(mount, &target).named("move_mount")?;
         self.root = Some(mount.duplicate(3).named("fcntl")?);
         Ok(())
@@ -138,13 +152,11 @@ impl Rootfs {
         Ok(())
     }
 
-    fn console(&self, devpts: &Fd, rows: u16, columns: u16, uid: Id, tell: Tell) -> Outcome<()> {
-        let (master, slave) = open_terminal(devpts, uid, (rows, columns))?;
+    fn console(&self, slave: &Fd) -> Outcome<()> {
         let at = RelPath::new("dev/console").map_err(Failure::check)?;
         let target = find_or_create(self.root()?, &at, Resolve::InRoot, Leaf::File)?;
-        let bind = mount::clone_tree(&slave, false).named("open_tree")?;
-        mount::attach(&bind, &target).named("move_mount")?;
-        tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")
+        let bind = mount::clone_tree(slave, false).named("open_tree")?;
+        mount::attach(&bind, &target).named("move_mount")
     }
 
     fn mask(&mut self, at: &RelPath, null: Slot, empty: Slot, slots: &Slots) -> Outcome<()> {

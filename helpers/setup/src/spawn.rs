@@ -68,7 +68,7 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
         return Ok(None);
     }
     let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
-    tune::set_limit(&Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
+    tune::set_limit(0, &Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
     Ok(Some(limit))
 }
 
@@ -115,6 +115,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         }
     })?;
     let container = Container { pid, process: child, stage: mine, ended: false };
+    raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     if entry.mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
@@ -122,6 +123,18 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     entry.let_go(&container).map_err(at(SpawnStep::IdMaps))?;
     drop(entry);
     Ok(container)
+}
+
+/// Raises hard limits to those that are wanted: only a process of the first user namespace may (getrlimit(2)). Where
+/// this one may not either, the new one's own attempt says so.
+fn raise_limits(pid: i32, wanted: &[Rlimit]) {
+    for limit in wanted {
+        if let Ok(own) = tune::limit(limit.resource)
+            && limit.hard > own.hard
+        {
+            let _ = tune::set_limit(pid, &Rlimit { hard: limit.hard, ..own });
+        }
+    }
 }
 
 /// How a new process gets into its cgroups.
@@ -199,6 +212,7 @@ pub fn spawn_inside(
     };
     let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(create))?;
     let container = Container { pid, process: child, stage: mine, ended: false };
+    raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
     Ok(container)
@@ -227,13 +241,16 @@ fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), Step
 
 /// In the helper process.
 fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry) -> Outcome<i32> {
-    let mut joins: Vec<Join> = plan.join.iter().map(|step| step.op).collect();
-    joins.sort_by_key(|join| join.kind);
-    for join in &joins {
+    let join = |join: &Join| {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
-        joined.map_err(|failure| failure.with(join.kind.name()))?;
-    }
-    if joins.iter().any(|join| join.kind == Namespace::User) {
+        joined.map_err(|failure| failure.with(join.kind.name()))
+    };
+    let joins = plan.join.iter().map(|step| step.op);
+    let (user, others): (Vec<Join>, Vec<Join>) = joins.partition(|join| join.kind == Namespace::User);
+    // Those that the caller may enter and root of the user namespace may not; then those of which the opposite is so.
+    let rest: Vec<&Join> = others.iter().filter(|other| user.is_empty() || join(other).is_err()).collect();
+    user.iter().chain(rest).try_for_each(join)?;
+    if !user.is_empty() {
         become_root()?;
     }
     create_sibling(new, entry)
@@ -346,7 +363,7 @@ impl<'a> Entry<'a> {
             kept.keep_on_exec().named("fcntl")?;
         }
         if let Some(limit) = &self.image.file_limit {
-            tune::set_limit(limit).named("prlimit")?;
+            tune::set_limit(0, limit).named("prlimit")?;
         }
         self.stage.keep_on_exec().named("fcntl")
     }

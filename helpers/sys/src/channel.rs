@@ -30,15 +30,18 @@ pub fn pair() -> Result<(Fd, Fd)> {
     Ok((Fd::from_raw(ends[0]), Fd::from_raw(ends[1])))
 }
 
-/// A stream connected to whoever listens on a socket of the host's, which is held by a descriptor.
+/// A stream connected to whoever listens on a socket of the host's, which is held by a descriptor. EAGAIN where that one
+/// has not taken those who came before: it would be waited for without end.
 pub fn connect(to: &Fd) -> Result<Fd> {
-    let socket = sys!(SYS_socket, libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0).map(Fd::returned)?;
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    let socket = sys!(SYS_socket, libc::AF_UNIX, kind, 0).map(Fd::returned)?;
     // struct sockaddr_un: the family, and a path.
     let mut address = [0u8; 64];
     address[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
     let path = file::proc_path(to);
     address[2..2 + path.len()].copy_from_slice(path.as_bytes());
-    sys!(SYS_connect, &socket, address.as_ptr(), address.len()).map(|_| socket)
+    sys!(SYS_connect, &socket, address.as_ptr(), address.len())?;
+    sys!(SYS_fcntl, &socket, libc::F_SETFL, 0).map(|_| socket)
 }
 
 /// struct msghdr, struct iovec and the control message of one sendmsg(2) or recvmsg(2). The header holds addresses of

@@ -89,6 +89,7 @@ pub struct Status {
     pub gid: u32,
     pub major: u32,
     pub minor: u32,
+    pub device: (u32, u32),
     pub inode: u64,
     pub links: u32,
 }
@@ -118,6 +119,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
         gid: found.stx_gid,
         major: found.stx_rdev_major,
         minor: found.stx_rdev_minor,
+        device: (found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
         links: found.stx_nlink,
     })
@@ -125,6 +127,12 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
 
 pub fn status(file: &Fd) -> Result<Status> {
     statx(file, "", libc::AT_EMPTY_PATH)
+}
+
+/// Whether two descriptors are of the same file, by whichever mounts they were opened.
+pub fn is_same(one: &Fd, other: &Fd) -> Result<bool> {
+    let (one, other) = (status(one)?, status(other)?);
+    Ok((one.device, one.inode) == (other.device, other.inode))
 }
 
 /// The status of one entry of a directory, links not followed.
@@ -242,7 +250,8 @@ pub fn memory(name: &str) -> Result<Fd> {
 }
 
 /// An anonymous file with a copy of `source`, sealed so that nobody can change it again: what is executed from it
-/// cannot be overwritten through /proc/PID/exe (CVE-2019-5736).
+/// cannot be overwritten through /proc/PID/exe (CVE-2019-5736). Nor read, so that the kernel keeps others from the
+/// process that executes it from its first moment on, even those with rights over its user namespace (ptrace(2)).
 pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
     const MFD_EXEC: u32 = 0x10;
     let name = c_string(name)?;
@@ -251,6 +260,7 @@ pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
     // Kernels before 6.3 do not know MFD_EXEC; later ones may be set up to refuse a memfd without it.
     let copy = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
     while copy.copy_from(source, 1 << 20)? > 0 {}
+    sys!(SYS_fchmod, &copy, 0o111)?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
     sys!(SYS_fcntl, &copy, libc::F_ADD_SEALS, seals)?;
     Ok(copy)

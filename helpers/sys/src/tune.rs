@@ -3,10 +3,10 @@ use rspawn_proto::plan::{MemoryPolicy, Rlimit, Scheduler};
 
 use crate::raw::{Result, c_string, sys};
 
-/// Sets a resource limit.
-pub fn set_limit(limit: &Rlimit) -> Result<()> {
+/// Sets a resource limit of a process, 0 for this one.
+pub fn set_limit(pid: i32, limit: &Rlimit) -> Result<()> {
     let new = [limit.soft, limit.hard];
-    sys!(SYS_prlimit64, 0, u32::from(limit.resource), new.as_ptr(), 0).map(drop)
+    sys!(SYS_prlimit64, pid, u32::from(limit.resource), new.as_ptr(), 0).map(drop)
 }
 
 /// A resource limit by its number.
@@ -52,10 +52,15 @@ pub fn set_personality(persona: u32) -> Result<()> {
     sys!(SYS_personality, persona).map(drop)
 }
 
-/// Starts a new session keyring, so that the caller's keys are out of reach.
+/// Starts a session keyring of this name, so that the caller's keys are out of reach; or joins one that this user has
+/// started so (keyctl(2)).
 pub fn join_session_keyring(name: &str) -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: i32 = 1;
-    sys!(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, &c_string(name)?).map(drop)
+    const KEYCTL_SETPERM: i32 = 5;
+    // What it has from its making, and for its user to find it by its name: the container's next process.
+    const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
+    let keyring = sys!(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, &c_string(name)?)?;
+    sys!(SYS_keyctl, KEYCTL_SETPERM, keyring, PERMISSIONS).map(drop)
 }
 
 /// Sets the host name of this UTS namespace.

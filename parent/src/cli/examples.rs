@@ -20,7 +20,7 @@ Examples:
   rspawn plan --format=json demo                 the same for a program
   rspawn plan --diff demo other                  what `other` may do that `demo` may not
   rspawn plan --diff demo --bind=/run/docker.sock --capability=CAP_SYS_ADMIN
-  rspawn plan --format=bin demo >P; rspawn-setup --check P
+  rspawn plan --format=bin demo >P; /usr/libexec/rspawn/rspawn-setup --check P
 
 Colours are for terminals, and NO_COLOR turns them off. The exit status is 1 if there is no plan.";
 
@@ -57,7 +57,7 @@ the per cent of the last ten seconds in which a process of the container had to 
 
 pub const POLICY: &str = "\
 Examples:
-  rspawn policy policy.conf >F; rspawn-setup --check P F";
+  rspawn policy policy.conf >F; /usr/libexec/rspawn/rspawn-setup --check P F";
 
 pub const GENERATE: &str = "\
 Examples:

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod changing;
 mod global;
 mod lifecycle;
+pub mod words;
 
 pub use changing::*;
 pub use global::Global;
@@ -19,7 +20,7 @@ use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]
-#[command(name = "rspawn", disable_version_flag = true)]
+#[command(name = "rspawn", disable_version_flag = true, args_override_self = true)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -71,7 +72,7 @@ pub enum Command {
     /// Write a default config.json.
     #[command(after_long_help = examples::SPEC)]
     Spec(Spec),
-    /// Translate a policy file into the form that rspawn-setup --check takes.
+    /// Translate a policy file into the form that /usr/libexec/rspawn/rspawn-setup --check takes.
     #[command(after_long_help = examples::POLICY)]
     Policy(PolicyCommand),
     /// Write shell completions or man pages.
@@ -107,7 +108,7 @@ pub struct Unsupported {
     pub words: Vec<String>,
 }
 
-/// Which container, for `run` and `plan` alike.
+/// Which container, for `create` and `run` alike.
 #[derive(Debug, Args)]
 pub struct Container {
     /// Directory of the bundle.

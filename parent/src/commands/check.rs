@@ -21,6 +21,9 @@ use crate::{describe, launch, policy_file, sandbox};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(systemd: bool, arguments: Check) -> Result<i32, String> {
+    if arguments.format == Format::Bin {
+        return Err("check --format=bin: there is no such form of what is found: text or json".into());
+    }
     let bundle = Bundle::open(&arguments.bundle)?;
     let path = bundle.path.clone();
     let source = Source::Bundle(bundle);

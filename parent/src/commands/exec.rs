@@ -1,6 +1,6 @@
 //! `rspawn exec`: another process in a running container.
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
@@ -8,12 +8,14 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
 use super::explain;
+use crate::audit::Audit;
+use crate::bundle::read_config;
 use crate::cli::{Exec, Global};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
-use crate::oci::{self, Capabilities, MAX_CONFIG, Process, Spec};
+use crate::oci::{self, Capabilities, Process, Spec};
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::state::{StateRoot, Status};
@@ -21,8 +23,12 @@ use crate::terminal::{ConsoleMode, caller_size};
 use crate::{describe, launch, plan, policy_file, sandbox};
 
 pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
-    let preserved = Preserved::take(arguments.preserve_fds)?;
-    let mut audit = invoker::audit(arguments.audit.as_deref())?;
+    let preserved = Preserved::take(arguments.preserve_fds);
+    let audit = invoker::audit(arguments.audit.as_deref())?;
+    audit.whole(|audit| audited(global, arguments, preserved?, audit))
+}
+
+fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Audit) -> Result<Reached, String> {
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
@@ -79,10 +85,11 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
         preserve_fds,
         listening: false,
         notify: None,
-        new_keyring: true,
+        new_keyring: record.new_keyring,
         no_pivot: false,
         first: Some(record.pid),
         systemd: false,
+        no_cgroups: false,
     };
 
     session
@@ -106,10 +113,7 @@ pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     session.send_plan(planned.plan)?;
-    match session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())? {
-        Reached::End(status) => Ok(status),
-        Reached::Running => Ok(0),
-    }
+    session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())
 }
 
 /// Exit status of an exec that did not come to its command: a shell's where that cannot be executed, since kubectl
@@ -126,26 +130,44 @@ pub fn failure_status(message: &str) -> i32 {
 
 /// The container's configuration with the process to run in the place of its own.
 fn spec(config: &File, process: Option<&File>, arguments: &Exec, environment: Vec<String>) -> Result<Spec, String> {
-    let mut spec =
-        oci::parse(&read(config, "the container's configuration")?).map_err(|problem| problem.to_string())?;
+    let text = read_config(config, "the container's configuration")?;
+    let mut spec = oci::parse(&text).map_err(|problem| problem.to_string())?;
+    let own = spec.process.take().unwrap_or_default();
     let mut process = match process {
         Some(file) => {
-            let text = read(file, "the process file")?;
-            oci::parse_process(&text).map_err(|Problem { pointer, message }| {
+            let text = read_config(file, "the process file")?;
+            let parsed = oci::parse_process(&text).map_err(|Problem { pointer, message }| {
                 format!("the process file{}{pointer}: {message}", if pointer.is_empty() { "" } else { " " })
-            })?
+            });
+            let mut process = parsed?;
+            complete(&mut process, own);
+            process
         }
-        None => from_arguments(spec.process.take().unwrap_or_default(), arguments)?,
+        None => from_arguments(own, arguments)?,
     };
     process.env.extend(environment);
     spec.process = Some(process);
     Ok(spec)
 }
 
-fn read(file: &File, what: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    file.take(MAX_CONFIG as u64).read_to_end(&mut bytes).map_err(|error| format!("cannot read {what}: {error}"))?;
-    Ok(bytes)
+/// What a process from a file leaves open is the container's own, as with runc. Environment, user and words are not
+/// among it: without them the file says that there are none.
+fn complete(process: &mut Process, own: Process) {
+    if process.rlimits.is_empty() {
+        process.rlimits = own.rlimits;
+    }
+    let absent = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
+    if absent(&process.apparmor_profile) {
+        process.apparmor_profile = own.apparmor_profile;
+    }
+    if absent(&process.selinux_label) {
+        process.selinux_label = own.selinux_label;
+    }
+    process.capabilities = process.capabilities.take().or(own.capabilities);
+    process.oom_score_adj = process.oom_score_adj.or(own.oom_score_adj);
+    process.scheduler = process.scheduler.take().or(own.scheduler);
+    process.io_priority = process.io_priority.take().or(own.io_priority);
+    process.exec_cpu_affinity = process.exec_cpu_affinity.take().or(own.exec_cpu_affinity);
 }
 
 /// The container's own process, with another command and what the options say; runc's rules.

@@ -9,6 +9,7 @@ use rspawn_sys::Fd;
 
 use super::prepare::{Intent, Prepared};
 use super::{Source, explain};
+use crate::audit::Audit;
 use crate::bundle::Bundle;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
@@ -16,14 +17,16 @@ use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
+use crate::log::Log;
 use crate::oci::{ConsoleSize, Spec};
 use crate::plan::{InitChoice, Options};
+use crate::problem::Problem;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
 use crate::{describe, launch, notify, policy_file, sandbox, systemd};
 
-pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
+pub fn create(global: &Global, log: &mut Log, arguments: Create) -> Result<i32, String> {
     let request = Request {
         mode: Mode::Created,
         keep: false,
@@ -32,13 +35,13 @@ pub fn create(global: &Global, arguments: Create) -> Result<i32, String> {
         command: vec![],
         overrides: OverrideOptions::default(),
     };
-    make(global, arguments.making, request)
+    make(global, log, arguments.making, request)
 }
 
-pub fn run(global: &Global, arguments: Run) -> Result<i32, String> {
+pub fn run(global: &Global, log: &mut Log, arguments: Run) -> Result<i32, String> {
     let Run { making, detach, keep, console, id, command, overrides } = arguments;
     let mode = if detach { Mode::Detached } else { Mode::Foreground };
-    make(global, making, Request { mode, keep, id, console, command, overrides })
+    make(global, log, making, Request { mode, keep, id, console, command, overrides })
 }
 
 /// In what `create` and `run` differ.
@@ -51,10 +54,21 @@ struct Request {
     overrides: OverrideOptions,
 }
 
-fn make(global: &Global, making: Making, request: Request) -> Result<i32, String> {
+fn make(global: &Global, log: &mut Log, making: Making, request: Request) -> Result<i32, String> {
+    let preserved = Preserved::take(making.preserve_fds);
+    let audit = invoker::audit(making.audit.as_deref())?;
+    audit.whole(|audit| audited(global, log, making, request, preserved?, audit))
+}
+
+fn audited(
+    global: &Global,
+    log: &mut Log,
+    making: Making,
+    request: Request,
+    preserved: Preserved,
+    mut audit: Audit,
+) -> Result<Reached, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
-    let preserved = Preserved::take(making.preserve_fds)?;
-    let mut audit = invoker::audit(making.audit.as_deref())?;
     // First of all, since its own start takes as long as all that follows here.
     let mut ids = Ids::of_caller();
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
@@ -139,6 +153,7 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         no_pivot: making.no_pivot,
         first: None,
         systemd,
+        no_cgroups: global.no_cgroups(),
     };
 
     session
@@ -184,24 +199,19 @@ fn make(global: &Global, making: Making, request: Request) -> Result<i32, String
         }
     }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    // One line on stderr is all that clients of `create` take for an error, and a warning is none.
-    for note in planned.notes.iter().filter(|note| mode == Mode::Foreground && is_worth_a_warning(&note.pointer)) {
-        streams::warn(note);
+    let warnings = planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)).map(Problem::to_string);
+    let warnings: Vec<String> = warnings.collect();
+    if mode == Mode::Foreground {
+        warnings.iter().for_each(streams::warn);
     }
     session.origins = planned.origins;
     session.send_plan(planned.plan)?;
     // rspawn-setup is at work meanwhile.
     config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
-    let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref());
-    match &reached {
-        Ok(Reached::End(status)) => session.audit.end(Some(*status), None),
-        Ok(Reached::Running) => session.audit.end(None, None),
-        Err(message) => session.audit.end(None, Some(message)),
-    }
-    reached.map(|reached| match reached {
-        Reached::End(status) => status,
-        Reached::Running => 0,
-    })
+    let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
+    // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
+    warnings.iter().for_each(|warning| log.warning(warning));
+    Ok(reached)
 }
 
 fn purpose(bundle: String) -> Result<Purpose, String> {

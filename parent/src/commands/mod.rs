@@ -22,9 +22,9 @@ mod update;
 
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, words};
 use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
@@ -40,7 +40,10 @@ pub fn main() -> i32 {
     if let Some(status) = second_process() {
         return status;
     }
-    let cli = match Cli::try_parse() {
+    let mut model = Cli::command();
+    let words = words::for_clap(&model, std::env::args_os());
+    let parsed = model.try_get_matches_from_mut(words).and_then(|mut found| Cli::from_arg_matches_mut(&mut found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -56,13 +59,13 @@ pub fn main() -> i32 {
         }
     };
     let is_exec = matches!(cli.command, Some(Command::Exec(_)));
-    carry_out(cli).unwrap_or_else(|message| {
+    carry_out(cli, &mut log).unwrap_or_else(|message| {
         log.error(&message);
         if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
 }
 
-fn carry_out(cli: Cli) -> Result<i32, String> {
+fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     // With more rights than the caller, what the caller names could not be opened on its word.
     let (uid, gid) = (nix::unistd::getresuid(), nix::unistd::getresgid());
     if uid.is_ok_and(|uid| uid.real != uid.effective) || gid.is_ok_and(|gid| gid.real != gid.effective) {
@@ -72,10 +75,11 @@ fn carry_out(cli: Cli) -> Result<i32, String> {
     if global.version {
         return streams::print(format!("{}\n", features::version())).map(|()| 0);
     }
+    global.check()?;
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
-        Command::Create(arguments) => make::create(&global, arguments),
-        Command::Run(arguments) => make::run(&global, arguments),
+        Command::Create(arguments) => make::create(&global, log, arguments),
+        Command::Run(arguments) => make::run(&global, log, arguments),
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),

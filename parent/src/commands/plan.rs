@@ -16,6 +16,9 @@ use crate::streams;
 use crate::{plan as planner, sandbox, show};
 
 pub fn plan(systemd: bool, arguments: Plan) -> Result<i32, String> {
+    if arguments.diff && arguments.format == Format::Bin {
+        return Err("plan --diff --format=bin: there is no such form of a difference: text or json".into());
+    }
     let here = Path::new(".").to_path_buf();
     let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles.clone() };
     let sources: Vec<Source> = if arguments.host {

@@ -17,6 +17,10 @@ pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     // Options of ps(1) ask for its table, whoever reads it.
     let asked = arguments.format.as_deref().or((!arguments.options.is_empty()).then_some("table"));
     let shape = Shape::choose(asked, TABLES, Shape::Table)?;
+    if shape != Shape::Table && !arguments.options.is_empty() {
+        let format = asked.unwrap_or_default();
+        return Err(format!("ps --format={format}: options of ps(1) are for its table, and there are some"));
+    }
     let pids = cgroups::processes(&container.record.cgroups);
     let text = match shape {
         Shape::Json => format!("{}\n", json!(pids)),

@@ -7,12 +7,14 @@ use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 
 use super::explain;
+use crate::audit::Audit;
+use crate::bundle::read_config;
 use crate::cli::{Global, Limits, Update};
-use crate::drive::{ConsoleSink, Session};
+use crate::drive::{ConsoleSink, Reached, Session};
 use crate::ids::Ids;
 use crate::living;
+use crate::oci;
 use crate::oci::resources::Resources;
-use crate::oci::{self, MAX_CONFIG};
 use crate::overrides::Origins;
 use crate::plan::{self, Changes, Living};
 use crate::problem::Problem;
@@ -24,11 +26,15 @@ use crate::{invoker, launch, policy_file, sandbox, systemd, units};
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
+    let audit = invoker::audit(arguments.audit.as_deref())?;
+    audit.whole(|audit| audited(global, arguments, audit))
+}
+
+fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reached, String> {
     let schemata = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
     let given =
         |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
     let schemata = schemata.into_iter().filter_map(given).collect();
-    let mut audit = invoker::audit(arguments.audit.as_deref())?;
     let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
@@ -91,7 +97,9 @@ pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
         crate::streams::warn(note);
     }
     session.send_plan(planned.plan)?;
-    session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None).map(|_| 0)
+    session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
+    // Nothing of a payload's has ended.
+    Ok(Reached::Running)
 }
 
 /// The file of `--resources`. Read only after privileges are gone.
@@ -104,9 +112,7 @@ fn open(path: &Path) -> Result<Box<dyn Read>, String> {
 }
 
 fn parse(given: Box<dyn Read>) -> Result<Resources, String> {
-    let mut bytes = Vec::new();
-    let read = given.take(MAX_CONFIG as u64).read_to_end(&mut bytes);
-    read.map_err(|error| format!("--resources: cannot be read: {error}"))?;
+    let bytes = read_config(given, "the file of --resources")?;
     oci::parse_resources(&bytes).map_err(|Problem { pointer, message }| match pointer.as_str() {
         "" => format!("--resources: {message}"),
         pointer => format!("--resources {pointer}: {message}"),
@@ -174,9 +180,7 @@ impl Flag {
 
 /// The rules about devices that the container was made with.
 fn devices_of(config: &File) -> Result<Vec<oci::resources::DeviceRule>, String> {
-    let mut bytes = Vec::new();
-    let read = config.take(MAX_CONFIG as u64).read_to_end(&mut bytes);
-    read.map_err(|error| format!("cannot read the container's configuration: {error}"))?;
+    let bytes = read_config(config, "the container's configuration")?;
     let spec = oci::parse(&bytes).map_err(|problem| problem.to_string())?;
     Ok(spec.linux.and_then(|linux| linux.resources).unwrap_or_default().devices)
 }

@@ -7,7 +7,10 @@ pub fn fs_params(params: &[FsParam]) -> String {
         .map(|param| match &param.value {
             FsValue::Flag => format!(" {}", param.key),
             FsValue::Text(value) => format!(" {}={value}", param.key),
-            FsValue::Path(slot) => format!(" {}={slot}", param.key),
+            FsValue::Paths(slots) => {
+                let slots: Vec<String> = slots.iter().map(ToString::to_string).collect();
+                format!(" {}={}", param.key, slots.join(":"))
+            }
         })
         .collect()
 }

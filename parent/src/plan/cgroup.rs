@@ -19,6 +19,15 @@ pub fn plan(planner: &mut Planner) {
     let facts = &planner.facts.cgroup;
     let none = Resources::default();
     let resources = planner.linux().and_then(|linux| linux.resources.as_ref()).unwrap_or(&none);
+    if planner.options.no_cgroups {
+        if planner.linux().is_some_and(|linux| linux.resources.is_some()) {
+            planner.note(
+                BASE,
+                "not applied: the container stays in the caller's cgroups, as --cgroup-manager=disabled asks",
+            );
+        }
+        return;
+    }
     let settings = resources::settings(resources, facts, BASE);
     let is_v2 = |hierarchy: usize| facts.hierarchies[hierarchy].controllers.is_empty();
     let mut used: Vec<&str> = Vec::new();
@@ -120,18 +129,29 @@ fn directory(planner: &Planner, hierarchy: &Hierarchy) -> String {
     }
 }
 
-/// Root of the container's own user namespace, if it can see its cgroup and may write to it.
+/// The payload's user, if it can see its cgroup and may write to it (config-linux.md, "cgroup ownership").
 fn owner(planner: &Planner) -> Option<Id> {
     let is_writable = |mount: &crate::oci::Mount| {
-        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.options.iter().any(|word| word == "ro")
+        matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2"))
+            && mount.destination == "/sys/fs/cgroup"
+            && !mount.options.iter().any(|word| word == "ro")
     };
     let new = planner.spawn.new;
-    let delegated = new.contains(Namespace::User)
-        && new.contains(Namespace::Cgroup)
-        && planner.facts.cgroup.unified
-        && planner.spec.mounts.iter().any(is_writable);
-    let root = planner.spawn.uid_map.iter().find(|range| range.inside == 0).map(|range| range.outside);
-    root.filter(|_| delegated).and_then(|uid| Id::new(uid).ok())
+    let delegated =
+        new.contains(Namespace::Cgroup) && planner.facts.cgroup.unified && planner.spec.mounts.iter().any(is_writable);
+    let uid = planner.spec.process.as_ref().map_or(0, |process| process.user.uid);
+    let outside = if new.contains(Namespace::User) {
+        let range =
+            planner.spawn.uid_map.iter().find(|range| uid >= range.inside && uid - range.inside < range.count)?;
+        range.outside + (uid - range.inside)
+    } else {
+        uid
+    };
+    let is_callers = outside == planner.facts.uid && !new.contains(Namespace::User);
+    // Whose ids a namespace that is joined has is not known here.
+    (delegated && !is_callers && (new.contains(Namespace::User) || !planner.owns(Namespace::User)))
+        .then(|| Id::new(outside).ok())
+        .flatten()
 }
 
 fn device_access(planner: &mut Planner, resources: &Resources, slots: &[Option<Slot>]) {

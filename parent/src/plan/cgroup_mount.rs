@@ -3,8 +3,8 @@
 //! On the unified layout both mean cgroup2. Elsewhere `cgroup` is a tmpfs with a directory for each hierarchy and the
 //! usual links to co-mounted controllers, as runc and crun make it.
 //!
-//! Without a cgroup namespace a new mount shows the host's whole hierarchy: never a writable one (CVE-2023-25809). What
-//! podman, buildah and docker ask for then gets the container's own cgroups, by bind mounts.
+//! Without a cgroup namespace the host's whole hierarchy would show: never writable (CVE-2023-25809). What podman,
+//! buildah and docker ask for then gets the container's own cgroups, by bind mounts.
 use rspawn_proto::ids::{HostPath, RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
@@ -12,6 +12,7 @@ use rspawn_proto::plan::*;
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
 use super::{Planner, rootless};
+use crate::facts::Hierarchy;
 use crate::oci::Mount;
 
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
@@ -31,8 +32,13 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         return;
     }
     if planner.facts.cgroup.unified || mount.kind.as_deref() == Some("cgroup2") {
-        if !own_namespace && !read_only {
-            return bind_own(planner, origin, "", set, at);
+        if !own_namespace {
+            return if read_only {
+                let v2 = planner.facts.cgroup.v2();
+                bind_host(planner, origin, v2, set, at)
+            } else {
+                bind_own(planner, origin, "", set, at)
+            };
         }
         let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
         attach_new(planner, origin, VirtualFs::Cgroup2, params, set, at);
@@ -42,14 +48,17 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
     // The tmpfs is read-only as asked, but only once the hierarchies have their places in it.
     let params = [directory].into_iter().chain(source.clone()).collect();
     let base = attach_new(planner, origin, VirtualFs::Tmpfs, params, set & !attr::RDONLY, at.clone());
-    for hierarchy in planner.facts.cgroup.v1().map(|hierarchy| hierarchy.controllers.as_str()) {
+    for found in planner.facts.cgroup.v1() {
+        let hierarchy = found.controllers.as_str();
         let name = hierarchy.strip_prefix("name=").unwrap_or(hierarchy).to_string();
         let Some(below) = planner.inside(origin, &format!("{at}/{name}")) else { continue };
-        if own_namespace || !any {
+        if own_namespace {
             let params = parameters(hierarchy).into_iter().chain(source.clone()).collect();
             attach_new(planner, origin, VirtualFs::Cgroup, params, set, below);
-        } else {
+        } else if any {
             bind_own(planner, origin, hierarchy, set, below);
+        } else {
+            bind_host(planner, origin, Some(found), set, below);
         }
         for controller in name.split(',').filter(|controller| *controller != name) {
             let (Some(link), Some(target)) =
@@ -77,6 +86,16 @@ fn own_cgroups<'a>(planner: &'a Planner) -> impl Iterator<Item = (&'a str, Strin
 /// Shows the container's own cgroup of a hierarchy; nothing of a hierarchy that it has none in.
 fn bind_own(planner: &mut Planner, origin: &str, hierarchy: &str, set: u64, at: RelPath) {
     let directory = own_cgroups(planner).find(|(name, _)| *name == hierarchy).map(|(_, directory)| directory);
+    bind(planner, origin, directory, set, at);
+}
+
+/// Shows a hierarchy of the host's, whole, as it is mounted there: a new mount of it would set its options anew, for the
+/// machine.
+fn bind_host(planner: &mut Planner, origin: &str, hierarchy: Option<&Hierarchy>, set: u64, at: RelPath) {
+    bind(planner, origin, hierarchy.and_then(|hierarchy| hierarchy.mount.clone()), set, at);
+}
+
+fn bind(planner: &mut Planner, origin: &str, directory: Option<String>, set: u64, at: RelPath) {
     let Some(Ok(path)) = directory.map(HostPath::new) else { return };
     let clear = if set & attr::ATIME != 0 { attr::ATIME } else { 0 };
     let attrs = MountAttrs { set, clear, propagation: Some(Propagation::Private), ..MountAttrs::default() };

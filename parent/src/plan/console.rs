@@ -1,5 +1,6 @@
 //! `process.terminal` and `process.consoleSize`: a pseudoterminal of the container's own devpts.
-use rspawn_proto::plan::RootfsOp;
+use rspawn_proto::ids::Slot;
+use rspawn_proto::plan::{HostOp, RootfsOp};
 
 use super::Planner;
 
@@ -18,13 +19,22 @@ pub fn plan(planner: &mut Planner) {
         return;
     }
     let (rows, columns) = size(planner);
-    let Some(devpts) = planner.devpts else {
-        let message = "a terminal needs a mount of type devpts at /dev/pts";
+    let devpts = planner.devpts;
+    if devpts.is_none() && !may_have_devpts(planner) {
+        let message = "a terminal needs a mount of type devpts at /dev/pts, or one of the host's that is bound there";
         planner.problem("/process/terminal", message);
         return;
-    };
+    }
     let Some(uid) = planner.id("/process/user/uid", process.user.uid) else { return };
     planner.rootfs("/process/terminal", RootfsOp::Console { devpts, rows, columns, uid });
+}
+
+/// Whether something of the host's is bound at /dev or /dev/pts, as clients do for `--volume /dev:/dev`. What it is shows
+/// when the terminal is opened.
+fn may_have_devpts(planner: &Planner) -> bool {
+    let is_clone =
+        |slot: Slot| planner.host.iter().any(|step| matches!(step.op, HostOp::CloneTree { out, .. } if out == slot));
+    planner.mounted.iter().any(|(place, slot)| matches!(place.as_str(), "dev" | "dev/pts") && is_clone(*slot))
 }
 
 /// First size of the terminal: the configured one, else the invoker's, else none.

@@ -124,10 +124,14 @@ fn number(planner: &mut Planner, pointer: &str, value: Option<i64>, most: i64, n
     }
 }
 
-/// A node, or, where the kernel lets nobody make one (any user namespace but the first), the host's bound in its place.
+const CAP_MKNOD: u64 = 1 << 27;
+
+/// A node, or, where the kernel lets nobody make one (any user namespace but the first), or not this caller, the host's
+/// bound in its place.
 fn emit(planner: &mut Planner, origin: &str, at: RelPath, node: Node) {
     let Node { kind, major, minor, mode, uid, gid } = node;
-    if kind == NodeKind::Fifo || !rootless::is_limited(planner) {
+    let may_make = !rootless::is_limited(planner) && planner.facts.capabilities & CAP_MKNOD != 0;
+    if kind == NodeKind::Fifo || may_make {
         planner.rootfs(origin, RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid });
         return;
     }

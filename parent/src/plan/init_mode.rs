@@ -46,6 +46,9 @@ pub fn choose(planner: &mut Planner) -> (InitMode, String) {
     if pids.and_then(allowed_processes) == Some(1) {
         return (InitMode::Exec, "there may be one process only".into());
     }
+    if is_labelled(planner) {
+        return (InitMode::Exec, "its label keeps it from a process 1 with another".into());
+    }
     let program = planner.spec.process.as_ref().and_then(|process| process.args.first());
     let name = program.map_or("", |program| program.rsplit('/').next().unwrap_or_default());
     if INITS.contains(&name) {
@@ -53,4 +56,12 @@ pub fn choose(planner: &mut Planner) -> (InitMode, String) {
     } else {
         (InitMode::Supervise, "the default in a new pid namespace".into())
     }
+}
+
+/// Whether a profile of AppArmor's or a label of SELinux's is the payload's, and not process 1's, which neither may be
+/// signalled nor looked at then: images do `kill -HUP 1`, and write to /proc/1/fd/1.
+fn is_labelled(planner: &Planner) -> bool {
+    let Some(process) = &planner.spec.process else { return false };
+    let given = |label: &Option<String>| label.as_deref().is_some_and(|label| !matches!(label, "" | "unconfined"));
+    given(&process.apparmor_profile) || given(&process.selinux_label)
 }

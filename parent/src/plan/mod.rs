@@ -74,6 +74,8 @@ pub struct Options {
     pub first: Option<i32>,
     /// systemd makes the container's cgroup.
     pub systemd: bool,
+    /// Nobody makes one: the container stays in the caller's.
+    pub no_cgroups: bool,
 }
 
 impl Options {
@@ -93,6 +95,7 @@ impl Options {
             no_pivot: false,
             first: None,
             systemd: false,
+            no_cgroups: false,
         })
     }
 }

@@ -92,9 +92,13 @@ pub fn sort(options: &[String]) -> MountOptions {
     sorted
 }
 
-/// One string may hold several options only if none has a value: values may contain commas.
+/// One string may hold several options, as in fstab(5), but where a value may have commas of its own: labels, and paths
+/// of layers.
 fn split_option(option: &str) -> Vec<&str> {
-    if option.contains('=') { vec![option] } else { option.split(',').filter(|part| !part.is_empty()).collect() }
+    const WHOLE: [&str; 7] =
+        ["context=", "fscontext=", "defcontext=", "rootcontext=", "lowerdir=", "upperdir=", "workdir="];
+    let is_whole = option.contains(['"', '\\']) || WHOLE.iter().any(|key| option.contains(key));
+    if is_whole { vec![option] } else { option.split(',').filter(|part| !part.is_empty()).collect() }
 }
 
 fn sort_one(sorted: &mut MountOptions, option: &str) {
@@ -197,8 +201,14 @@ mod tests {
 
     #[test]
     fn data_keeps_its_commas() {
-        let options = sorted(&["size=64k", "context=\"a,b\"", "noswap"]);
-        let data = [("size", Some("64k")), ("context", Some("\"a,b\"")), ("noswap", None)];
+        let options = sorted(&["mode=755,size=64k", "context=a,b", "noswap", "lowerdir=/a,b"]);
+        let data = [
+            ("mode", Some("755")),
+            ("size", Some("64k")),
+            ("context", Some("a,b")),
+            ("noswap", None),
+            ("lowerdir", Some("/a,b")),
+        ];
         assert_eq!(options.data, data.map(|(key, value)| (key.to_string(), value.map(str::to_string))));
     }
 }

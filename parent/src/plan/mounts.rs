@@ -319,7 +319,7 @@ fn host_filesystem(
                 let path = planner.outside(&format!("{origin}/source"), source)?;
                 let out = planner.slot();
                 planner.host(origin, HostOp::OpenPath { out, path, expect: Expect::Any });
-                FsValue::Path(out)
+                FsValue::Paths(vec![out])
             } else {
                 FsValue::Text(planner.text(&format!("{origin}/source"), source)?)
             };
@@ -387,8 +387,8 @@ fn label(planner: &mut Planner, fs: VirtualFs) -> Option<FsParam> {
         return None;
     }
     let value = FsValue::Text(planner.text("/linux/mountLabel", label)?);
-    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Mqueue | VirtualFs::Devpts)
-        .then(|| FsParam { key: key("context"), value })
+    // Not mqueue, whose superblock is as old as the IPC namespace: the kernel would refuse the mount.
+    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Devpts).then(|| FsParam { key: key("context"), value })
 }
 
 /// A parameter's name that is ours, so known to be fine.

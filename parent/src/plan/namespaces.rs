@@ -61,7 +61,11 @@ fn id_mappings(planner: &mut Planner) {
     for (pointer, mappings) in lists {
         match (new_user, mappings.is_empty()) {
             (true, true) => planner.problem(pointer, "a new user namespace needs id mappings"),
-            (false, false) => planner.problem(pointer, "id mappings need a new user namespace in /linux/namespaces"),
+            // Kubernetes' runtimes and podman give those of the namespace along, or some.
+            (false, false) if planner.owns(Namespace::User) => {
+                planner.note(pointer, "ignored: the user namespace that is joined has its own");
+            }
+            (false, false) => planner.problem(pointer, "id mappings need a user namespace in /linux/namespaces"),
             _ => {}
         }
     }

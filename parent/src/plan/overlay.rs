@@ -15,6 +15,9 @@ pub const LAYER_KEYS: [&str; 3] = ["lowerdir", "upperdir", "workdir"];
 /// First kernel that takes lower layers one by one (`lowerdir+`).
 const LAYERS_ONE_BY_ONE: (u32, u32) = (6, 7);
 
+/// Layers that fit into one value of 255 bytes, each as /proc/self/fd/ and up to four digits.
+const MOST_AT_ONCE: usize = 13;
+
 /// The parameters for the layers; `None` if something is wrong, which is then reported.
 pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Option<Vec<FsParam>> {
     let pointer = format!("{origin}/options");
@@ -29,16 +32,21 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
     if planner.facts.kernel >= LAYERS_ONE_BY_ONE {
         for path in &paths {
             let layer = open(planner, origin, path)?;
-            params.push(FsParam { key: key("lowerdir+"), value: FsValue::Path(layer) });
+            params.push(FsParam { key: key("lowerdir+"), value: FsValue::Paths(vec![layer]) });
         }
-    } else if let [only] = paths.as_slice() {
-        let layer = open(planner, origin, only)?;
-        params.push(FsParam { key: key("lowerdir"), value: FsValue::Path(layer) });
     } else {
-        let (major, minor) = LAYERS_ONE_BY_ONE;
-        let message = format!("an overlay of several lower layers needs Linux {major}.{minor}");
-        planner.problem(pointer, message);
-        return None;
+        let layers: Option<Vec<Slot>> = paths.iter().map(|path| open(planner, origin, path)).collect();
+        let layers = layers?;
+        if layers.len() > MOST_AT_ONCE {
+            let (major, minor) = LAYERS_ONE_BY_ONE;
+            let message = format!(
+                "the overlay has {} lower layers; before Linux {major}.{minor} there can be {MOST_AT_ONCE}",
+                layers.len()
+            );
+            planner.problem(pointer, message);
+            return None;
+        }
+        params.push(FsParam { key: key("lowerdir"), value: FsValue::Paths(layers) });
     }
     let (upper, work) = (value("upperdir"), value("workdir"));
     if paths.len() == 1 && upper.is_none() {
@@ -52,7 +60,7 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
     for (name, path) in [("upperdir", upper), ("workdir", work)] {
         if let Some(path) = path {
             let layer = open(planner, origin, &path)?;
-            params.push(FsParam { key: key(name), value: FsValue::Path(layer) });
+            params.push(FsParam { key: key(name), value: FsValue::Paths(vec![layer]) });
         }
     }
     Some(params)

@@ -89,7 +89,7 @@ fn overlay(planner: &mut Planner, root: HostPath, scratch: &str) {
         let Some(path) = path else { return };
         let out = planner.slot();
         planner.host(VOLATILE, HostOp::OpenPath { out, path, expect: Expect::Directory });
-        params.push(FsParam { key: key(name), value: FsValue::Path(out) });
+        params.push(FsParam { key: key(name), value: FsValue::Paths(vec![out]) });
     }
     let attrs = MountAttrs { propagation: Some(Propagation::Slave), ..MountAttrs::default() };
     let out = planner.root;

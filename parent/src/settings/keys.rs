@@ -59,7 +59,7 @@ pub const KEYS: &[Key] = &[
          need a range that rspawn does not allocate",
         ),
     ),
-    key("Exec", "NotifyReady", Anyone, Ignored("rspawn passes no notification socket on")),
+    key("Exec", "NotifyReady", Anyone, Ignored("READY=1 is passed on whenever NOTIFY_SOCKET is set")),
     key("Exec", "SystemCallFilter", Anyone, Honoured("--system-call-filter=; from an untrusted file only with ~")),
     key("Exec", "LimitCPU", Trusted, LIMIT),
     key("Exec", "LimitFSIZE", Trusted, LIMIT),

@@ -80,7 +80,8 @@ pub fn hooks(plan: &Plan) -> Vec<(&'static str, String)> {
 fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
     plan.host.iter().any(|step| match &step.op {
         HostOp::NewFilesystem { params, .. } => params.iter().any(|param| {
-            param.key.as_str().starts_with("lowerdir") && matches!(param.value, FsValue::Path(used) if used == slot)
+            param.key.as_str().starts_with("lowerdir")
+                && matches!(&param.value, FsValue::Paths(used) if used.contains(&slot))
         }),
         _ => false,
     })

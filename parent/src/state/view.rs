@@ -1,13 +1,13 @@
 //! What `state` and `list` print of a container: runc's members.
 use std::fs::File;
-use std::io::Read;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rspawn_proto::record::Record;
 use serde_json::{Map, Value, json};
 
 use super::{Container, Ending, Status};
-use crate::oci::{self, MAX_CONFIG, STATE_VERSION, Spec};
+use crate::bundle::read_config;
+use crate::oci::{self, STATE_VERSION, Spec};
 
 /// A container as it was found, with everything opened that is still to be read: what config.json says is read by a
 /// confined process.
@@ -38,8 +38,7 @@ impl View {
 
     /// Reads the configuration, which can be done once.
     pub fn spec(&self) -> Option<Spec> {
-        let mut bytes = Vec::new();
-        self.config.as_ref()?.take(MAX_CONFIG as u64).read_to_end(&mut bytes).ok()?;
+        let bytes = read_config(self.config.as_ref()?, "the container's configuration").ok()?;
         oci::parse(&bytes).ok()
     }
 

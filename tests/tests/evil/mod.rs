@@ -149,7 +149,7 @@ fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),
-        RootfsOp::Console { devpts, .. } => Some(devpts),
+        RootfsOp::Console { devpts, .. } => devpts.as_mut(),
         RootfsOp::Mask { null, .. } => Some(null),
         _ => None,
     }
@@ -236,7 +236,7 @@ fn host(cases: &mut Cases, secret: &str) {
             p.host.push(new(fs, vec![named(key, "/dev/sda")]));
         });
     }
-    let flag = |slot| FsParam { key: text("source"), value: FsValue::Path(slot) };
+    let flag = |slot| FsParam { key: text("source"), value: FsValue::Paths(vec![slot]) };
     cases.add("ext4 on an undefined slot", UNDEFINED, |p| p.host.push(new("ext4", vec![flag(Slot(77))])));
     cases.add("ext4 on a mount", WRONG, |p| {
         let root = used_slot(&mut p.rootfs[1].op).copied().expect("the root");
@@ -353,8 +353,8 @@ fn rootfs(cases: &mut Cases) {
         "kernel.core_pattern", "kernel/core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.panic",
         "kernel.sysrq", "kernel.yama.ptrace_scope", "kernel.randomize_va_space", "kernel.domainnamex", "kernel.ms",
         "kernel.semx", "vm.overcommit_memory", "vm/drop_caches", "fs.suid_dumpable", "fs.binfmt_misc.register",
-        "fs.mqueue", "fs.mqueuex.y", "dev.cdrom.info", "user.max_user_namespaces", "debug.exception-trace", "net",
-        "netx.ipv4", "", ".", "..", "/", "/etc/passwd", "../sysrq-trigger",
+        "fs.mqueue", "fs.mqueuex.y", "dev.cdrom.info", "userx.y", "debug.exception-trace", "net", "netx.ipv4", "", ".",
+        "..", "/", "/etc/passwd", "../sysrq-trigger",
     ] {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
         before_pivot(format!("sysctl {key:?}"), "a sysctl", op);
@@ -381,7 +381,7 @@ fn rootfs(cases: &mut Cases) {
         before_pivot(format!("device {major}:{minor}"), KERNEL, node("dev/x", major, minor, 0o600));
     }
     for mode in [0o10000, 0o20600, 0o60666, 0o100644, 0o170000, u32::MAX] {
-        before_pivot(format!("node of mode {mode:o}"), KERNEL, node("dev/x", 1, 3, mode));
+        before_pivot(format!("node of mode {mode:o}"), "says what it is", node("dev/x", 1, 3, mode));
         before_pivot(format!("directory of mode {mode:o}"), KERNEL, RootfsOp::MakeDirectory { at: rel("x"), mode });
     }
     before_pivot("a node for a root".into(), "root itself", node("", 1, 3, 0o600));
@@ -393,7 +393,7 @@ fn rootfs(cases: &mut Cases) {
         let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
         before_pivot(format!("tmpfs of attribute {bit}"), "unknown mount attribute", op);
     }
-    let source = FsParam { key: text("source"), value: FsValue::Path(mount) };
+    let source = FsParam { key: text("source"), value: FsValue::Paths(vec![mount]) };
     let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![source], attrs: 0 };
     before_pivot("tmpfs of the root's mount".into(), WRONG, op);
     for (kind, ops) in [
@@ -401,6 +401,7 @@ fn rootfs(cases: &mut Cases) {
         (Namespace::Network, vec![RootfsOp::LoopbackUp, sysctl("net.ipv4.ip_forward")]),
         (Namespace::Ipc, vec![sysctl("kernel.msgmax"), sysctl("kernel/shmall"), sysctl("fs.mqueue.msg_max")]),
         (Namespace::Uts, vec![sysctl("kernel.hostname"), sysctl("kernel/domainname")]),
+        (Namespace::User, vec![sysctl("user.max_user_namespaces")]),
     ] {
         for op in ops {
             cases.add(format!("{op:?} without {}", kind.name()), "not the container's own", |p| {
@@ -411,29 +412,55 @@ fn rootfs(cases: &mut Cases) {
         }
     }
     for fs in [VirtualFs::Cgroup, VirtualFs::Cgroup2] {
-        cases.add(format!("the host's {}, writable", fs.name()), "writable view of the host's cgroups", |p| {
-            p.spawn.new.remove(Namespace::Cgroup);
-            p.rootfs.insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs: 0 }));
-        });
-        for at in ["before", "after"] {
-            cases.add(format!("the host's {} made writable {at}", fs.name()), "writable view", |p| {
+        for attrs in [0, attr::RDONLY] {
+            cases.add(format!("the host's {} with {attrs:#x}", fs.name()), "view of the host's cgroups", |p| {
                 p.spawn.new.remove(Namespace::Cgroup);
-                for step in &mut p.rootfs {
-                    if let RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, attrs, .. } =
-                        &mut step.op
-                    {
-                        *attrs |= attr::RDONLY;
-                    }
-                }
-                let params = vec![];
-                let made = RootfsOp::NewFilesystem { out: Slot(600), fs, params, attrs: attr::RDONLY };
-                p.rootfs.insert(2, step(made));
-                let attrs = MountAttrs { clear: attr::RDONLY, ..MountAttrs::default() };
-                let changed = step(RootfsOp::SetAttrs { mount: Slot(600), attrs });
-                let place = if at == "before" { 3 } else { p.rootfs.len() };
-                p.rootfs.insert(place, changed);
+                p.rootfs.insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs }));
             });
         }
+    }
+    // A program that the kernel runs as the machine's root; and options that hide in the name of another.
+    for (key, reason) in
+        [("release_agent", "names a program"), ("lowerdir=/root:/etc", "odd name"), ("ro,lowerdir", "odd name")]
+    {
+        let param = FsParam { key: text(key), value: FsValue::Text(text("evil")) };
+        for (name, value) in [("flag", FsValue::Flag), ("text", FsValue::Text(text("x")))] {
+            let param = FsParam { value, ..param.clone() };
+            let params = vec![param.clone()];
+            let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Cgroup, params, attrs: 0 };
+            cases.add(format!("the {name} {key}"), reason, |p| p.rootfs.insert(last, step(op)));
+            let attrs = MountAttrs::default();
+            let op = HostOp::NewFilesystem { out: Slot(600), fs: text("overlay"), params: vec![param], attrs };
+            cases.add(format!("the {name} {key} of the host's"), reason, |p| p.host.push(step(op)));
+        }
+    }
+    // Files of the host's would be written, with owners and modes of the image's choice.
+    for (name, op) in [
+        ("copied up to", RootfsOp::CopyUp { mount, from: rel("tmp") }),
+        ("given a mode", RootfsOp::CopyMode { mount, from: rel("tmp") }),
+    ] {
+        cases.add(format!("a clone of the host's {name}"), WRONG, |p| p.rootfs.insert(last, step(op)));
+    }
+    // rspawn-setup waits for words in one order; with another it would let the payload begin before the pivot.
+    let console = || step(RootfsOp::Console { devpts: None, rows: 0, columns: 0, uid: Id::ROOT });
+    let out_of_place = "out of their place";
+    cases.add("a console without a terminal", out_of_place, |p| p.rootfs.insert(last, console()));
+    cases.add("a terminal without a console", out_of_place, |p| p.finish.terminal = true);
+    cases.add("two consoles", out_of_place, |p| {
+        p.finish.terminal = true;
+        p.rootfs.splice(last..last, [console(), console()]);
+    });
+    cases.add("hooks twice", out_of_place, |p| {
+        p.rootfs.splice(last..last, [step(RootfsOp::Hooks), step(RootfsOp::Hooks)]);
+    });
+    cases.add("hooks before the console", out_of_place, |p| {
+        p.finish.terminal = true;
+        p.rootfs.splice(last..last, [step(RootfsOp::Hooks), console()]);
+    });
+    for name in ["sixteen-letters-", "eth0\u{1}and-much-more"] {
+        cases.add(format!("the network device {name:?}"), "no network device", |p| {
+            p.attach.push(step(AttachOp::MoveNetDevice { name: text("lo"), new_name: text(name) }));
+        });
     }
     for (name, op) in [
         ("attach", RootfsOp::Attach { mount, at: RelPath::root(), missing: Missing::Create, no_symlinks: true }),

@@ -1,5 +1,5 @@
 //! `memory`. v1 limits memory and memory with swap; v2 limits memory and swap.
-use super::{Home, Settings};
+use super::{Home, Now, Settings};
 use crate::oci::resources::Memory;
 
 pub fn plan(settings: &mut Settings, memory: &Memory) {
@@ -56,8 +56,7 @@ fn v1(settings: &mut Settings, home: Home, memory: &Memory) {
     if let (Some(limit), None, Some(now)) = (limit, swap, settings.now.memory_and_swap)
         && limit > now
     {
-        let message = format!("{limit} is above the limit of memory and swap together, {now}: it takes one of both");
-        settings.problem("memory/limit", message);
+        settings.problem("memory/limit", above(limit, now));
     }
     for (field, file, value) in both.into_iter().chain([
         ("memory/reservation", "memory.soft_limit_in_bytes", given(memory.reservation)),
@@ -91,15 +90,14 @@ fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
     if memory.disable_oom_killer {
         settings.problem("memory/disableOOMKiller", "cgroup v2 cannot turn the OOM killer off");
     }
-    // Where it is not to change, the limit that holds is meant.
-    let now = settings.now.memory.map(|now| if now == i64::MAX { -1 } else { now });
-    let limit = given(memory.limit).or(now.filter(|_| given(memory.swap).is_some()));
-    match swap_alone(limit, given(memory.swap)) {
+    let (limit, both) = (given(memory.limit), given(memory.swap));
+    let field = if both.is_some() { "memory/swap" } else { "memory/limit" };
+    match swap_alone(limit, both, settings.now) {
         // Where swap is not accounted for there is none: runc takes that for either of the two as well.
-        Ok(Some(swap @ (-1 | 0))) => settings.set_if_there(home, "memory/swap", "memory.swap.max", amount(swap)),
-        Ok(Some(swap)) => settings.set(home, "memory/swap", "memory.swap.max", swap),
+        Ok(Some(swap @ (-1 | 0))) => settings.set_if_there(home, field, "memory.swap.max", amount(swap)),
+        Ok(Some(swap)) => settings.set(home, field, "memory.swap.max", swap),
         Ok(None) => {}
-        Err(message) => settings.problem("memory/swap", message),
+        Err(message) => settings.problem(field, message),
     }
     if let Some(limit) = given(memory.limit) {
         settings.set(home, "memory/limit", "memory.max", amount(limit));
@@ -109,17 +107,33 @@ fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
     }
 }
 
-/// The limit of swap where one of memory and swap together is given.
-fn swap_alone(memory: Option<i64>, both: Option<i64>) -> Result<Option<i64>, &'static str> {
-    match (memory, both) {
-        (Some(-1), None) | (_, Some(-1)) => Ok(Some(-1)),
-        (_, None) => Ok(None),
-        (None | Some(-1), Some(_)) => Err("cgroup v2 needs a limit of memory beside that of memory and swap together"),
-        (Some(memory), Some(both)) if both < memory => {
-            Err("it is of memory and swap together, and below that of memory")
-        }
-        (Some(memory), Some(both)) => Ok(Some(both - memory)),
+/// The limit of swap alone, where limits of memory, of memory and swap together, or both are given. runc's rules.
+fn swap_alone(limit: Option<i64>, both: Option<i64>, now: Now) -> Result<Option<i64>, String> {
+    let finite = |limit: Option<i64>| limit.filter(|limit| *limit != i64::MAX);
+    match (limit, both) {
+        (_, Some(-1)) | (Some(-1), None) => Ok(Some(-1)),
+        // Beside memory without a limit there is no sum: it is taken for the limit of swap.
+        (Some(-1), Some(swap)) => Ok(Some(swap)),
+        // Of two that belong together, the one that is not given stays: here the limit of memory,
+        (limit, Some(both)) => match limit.or(finite(now.memory)) {
+            None => Err("cgroup v2 needs a limit of memory beside that of memory and swap together".into()),
+            Some(limit) if both < limit => Err("it is of memory and swap together, and below that of memory".into()),
+            Some(limit) => Ok(Some(both.saturating_sub(limit))),
+        },
+        // and here that of both together.
+        (Some(limit), None) => match finite(now.memory).zip(finite(now.swap)) {
+            None => Ok(None),
+            Some((memory, swap)) => match memory.saturating_add(swap) {
+                both if limit > both => Err(above(limit, both)),
+                both => Ok(Some(both - limit)),
+            },
+        },
+        (None, None) => Ok(None),
     }
+}
+
+fn above(limit: i64, both: i64) -> String {
+    format!("{limit} is above the limit of memory and swap together, {both}: it takes one of both")
 }
 
 fn amount(limit: i64) -> String {

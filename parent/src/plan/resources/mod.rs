@@ -56,7 +56,10 @@ impl Home {
 pub struct Now {
     /// Bytes; `i64::MAX` for no limit.
     pub memory: Option<i64>,
+    /// Of cgroup v1.
     pub memory_and_swap: Option<i64>,
+    /// Of cgroup v2, which limits swap by itself.
+    pub swap: Option<i64>,
     /// Bytes in use.
     pub usage: Option<i64>,
     /// Microseconds; -1 for no quota.

@@ -121,6 +121,8 @@ fn memory_and_swap() {
     // As much together as memory alone: no swap.
     let none = memory(json!({"limit": 1000, "swap": 1000}));
     assert_eq!(writes(none, &v2()), ["memory.swap.max=0", "memory.max=1000"]);
+    // Beside memory without a limit, what is given is the limit of swap.
+    assert_eq!(writes(memory(json!({"limit": -1, "swap": 500})), &v2()), ["memory.swap.max=500", "memory.max=max"]);
     let unlimited = memory(json!({"limit": -1}));
     assert_eq!(writes(unlimited.clone(), &v2()), ["memory.swap.max=max", "memory.max=max"]);
     assert_eq!(writes(unlimited, &v1()), ["memory.limit_in_bytes=-1", "memory.memsw.limit_in_bytes=-1"]);
@@ -249,6 +251,30 @@ fn a_half_that_is_not_given_stays() {
     assert_eq!(updates(json!({"memory": {"swap": -1}}), &v2(), now), ["memory.swap.max=max"]);
     let limits = serde_json::from_value(json!({"memory": {"swap": 1}})).unwrap();
     assert_eq!(changes(&limits, &v2(), free, "").problems[0].pointer, "/memory/swap");
+}
+
+/// On cgroup v2 too, a limit of memory that is changed alone leaves memory and swap together what they were.
+#[test]
+fn memory_and_swap_together_stay_what_they_are() {
+    let now = Now { memory: Some(1000), swap: Some(500), ..Now::default() };
+    let limit = |limit: i64| json!({"memory": {"limit": limit}});
+    assert_eq!(updates(limit(800), &v2(), now), ["memory.swap.max=700", "memory.max=800"]);
+    assert_eq!(updates(limit(1200), &v2(), now), ["memory.swap.max=300", "memory.max=1200"]);
+    assert_eq!(updates(limit(1500), &v2(), now), ["memory.swap.max=0", "memory.max=1500"]);
+    let resources = serde_json::from_value(limit(1501)).unwrap();
+    let facts = v2();
+    let problems = changes(&resources, &facts, now, "").problems;
+    assert_eq!((problems.len(), problems[0].pointer.as_str()), (1, "/memory/limit"));
+    assert!(problems[0].message.contains("1501 is above the limit of memory and swap together, 1500"));
+    // Both lifted, or both given.
+    assert_eq!(updates(limit(-1), &v2(), now), ["memory.swap.max=max", "memory.max=max"]);
+    let both = json!({"memory": {"limit": 2000, "swap": 2100}});
+    assert_eq!(updates(both, &v2(), now), ["memory.swap.max=100", "memory.max=2000"]);
+    // Without a limit of swap, or of memory, or without swap, there is no sum to keep.
+    for (memory, swap) in [(Some(1000), Some(i64::MAX)), (Some(i64::MAX), Some(500)), (Some(1000), None)] {
+        let now = Now { memory, swap, ..Now::default() };
+        assert_eq!(updates(limit(3000), &v2(), now), ["memory.max=3000"]);
+    }
 }
 
 #[test]
