@@ -6,14 +6,15 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::{
-    Output, cannot_make_containers, finish, leftovers, leftovers_now, make_busybox_root, program, skip_unless, wait_for,
+    Output, PATIENCE, cannot_make_containers, finish, leftovers, leftovers_besides, make_busybox_root, program,
+    skip_unless, wait_for,
 };
 
 /// The runtime that the clients are given.
@@ -101,22 +102,22 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits for its socket; `Err` has the end of its log.
+    /// Starts it and waits for its socket. `Err` has the end of its log, if it ended instead: then it cannot run here.
+    #[track_caller]
     pub fn start(mut command: Command, socket: &Path, log: PathBuf) -> Result<Self, String> {
         let file = File::create(&log).map_err(|error| error.to_string())?;
         let errors = file.try_clone().map_err(|error| error.to_string())?;
         let child = command.stdin(Stdio::null()).stdout(file).stderr(errors).spawn();
         let mut daemon = Self { child: child.map_err(|error| format!("{command:?}: {error}"))?, log };
-        for _ in 0..600 {
-            if socket.exists() {
-                return Ok(daemon);
-            }
+        let deadline = Instant::now() + PATIENCE;
+        while !socket.exists() {
             if matches!(daemon.child.try_wait(), Ok(Some(_))) {
-                break;
+                return Err(format!("{command:?} did not start: {}", daemon.last_words()));
             }
+            assert!(Instant::now() < deadline, "{command:?} has no socket yet: {}", daemon.last_words());
             std::thread::sleep(Duration::from_millis(50));
         }
-        Err(format!("{command:?} did not start: {}", daemon.last_words()))
+        Ok(daemon)
     }
 
     /// What it logged last.
@@ -129,12 +130,13 @@ impl Daemon {
     /// Asks it to end, and insists.
     pub fn stop(&mut self) {
         let pid = Pid::from_raw(self.child.id() as i32);
-        for (signal, patience) in [(Signal::SIGTERM, 200), (Signal::SIGKILL, 100)] {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             if matches!(self.child.try_wait(), Ok(Some(_))) {
                 return;
             }
             let _ = kill(pid, signal);
-            for _ in 0..patience {
+            let deadline = Instant::now() + PATIENCE;
+            while Instant::now() < deadline {
                 if matches!(self.child.try_wait(), Ok(Some(_))) {
                     return;
                 }
@@ -191,12 +193,7 @@ pub fn remove_parent_cgroups(name: &str, ids: &[String]) -> Vec<String> {
 #[track_caller]
 pub fn assert_no_traces(name: &str, state_root: &Path, ids: &[String]) {
     // The clients' own cgroups cannot be removed before the last process has gone.
-    for _ in 0..50 {
-        if !leftovers_now(name).iter().any(|left| left.starts_with("process")) {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    leftovers_besides(name, |left| !left.starts_with("process "));
     let mut left = remove_parent_cgroups(name, ids);
     left.extend(leftovers(name));
     let states = ids.iter().map(|id| state_root.join(id)).filter(|path| path.exists());

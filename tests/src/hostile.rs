@@ -11,7 +11,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rspawn::facts::Facts;
 use rspawn::plan::{InitChoice, Options};
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
-use rspawn_proto::msg::{FromSetup, LAST, Mode, PACKET, Purpose, ToSetup, Trusted};
+use rspawn_proto::msg::{FromSetup, Mode, Purpose, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Policy, Violation};
 use rspawn_proto::report::StepError;
@@ -251,13 +251,6 @@ impl EvilParent {
 /// Bytes of a message as packets put them on the wire.
 pub fn packets(message: &[u8]) -> Vec<Vec<u8>> {
     rspawn_proto::msg::packets(message).collect()
-}
-
-/// A packet of the largest size that says it is the last.
-pub fn largest_packet() -> Vec<u8> {
-    let mut packet = vec![0u8; PACKET];
-    packet[0] = LAST;
-    packet
 }
 
 /// Sends an invoker's message and a plan; gives how it ended.

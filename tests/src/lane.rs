@@ -43,6 +43,14 @@ fn test() -> Option<String> {
     std::thread::current().name().map(ToString::to_string)
 }
 
+/// The same with the test program's name before it; none where no test runs.
+pub fn full_name() -> Option<String> {
+    let me = std::env::current_exe().ok()?;
+    // cargo adds `-HASH`, which no program of the tests has in its name.
+    let program = me.file_name()?.to_str()?.split('-').next()?.to_string();
+    test().filter(|name| name != "main").map(|name| format!("{program}::{name}"))
+}
+
 /// True, with the reason printed, if the running test is none for an ordinary user.
 pub fn is_exception() -> bool {
     if !is_here() {
@@ -70,7 +78,7 @@ pub fn has_run(test: &str) -> bool {
 }
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 39] = [
+pub const EXCEPTIONS: [(&str, &str); 42] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",
@@ -134,6 +142,8 @@ pub const EXCEPTIONS: [(&str, &str); 39] = [
     ("mounts::tmpcopyup_brings_what_the_image_has", "files of the image belong to ids of the host that are no user's"),
     ("mounts::virtual_filesystems_take_their_options", "the kernel shows a tmpfs's owner by the machine's ids"),
     ("namespaces::a_mount_namespace_is_joined_and_becomes_the_containers", "joins a namespace that root made"),
+    ("namespaces::a_user_namespace_is_joined_and_a_network_of_the_hosts", "joins a namespace that root made"),
+    ("namespaces::a_user_namespace_is_joined_with_mappings_beside_it", "joins a namespace that root made"),
     ("namespaces::a_user_namespace_is_joined_with_what_it_owns", "joins a namespace that root made"),
     ("namespaces::each_kind_is_joined_by_its_path", "joins a namespace that root made"),
     (
@@ -148,6 +158,10 @@ pub const EXCEPTIONS: [(&str, &str); 39] = [
     ("namespaces::loopback_is_up_in_a_new_network_namespace_only", "joins a namespace that root made"),
     ("namespaces::network_devices_move_with_their_addresses", "moves the host's network devices"),
     ("namespaces::network_devices_that_cannot_move_are_named", "moves the host's network devices"),
+    (
+        "namespaces::sysctls_of_a_user_namespace",
+        "expects a container without a user namespace, and a user's always has one",
+    ),
     ("namespaces::the_callers_mount_namespace_is_never_the_containers", "joins a namespace that root made"),
     ("overrides::a_scratch_directory_survives_nobody", "an overlay's own layers need root, as `rspawn run` says"),
     ("overrides::a_user_namespace", "expects the machine's ids outside, and sees those of rspawn-setup's namespace"),
@@ -164,7 +178,9 @@ pub const EXCEPTIONS: [(&str, &str); 39] = [
 ];
 
 /// Tests of which no command is the user's, and why.
-pub const WITHOUT_COMMANDS: [(&str, &str); 6] = [
+pub const WITHOUT_COMMANDS: [(&str, &str); 8] = [
+    ("incompatibilities::layers_beyond_thirteen_need_linux_6_7", "the planner alone"),
+    ("incompatibilities::scopes_are_of_cgroup_v2", "the planner alone"),
     ("incompatibilities::what_cgroup_v2_cannot_express_is_an_error", "the planner alone"),
     ("init::standalone_it_adopts_orphans_and_forwards_signals", "rspawn-init alone"),
     ("init::standalone_it_is_an_init_for_anyone", "rspawn-init alone"),

@@ -1,7 +1,7 @@
 //! Containers as clients drive them: `create`, `start`, `kill`, `exec`, `delete`, below a state root of the test's own.
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -13,9 +13,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use rspawn_proto::codec;
 use rspawn_proto::record::Record;
 use rspawn_sys::Fd;
+use rspawn_sys::channel::wait_readable;
 use serde_json::Value;
 
-use crate::{Bundle, Output, collect, leftovers, program, wait_for};
+use crate::{Bundle, Output, PATIENCE, collect, leftovers, program, wait_for};
 
 /// One container and its state root. Whatever is left of it goes at the end of the test.
 pub struct Life {
@@ -247,6 +248,8 @@ impl Console {
     pub fn expect(&self, text: &str) -> String {
         let mut seen = String::new();
         while !seen.contains(text) {
+            let waited = wait_readable(&self.master, Some(PATIENCE.as_millis() as u32));
+            assert_eq!(waited, Ok(true), "{text:?} never showed; this did: {seen:?}");
             let mut bytes = [0u8; 4096];
             // EIO: the last slave was closed.
             match self.master.read(&mut bytes) {
@@ -270,8 +273,15 @@ impl ConsoleSocket {
         Self { path, listener }
     }
 
+    /// The next connection, whose reads end as this wait does: with an error, if nothing ever comes.
+    #[track_caller]
     pub fn accept(&self) -> UnixStream {
-        self.listener.accept().expect("a connection").0
+        let listener = Fd::from_raw(self.listener.try_clone().expect("a descriptor").into_raw_fd());
+        let waited = wait_readable(&listener, Some(PATIENCE.as_millis() as u32));
+        assert_eq!(waited, Ok(true), "nobody ever connected to {}", self.path.display());
+        let stream = self.listener.accept().expect("a connection").0;
+        stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        stream
     }
 
     /// Receives until the runtime hangs up.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clients::{assert_no_traces, cannot_use, client, default_state_root, make_image_archive, runtime};
 use crate::clients::{remove_parent_cgroups, runtime_name};
 use crate::user::User;
-use crate::{Output, Scratch, finish, leftovers};
+use crate::{Output, Scratch, finish, leftovers_besides};
 
 /// How podman hears of the runtime's errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl Drop for Podman {
                 let _ = self.command(arguments).output();
             }
             // They cannot be removed before the last process has gone.
-            leftovers(&self.name);
+            leftovers_besides(&self.name, |left| !left.starts_with("process "));
             remove_parent_cgroups(&self.name, &[]);
             self.end_pause();
         }

@@ -1,5 +1,5 @@
 //! A terminal for programs under test: the slave is theirs, the master is read by a thread.
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::process::{Child, Command};
@@ -11,7 +11,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 
-use crate::{Output, collect};
+use crate::{Bundle, Output, PATIENCE, collect, container_processes, wait_for};
 
 pub struct Terminal {
     master: File,
@@ -94,7 +94,7 @@ impl Terminal {
     /// Waits until the text shows on the terminal.
     #[track_caller]
     pub fn expect(&self, text: &str) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + PATIENCE;
         while !self.seen().contains(text) {
             assert!(Instant::now() < deadline, "{text:?} never showed; this did: {:?}", self.seen());
             std::thread::sleep(Duration::from_millis(5));
@@ -111,4 +111,20 @@ impl Terminal {
         }
         Output { status: ended.status, stdout: self.seen(), stderr: String::new() }
     }
+}
+
+/// Waits until a program of the container's has its terminal's foreground, so that keys are signals to it.
+#[track_caller]
+pub fn wait_for_foreground(bundle: &Bundle, command_line: &str) {
+    wait_for(&format!("{command_line:?} is in the foreground"), || {
+        container_processes(bundle).into_iter().any(|pid| {
+            let of_process = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+            // proc_pid_stat(5): after the name the state, the parent, the group, the session, the terminal and the
+            // foreground group of that.
+            let stat = of_process("stat");
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+            let words = of_process("cmdline").trim_end_matches('\0').replace('\0', " ");
+            words == command_line && fields.len() > 5 && fields[5] == fields[2]
+        })
+    });
 }

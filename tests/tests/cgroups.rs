@@ -37,10 +37,6 @@ fn limited(bundle: Bundle, resources: Value) -> Bundle {
     bundle.with(|config| config["linux"]["resources"] = resources)
 }
 
-fn with_writable_cgroups(bundle: Bundle) -> Bundle {
-    bundle.with(|config| config["mounts"][6]["options"].as_array_mut().unwrap().retain(|option| option != "ro"))
-}
-
 /// A container that runs until it is stopped.
 struct Running {
     child: Child,
@@ -94,8 +90,8 @@ fn a_container_has_a_cgroup_in_every_hierarchy() {
     }
     let running = Running::start(Bundle::new());
     for pid in container_processes(&running.bundle) {
-        // The worker, which ends beside the payload's start, may be among them.
-        let Ok(cgroups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { continue };
+        // PID 1 and the payload, before whose start the worker has ended.
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
         for hierarchy in layout().hierarchies.iter().filter(|hierarchy| hierarchy.mount.is_some()) {
             let line = cgroups.lines().find(|line| line.split(':').nth(1) == Some(&hierarchy.controllers)).unwrap();
             assert!(line.ends_with(&format!("/{}", running.bundle.id)), "{line}");
@@ -400,7 +396,7 @@ fn what_the_payload_makes_below_goes_too() {
         mkdir \"$(printf 'x\\377y')\" && i=0 && while [ $i -lt 70 ]; do mkdir deep && cd deep; i=$((i+1)); done && \
         echo made) ; done; for d in /sys/fs/cgroup/pids /sys/fs/cgroup/freezer; do \
         [ -e $d/d/cgroup.procs ] && echo 0 >$d/d/cgroup.procs; done; true";
-    let shown = with_writable_cgroups(Bundle::script(script)).run().ok();
+    let shown = Bundle::script(script).with_writable_cgroups().run().ok();
     assert!(shown.contains("made"), "{shown}");
 }
 
@@ -629,7 +625,7 @@ mod v2 {
         let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
         let script = "cd /sys/fs/cgroup; mkdir sub && echo 0 >sub/cgroup.procs && cat /proc/self/cgroup | grep ^0:; \
             stat -c %u cgroup.procs cgroup.subtree_control";
-        let bundle = with_writable_cgroups(Bundle::script(script)).with(|config| {
+        let bundle = Bundle::script(script).with_writable_cgroups().with(|config| {
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map.clone();
@@ -646,7 +642,8 @@ mod v2 {
         }
         let script =
             "cd /sys/fs/cgroup; mkdir sub && echo 0 >sub/cgroup.procs && grep ^0: /proc/self/cgroup; stat -c %u .";
-        let bundle = with_writable_cgroups(Bundle::script(script))
+        let bundle = Bundle::script(script)
+            .with_writable_cgroups()
             .with(|config| config["process"]["user"] = json!({"uid": 4321, "gid": 4321}));
         assert_eq!(run(&bundle).ok(), "0::/sub\n4321\n");
         let bundle = Bundle::script("stat -c %u /sys/fs/cgroup")
@@ -661,7 +658,7 @@ mod v2 {
             return;
         }
         let script = "cd /sys/fs/cgroup; mkdir -p a/b; (echo 0 >a/b/cgroup.procs; setsid sleep 1000 >/dev/null 2>&1 &); echo fine";
-        let bundle = with_writable_cgroups(Bundle::script(script)).without_namespaces(&["pid"]);
+        let bundle = Bundle::script(script).with_writable_cgroups().without_namespaces(&["pid"]);
         assert_eq!(run(&bundle).ok(), "fine\n");
     }
 }

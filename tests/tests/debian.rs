@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
-use rspawn_tests::terminal::Terminal;
+use rspawn_tests::terminal::{Terminal, wait_for_foreground};
 use rspawn_tests::{Bundle, cannot_make_containers, skip_unless};
 use serde_json::{Value, json};
 
@@ -124,7 +124,7 @@ fn an_interactive_bash_on_a_terminal() {
     terminal.type_in(b"stty size; tty; sleep 100 & jobs; kill %1; wait; echo $((6*7))\r");
     terminal.expect("\n42\r");
     terminal.type_in(b"sleep 99\r");
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    wait_for_foreground(&bundle, "sleep 99");
     terminal.type_in(b"\x1a");
     terminal.expect("Stopped");
     terminal.type_in(b"kill %1; fg; exit 3\r");

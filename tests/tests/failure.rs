@@ -13,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::hostile::Numbers;
 use rspawn_tests::user::User;
-use rspawn_tests::{Bundle, Output, cannot_make_containers, collect, finish, leftovers, program, skip_unless};
+use rspawn_tests::{
+    Bundle, Output, cannot_make_containers, collect, finish, leftovers, leftovers_besides, program, skip_unless,
+};
 use serde_json::json;
 
 fn bundle() -> Bundle {
@@ -76,21 +78,27 @@ fn sample(bundle: &Bundle, user: Option<&User>, deepest: usize) -> Vec<(String, 
     all
 }
 
-/// Tries faults while there is time.
-fn try_each(faults: &[(String, usize)], mut attempt: impl FnMut(&str, usize)) -> usize {
+/// Tries faults while there is time, and until there are enough of them, by the numbers tried and answered with an
+/// error, however slow the machine is. Gives these numbers.
+fn try_each(
+    faults: &[(String, usize)],
+    is_enough: impl Fn(usize, usize) -> bool,
+    mut attempt: impl FnMut(&str, usize) -> Output,
+) -> (usize, usize) {
     let seconds = std::env::var("RSPAWN_FAULT_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(25);
     let (all, began) = (std::env::var("RSPAWN_FAULTS").is_ok_and(|value| value == "all"), Instant::now());
-    let mut tried = 0;
+    let (mut tried, mut errors) = (0, 0);
     for (name, number) in faults {
-        if !all && began.elapsed() > Duration::from_secs(seconds) {
+        if !all && is_enough(tried, errors) && began.elapsed() > Duration::from_secs(seconds) {
             break;
         }
         // Shown only if the test fails: the last one is the one.
         println!("{name} {number}");
-        attempt(name, *number);
+        let output = attempt(name, *number);
         tried += 1;
+        errors += usize::from(output.status == 1);
     }
-    tried
+    (tried, errors)
 }
 
 fn cannot_trace() -> bool {
@@ -150,27 +158,27 @@ fn calls_fail(bundle: &Bundle, user: Option<&User>) {
     let mut faults = sample(bundle, user, 6);
     faults.retain(|(name, _)| !cannot_fail.contains(&name.as_str()));
     let mut wrong = Vec::new();
-    let mut errors = 0;
-    let tried = try_each(&faults, |name, number| {
+    let is_enough = |tried, errors| tried > 10 && errors > tried / 10;
+    let (tried, errors) = try_each(&faults, is_enough, |name, number| {
         let output = finish(strace(bundle, user, &[format!("-einject={name}:error=EPERM:when={number}")]), b"");
-        errors += usize::from(output.status == 1);
         if let Err(reason) = fault_of(&output) {
             wrong.push(format!("EPERM of {name} {number}: {reason}: {output:?}"));
         }
-        let mut left = leftovers(&bundle.id);
-        if ["unlinkat", "close_range"].contains(&name) {
-            // By these the cgroups are removed. The next run takes over what is left, which is empty.
-            left.retain(|what| !what.starts_with("cgroup "));
+        // By these the cgroups are removed. The next run takes over what is left, which is empty.
+        let keeps_cgroups = ["unlinkat", "close_range"].contains(&name);
+        let mut left = leftovers_besides(&bundle.id, |what| keeps_cgroups && what.starts_with("cgroup "));
+        if keeps_cgroups {
             finish(strace(bundle, user, &[]), b"").ok();
             left.extend(leftovers(&bundle.id));
         }
         if !left.is_empty() {
             wrong.push(format!("EPERM of {name} {number}: left behind {left:?}"));
         }
+        output
     });
     println!("{tried} of {} faults, {errors} errors", faults.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(tried > 10 && errors > tried / 10, "{tried} faults made only {errors} errors");
+    assert!(is_enough(tried, errors), "{tried} faults made only {errors} errors");
 }
 
 #[test]
@@ -181,15 +189,14 @@ fn a_stage_that_is_killed_anywhere_leaves_nothing() {
     let bundle = bundle();
     let faults = sample(&bundle, None, 6);
     let mut wrong = Vec::new();
-    let mut named = 0;
-    let tried = try_each(&faults, |name, number| {
+    let is_enough = |tried, named| tried > 10 && named > 0;
+    let (tried, named) = try_each(&faults, is_enough, |name, number| {
         let output = finish(strace(&bundle, None, &[format!("-einject={name}:signal=KILL:when={number}")]), b"");
         // 137: strace passes on that rspawn itself was killed, or the payload was.
         if !matches!(output.status, 0 | 1 | 126 | 127 | 137) || output.stderr.contains("a bug") {
             wrong.push(format!("killed at {name} {number}: {output:?}"));
         }
         if output.status == 1 {
-            named += 1;
             let error = output.stderr.lines().find(|line| line.starts_with("rspawn: ")).unwrap_or_default();
             let says_where = error.contains("config.json /") || error.contains("rule: ") || error.contains(": rspawn");
             if !says_where && !error.contains("rspawn-setup died") && !error.contains("rspawn-setup") {
@@ -197,16 +204,16 @@ fn a_stage_that_is_killed_anywhere_leaves_nothing() {
             }
         }
         // Who makes or removes the cgroups may be killed at it. The next run takes over what is left, which is empty.
-        let mut left = leftovers(&bundle.id);
-        left.retain(|what| !what.starts_with("cgroup "));
+        let left = leftovers_besides(&bundle.id, |what| what.starts_with("cgroup "));
         if !left.is_empty() {
             wrong.push(format!("killed at {name} {number}: left behind {left:?}"));
         }
+        output
     });
     bundle.run().ok();
     println!("{tried} of {} kills, {named} errors", faults.len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(tried > 10 && named > 0, "{tried} kills made only {named} errors");
+    assert!(is_enough(tried, named), "{tried} kills made only {named} errors");
 }
 
 /// rspawn itself is killed, at any time from its start until the payload runs.

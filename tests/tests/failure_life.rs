@@ -108,7 +108,9 @@ fn try_all(kind: &str, cannot: &[&str]) {
         faults.retain(|(name, _)| !cannot.contains(&name.as_str()));
         let (began, mut tried, mut failed) = (Instant::now(), 0, 0);
         for (name, number) in &faults {
-            if !all && began.elapsed() > Duration::from_secs(seconds) / VERBS.len() as u32 {
+            // However slow the machine is, what is asserted below has to be reached.
+            let is_enough = tried > 2 && failed > 0;
+            if !all && is_enough && began.elapsed() > Duration::from_secs(seconds) / VERBS.len() as u32 {
                 break;
             }
             println!("{verb}: {kind} at {name} {number}");

@@ -1,5 +1,5 @@
 //! Fuzzing with a seed, in time that is bounded: `RSPAWN_FUZZ_SECONDS` for each of the two (default 5; CI gives a
-//! minute). A failure prints its seed; `RSPAWN_FUZZ_SEED=N` starts there, and the first round repeats it.
+//! minute in all). A failure prints its seed; `RSPAWN_FUZZ_SEED=N` starts there, and the first round repeats it.
 //!
 //! The planner: whatever configuration it gets, it plans or says what is wrong; and every plan that it makes passes
 //! the helper's check and survives the wire. The decoder: whatever bytes it gets, it gives a plan or an error.

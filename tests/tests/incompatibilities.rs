@@ -1,10 +1,16 @@
 //! Every point of INCOMPATIBILITIES.md, by its name.
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
 use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn::plan::Options;
 use rspawn_tests::life::Life;
+use rspawn_tests::mountinfo::{in_private_mounts, mount_at};
 use rspawn_tests::terminal::Terminal;
 use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, wait_for};
@@ -132,7 +138,7 @@ fn a_writable_cgroup_mount_shows_the_containers_own() {
     if cannot_make_containers() {
         return;
     }
-    let script = "cat /sys/fs/cgroup/pids/cgroup.procs | grep -c . ; test -e /sys/fs/cgroup/pids/pids.max && echo own";
+    let script = "cd /sys/fs/cgroup; cd pids 2>/dev/null; grep -c . cgroup.procs; test -e pids.max && echo own";
     let bundle = Bundle::script(script).without_namespaces(&["cgroup"]).with(|config| {
         for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["type"] == "cgroup") {
             mount["options"] = json!(["nosuid"]);
@@ -147,11 +153,20 @@ fn links_do_not_decide_where_proc_goes() {
     if cannot_make_containers() {
         return;
     }
-    let bundle = Bundle::script("true");
-    fs::remove_dir(bundle.rootfs().join("proc")).unwrap();
-    std::os::unix::fs::symlink("tmp", bundle.rootfs().join("proc")).unwrap();
-    let error = bundle.run().refused();
-    assert!(error.contains("/mounts/0") && error.contains("ELOOP"), "{error}");
+    for kind in ["proc", "sysfs"] {
+        for (destination, link) in
+            [("/srv/here", "srv/here"), ("/srv/on/the/way", "srv/on"), ("/srv/on/the/way", "srv")]
+        {
+            let bundle = Bundle::script("true").with_mount(destination, kind, kind, &[]);
+            let link = bundle.rootfs().join(link);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            // Where it leads is in the root, and could be mounted on.
+            symlink("/tmp", link).unwrap();
+            fs::create_dir_all(bundle.rootfs().join("tmp/the/way")).unwrap();
+            let error = bundle.run().refused();
+            assert!(error.contains("/mounts/7") && error.contains("ELOOP"), "{kind} on {destination}: {error}");
+        }
+    }
 }
 
 #[test]
@@ -198,11 +213,15 @@ fn attributes_of_the_source_stay() {
     if cannot_make_containers() {
         return;
     }
-    let script = "grep ' /data ' /proc/self/mountinfo";
-    // The null device's file system is mounted on every machine; /proc is nosuid or not, so a mount of our own is
-    // cloned: the bundle's first tmpfs cannot be, hence a bind of a bind.
-    let bundle = Bundle::script(script).with_mount("/data", "bind", "/dev/pts", &["bind", "nosuid"]);
-    assert!(bundle.run().ok().contains("nosuid"));
+    let script = "cat /proc/self/mountinfo";
+    let bundle = Bundle::script(script).with_mount("/data", "bind", "source", &["bind"]);
+    let source = bundle.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let prepare = format!("mount -t tmpfs -o ro,nosuid,nodev,noexec t {}; exec \"$@\"", source.display());
+    let shown = finish(in_private_mounts(&prepare, &bundle.command(&[])), b"").ok();
+    bundle.assert_nothing_left();
+    let data = mount_at(&shown, "/data");
+    assert!(["ro", "nosuid", "nodev", "noexec"].iter().all(|option| data.has(option)), "{data:?}");
 }
 
 #[test]
@@ -284,10 +303,20 @@ fn created_containers_end_by_sigterm() {
     if cannot_make_containers() {
         return;
     }
-    let life = Life::idle();
-    life.created(&[]);
-    life.kill("TERM").ok();
-    life.wait_for_status("stopped");
+    // What `create` leaves is this process's to wait for.
+    set_child_subreaper(true).unwrap();
+    for init in ["--init=supervise", "--init=exec"] {
+        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            let life = Life::idle();
+            life.created(&[init]);
+            let pid = Pid::from_raw(life.pid());
+            life.kill(signal.as_str()).ok();
+            life.wait_for_status("stopped");
+            assert_eq!(waitpid(pid, None), Ok(WaitStatus::Exited(pid, 128 + signal as i32)), "{init}");
+            life.delete(&[]).ok();
+            life.assert_gone();
+        }
+    }
 }
 
 #[test]

@@ -1,50 +1,16 @@
 //! rspawn-init: PID 1 beside the payload, in its place, and by itself.
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::{
-    Bundle, Output, cannot_make_containers, collect, container_processes, finish, program, status_field, wait_for,
+    Bundle, Lines, Output, Scratch, cannot_make_containers, collect, container_processes, finish, program,
+    status_field, wait_for,
 };
 use serde_json::json;
 
 const MODES: [&str; 2] = ["--init=supervise", "--init=exec"];
-
-/// Lines that a program prints. One that prints none for long is killed, which fails the test.
-struct Lines {
-    lines: Receiver<String>,
-    printer: Pid,
-}
-
-impl Lines {
-    fn of(child: &mut Child) -> Self {
-        let (to, lines) = channel();
-        let stdout = child.stdout.take().expect("a pipe");
-        std::thread::spawn(move || {
-            BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| to.send(line))
-        });
-        Self { lines, printer: Pid::from_raw(child.id() as i32) }
-    }
-}
-
-impl Iterator for Lines {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        match self.lines.recv_timeout(Duration::from_secs(30)) {
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => {
-                let _ = kill(self.printer, Signal::SIGKILL);
-                panic!("no line for 30 seconds");
-            }
-        }
-    }
-}
 
 /// Starts a bundle whose payload prints lines, and gives those.
 fn start(bundle: &Bundle, options: &[&str]) -> (Child, Lines) {
@@ -429,10 +395,15 @@ fn standalone_it_is_an_init_for_anyone() {
 
 #[test]
 fn standalone_it_adopts_orphans_and_forwards_signals() {
-    // The orphan's parent becomes rspawn-init, which is the payload's own, and not the machine's init.
-    let script = "bash -c '(sleep 0.3; read -r a b c parent rest </proc/$BASHPID/stat; echo $parent) &'; \
-                  echo $PPID; sleep 1";
-    let output = alone(&["--", "bash", "-c", script]).ok();
+    // The orphan's parent becomes rspawn-init, which is the payload's own, and not the machine's init. It is an orphan
+    // once its parent is another than the shell that made it ($$), and the payload waits for what it says then.
+    let scratch = Scratch::new();
+    let place = scratch.path.display();
+    let orphan = "parent=$$; while [ $parent = $$ ]; do sleep 0.01; read -r a b c parent rest </proc/$BASHPID/stat; done; \
+        echo $parent >said.part; mv said.part said";
+    let script =
+        format!("cd {place}; echo $PPID; bash -c '({orphan}) &'; until [ -e said ]; do sleep 0.01; done; cat said");
+    let output = alone(&["--", "bash", "-c", &script]).ok();
     let lines: Vec<&str> = output.lines().collect();
     assert!(lines.len() == 2 && lines[0] == lines[1], "{output}");
     let mut command = Command::new(program("rspawn-init"));

@@ -409,12 +409,9 @@ fn cgroup_mounts_show_each_hierarchy() {
         assert_eq!(mount.source, "cgroup");
     }
     // A writable one only in a cgroup namespace, which shows no more than the container's own (CVE-2023-25809).
-    let writable = |bundle: Bundle| {
-        bundle.with(|config| config["mounts"][6]["options"].as_array_mut().unwrap().retain(|option| option != "ro"))
-    };
-    let shown = writable(showing()).run().ok();
+    let shown = showing().with_writable_cgroups().run().ok();
     assert!(mount_at(&shown, "/sys/fs/cgroup").has("rw"));
-    let without = writable(showing().without_namespaces(&["cgroup"]));
+    let without = showing().without_namespaces(&["cgroup"]).with_writable_cgroups();
     let shown = without.run().ok();
     let pids = mount_at(&shown, "/sys/fs/cgroup/pids");
     assert!(pids.has("rw") && pids.root.ends_with(&without.id), "{pids:?}");

@@ -158,7 +158,7 @@ fn several_at_once() {
 #[test]
 fn on_a_terminal() {
     let Some(podman) = Podman::new(Errors::Stderr) else { return };
-    let script = "echo first $(stty size); trap 'echo now $(stty size)' WINCH; tty; read x; echo got:$x; exit 4";
+    let script = "echo first $(stty size); trap 'echo now $(stty size)' WINCH; tty; while ! read x; do :; done; echo got:$x; exit 4";
     let terminal = Terminal::new(24, 80);
     let child = terminal.start(&podman.start_command("run", &["--rm", "-it"], &["sh", "-c", script]));
     terminal.expect("/dev/pts/0");

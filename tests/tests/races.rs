@@ -24,6 +24,8 @@ fn the_last_words_of_a_peer_are_heard() {
 }
 
 const RUNS: u32 = 200;
+/// As many as there are, however slow the machine is.
+const LEAST: u32 = 20;
 const TIME: Duration = Duration::from_secs(20);
 
 /// Exchanges each pair of names, over and over.
@@ -35,7 +37,7 @@ fn flip(pairs: &[(std::path::PathBuf, std::path::PathBuf)], stop: &AtomicBool) {
     }
 }
 
-/// Mounts of the host, without those that other tests' containers cannot have made.
+/// Mounts of the host; those of other tests' containers are among them.
 fn mounts() -> String {
     fs::read_to_string("/proc/self/mountinfo").unwrap()
 }
@@ -100,7 +102,7 @@ fn a_neighbour_that_flips_names_never_reaches_the_host() {
         });
         let mut numbers = Numbers(1);
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            while ran + refused < RUNS && began.elapsed() < TIME {
+            while ran + refused < RUNS && (ran + refused < LEAST || began.elapsed() < TIME) {
                 // Starting at another moment of the neighbour's loop.
                 std::thread::sleep(Duration::from_micros(numbers.below(500) as u64));
                 let output = rspawn_tests::finish(bundle.command(&[]), b"");
@@ -123,7 +125,6 @@ fn a_neighbour_that_flips_names_never_reaches_the_host() {
     canaries.assert_untouched();
     bundle.assert_nothing_left();
     println!("{ran} ran, {refused} were refused");
-    assert!(ran + refused >= 20, "only {} runs in {TIME:?}", ran + refused);
 }
 
 /// `dev`, where the default devices and links are made, against a link to the host's directory.

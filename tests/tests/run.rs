@@ -1,10 +1,9 @@
 //! `rspawn run`: streams, exit status, signals.
-use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rspawn_tests::{Bundle, cannot_make_containers, collect};
+use rspawn_tests::{Bundle, Lines, cannot_make_containers, collect};
 
 #[test]
 fn streams_and_exit_status_come_through() {
@@ -35,10 +34,10 @@ fn signals_reach_the_payload() {
         let script = format!("trap 'echo got {name}; exit 0' {name}; echo ready; while :; do sleep 0.05; done");
         let bundle = Bundle::script(&script);
         let mut child = bundle.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        let mut lines = Lines::of(&mut child);
+        assert_eq!(lines.next().unwrap(), "ready");
         kill(Pid::from_raw(child.id() as i32), signal).unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), format!("got {name}"));
+        assert_eq!(lines.next().unwrap(), format!("got {name}"));
         assert_eq!(collect(child).status, 0);
         bundle.assert_nothing_left();
     }

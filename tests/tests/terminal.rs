@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rspawn_tests::terminal::Terminal;
+use rspawn_tests::terminal::{Terminal, wait_for_foreground};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, wait_for};
 use serde_json::json;
 
@@ -108,20 +108,17 @@ fn interrupt_and_stop_keys_reach_the_foreground_job_alone() {
         terminal.expect("prompt>");
         // The inner terminal echoes what is typed; `$((..))` tells the output from its echo.
         terminal.type_in(b"sleep 1000; echo rc $((1000+$?))\r");
-        wait_for("the job", || {
-            rspawn_tests::container_processes(&bundle).len() >= 2 + usize::from(mode.contains("sup"))
-        });
-        std::thread::sleep(Duration::from_millis(100));
+        wait_for_foreground(&bundle, "sleep 1000");
         terminal.type_in(b"\x03");
         // The shell abandons the line; it lives on.
         terminal.type_in(b"\recho alive $((40+2))\r");
         terminal.expect("alive 42");
         terminal.type_in(b"sleep 1001\r");
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for_foreground(&bundle, "sleep 1001");
         terminal.type_in(b"\x1a");
         terminal.expect("Stopped");
         terminal.type_in(b"fg\r");
-        std::thread::sleep(Duration::from_millis(200));
+        wait_for_foreground(&bundle, "sleep 1001");
         terminal.type_in(b"\x03");
         terminal.type_in(b"\recho jobs $(jobs | wc -l) $((6*7))\r");
         terminal.expect("jobs 0 42");
@@ -141,8 +138,7 @@ fn an_interrupt_ends_a_payload_that_is_no_shell() {
     let terminal = Terminal::new(24, 80);
     let child = terminal.start(&bundle.command(&["--init=supervise"]));
     wait_for("raw mode", || terminal.is_raw());
-    wait_for("the payload", || rspawn_tests::container_processes(&bundle).len() == 2);
-    std::thread::sleep(Duration::from_millis(100));
+    wait_for_foreground(&bundle, "sleep 1000");
     terminal.type_in(b"\x03");
     assert_eq!(terminal.finish(child).status, 130);
     bundle.assert_nothing_left();

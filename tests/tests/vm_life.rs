@@ -12,10 +12,6 @@ fn cgroup(life: &Life) -> PathBuf {
     PathBuf::from(life.record().cgroups[0].path.as_str())
 }
 
-fn with_writable_cgroups(bundle: Bundle) -> Bundle {
-    bundle.with(|config| config["mounts"][6]["options"].as_array_mut().unwrap().retain(|option| option != "ro"))
-}
-
 /// One directory, in the one hierarchy, beside the caller's own.
 #[test]
 fn the_cgroup_is_one() {
@@ -70,7 +66,7 @@ fn the_container_sees_its_own_cgroup_alone() {
     // rspawn-init, the shell and wc.
     assert_eq!(Bundle::script(script).run().ok(), "0::/\n3\n");
     // Writable: it may divide what it has, but its own limits are not its own (nsdelegate).
-    assert_eq!(with_writable_cgroups(Bundle::script(script)).run().ok(), "0::/\n3\nmade\nset\n");
+    assert_eq!(Bundle::script(script).with_writable_cgroups().run().ok(), "0::/\n3\nmade\nset\n");
     // Without a namespace of its own it sees where it is, and still writes nothing.
     let bundle = Bundle::script(script).without_namespaces(&["cgroup"]);
     let shown = bundle.run().ok();
@@ -141,7 +137,7 @@ fn a_payload_divides_its_cgroup() {
         for c in $(cat cgroup.controllers); do echo +$c >cgroup.subtree_control; done; echo 50 >a/pids.max; \
         (echo 0 >a/b/c/cgroup.procs; exec sleep 1000) & \
         until grep -q . a/b/c/cgroup.procs; do sleep 0.1; done; touch /started; exec sleep 1000";
-    let life = Life::new(with_writable_cgroups(Bundle::script(script)));
+    let life = Life::new(Bundle::script(script).with_writable_cgroups());
     life.created(&[]).started();
     wait_for("it has divided its cgroup", || life.bundle.rootfs().join("started").exists());
     // The container's own cgroup takes no process any more: exec goes where the first process is.

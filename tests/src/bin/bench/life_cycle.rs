@@ -121,9 +121,14 @@ impl Runtime {
             Ok([create, start, kill, delete])
         });
         if lived.is_err() {
-            let _ = self.act("delete", &["--force", &id]);
+            self.give_up(&id);
         }
         lived
+    }
+
+    /// Removes a container of which something went wrong.
+    pub fn give_up(&self, id: &str) {
+        let _ = self.act("delete", &["--force", id]);
     }
 
     /// What of its containers is left once all are deleted; removes the cgroups, the parent included.

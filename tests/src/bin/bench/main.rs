@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         phases::phases_section(&ground, (options.runs / 4).max(10));
     }
     if wanted("memory") {
-        memory::memory_section(&ground);
+        memory::memory_section();
     }
     if wanted("sizes") {
         sizes::sizes_section();

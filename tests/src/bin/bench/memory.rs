@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use rspawn_tests::{Bundle, program};
 
-use crate::contestants::{Ground, find_program, quiet};
+use crate::contestants::{find_program, quiet};
 use crate::processes::{children, first_child, kilobytes_or_number};
 use crate::{headline, skipped};
 
-pub fn memory_section(ground: &Ground) {
+pub fn memory_section() {
     headline("memory, kB");
     stages();
     println!("  idle init beside `sleep`:          VmRSS      Pss  RssAnon");
@@ -20,7 +20,6 @@ pub fn memory_section(ground: &Ground) {
             None => skipped(name, "not installed"),
         }
     }
-    let _ = ground;
 }
 
 /// The stages of a container whose payload sleeps, then its init's idle memory.

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cache::{self, output_of};
+use crate::image::Temporary;
 use crate::suite::Job;
 use crate::{Outcome, image, programs};
 
@@ -21,19 +22,20 @@ const CLIENTS: [&str; 4] = ["podman", "conmon", "runc", "crun"];
 const SCRIPT: &str = include_str!("guest/systemd.sh");
 const UNIT: &str = include_str!("guest/vm-tests.service");
 
-pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<PathBuf> {
+pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<Temporary> {
     let tree = tree()?;
-    let root = directory.join("debian");
-    image::fresh(&root)?;
+    let made = Temporary::at(directory.join("debian"));
+    let root = made.path();
+    image::fresh(root)?;
     // Most of it is only read, but the cache is everybody's.
-    output_of(Command::new("cp").args(["-a", "--reflink=auto"]).arg(tree.join("root/.")).arg(&root))?;
-    programs::install(&root, jobs, SCRIPT)?;
+    output_of(Command::new("cp").args(["-a", "--reflink=auto"]).arg(tree.join("root/.")).arg(root))?;
+    programs::install(root, jobs, SCRIPT)?;
     let unit = root.join("etc/systemd/system/vm-tests.service");
     std::fs::write(&unit, UNIT).map_err(|error| format!("{}: {error}", unit.display()))?;
     let mut systemctl = Command::new("chroot");
-    systemctl.arg(&root).args(["systemctl", "enable", "vm-tests.service"]);
+    systemctl.arg(root).args(["systemctl", "enable", "vm-tests.service"]);
     output_of(&mut systemctl)?;
-    Ok(root)
+    Ok(made)
 }
 
 /// What debootstrap makes, once for this machine.

@@ -23,26 +23,51 @@ pub fn work_directory() -> Outcome<PathBuf> {
     Ok(directory)
 }
 
-/// An empty directory for the root's files.
+/// A file or tree that one boot needs, gigabytes of it: gone with the value, whatever came of the boot.
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// What is to be made there; what an earlier driver left, which was killed, goes now.
+    pub fn at(path: PathBuf) -> Self {
+        remove(&path);
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        remove(&self.0);
+    }
+}
+
+/// Whichever of the two it is; nothing if there is none.
+fn remove(path: &Path) {
+    let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+}
+
+/// An empty directory.
 pub fn fresh(directory: &Path) -> Outcome<()> {
     let _ = fs::remove_dir_all(directory);
     fs::create_dir_all(directory).map_err(|error| format!("{}: {error}", directory.display()))
 }
 
 /// In the order of their names there: the root, one for swap, and one to be slowed down.
-pub fn disks(directory: &Path, root: &Path) -> Outcome<Vec<PathBuf>> {
-    let disk = directory.join("root.img");
-    let _ = fs::remove_file(&disk);
+pub fn disks(directory: &Path, root: &Path) -> Outcome<Vec<Temporary>> {
+    let disk = Temporary::at(directory.join("root.img"));
     let mut mke2fs = Command::new("mke2fs");
     // No journal: the disk lives as long as one boot.
     mke2fs.args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-E", "lazy_itable_init=1", "-d"]);
-    output_of(mke2fs.arg(root).arg(&disk).arg(ROOT_DISK))?;
+    output_of(mke2fs.arg(root).arg(disk.path()).arg(ROOT_DISK))?;
     let mut disks = vec![disk];
     for (name, size) in [("swap.img", 256 << 20), ("slow.img", 64 << 20)] {
-        let path = directory.join(name);
-        let made = fs::File::create(&path).and_then(|file| file.set_len(size));
-        made.map_err(|error| format!("{}: {error}", path.display()))?;
-        disks.push(path);
+        let disk = Temporary::at(directory.join(name));
+        let made = fs::File::create(disk.path()).and_then(|file| file.set_len(size));
+        made.map_err(|error| format!("{}: {error}", disk.path().display()))?;
+        disks.push(disk);
     }
     Ok(disks)
 }

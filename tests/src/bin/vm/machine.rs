@@ -1,17 +1,18 @@
 //! qemu, and what the machine says on its serial console.
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use crate::Outcome;
+use crate::image::Temporary;
 
 /// Longer than a lane takes on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// Boots, shows the console as it comes, and returns its lines once the machine is off.
-pub fn boot(kernel: &Path, initramfs: &Path, disks: &[PathBuf], init: &str) -> Outcome<Vec<String>> {
+pub fn boot(kernel: &Path, initramfs: &Path, disks: &[Temporary], init: &str) -> Outcome<Vec<String>> {
     let mut qemu = Command::new("qemu-system-x86_64");
     // tcg, since machines for CI have no kvm that works. `max` has what Debian's programs may be built for.
     qemu.args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2G", "-nographic", "-no-reboot", "-nodefaults"]);
@@ -20,7 +21,7 @@ pub fn boot(kernel: &Path, initramfs: &Path, disks: &[PathBuf], init: &str) -> O
     let words = "console=ttyS0 quiet loglevel=1 panic=-1 oops=panic tsc=reliable mitigations=off nopti init_on_alloc=0";
     qemu.arg("-append").arg(format!("{words} vm.init={init} rdinit=/init"));
     for disk in disks {
-        qemu.arg("-drive").arg(format!("if=virtio,format=raw,cache=unsafe,file={}", disk.display()));
+        qemu.arg("-drive").arg(format!("if=virtio,format=raw,cache=unsafe,file={}", disk.path().display()));
     }
     let child = qemu.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
     let mut child = child.map_err(|error| format!("qemu: {error}"))?;

@@ -1,4 +1,4 @@
-//! `vm [--lane resources|systemd] [--list] [NAME[::TEST]]...`: boots a virtual machine and runs tests in it, as
+//! `vm [--lane resources|systemd] [--list] [--ran FILE] [NAME[::TEST]]...`: boots a virtual machine and runs tests in it, as
 //! `tests/vm.md` says. Ends with 0 if every test passed there.
 #![forbid(unsafe_code)]
 mod cache;
@@ -33,10 +33,12 @@ fn main() -> ExitCode {
 fn run(words: &[String]) -> Outcome<bool> {
     let mut lane = "resources";
     let mut wanted = Vec::new();
+    let mut ran = None;
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
         match word {
             "--lane" => lane = words.next().ok_or("--lane needs a name")?,
+            "--ran" => ran = Some(words.next().ok_or("--ran needs a file")?),
             "--list" => {
                 suite::list();
                 return Ok(true);
@@ -76,11 +78,18 @@ fn run(words: &[String]) -> Outcome<bool> {
         "systemd" => (debian::root(&directory, &jobs)?, debian::INIT),
         _ => (programs::root(&directory, &jobs)?, programs::INIT),
     };
-    let disks = image::disks(&directory, &root)?;
+    let disks = image::disks(&directory, root.path())?;
+    // The disk has it all by now.
+    drop(root);
     let initramfs = image::initramfs(&directory, &kernel, stand_in)?;
     println!("vm: {} test programs on Linux {}; made in {} s", jobs.len(), kernel.release, began.elapsed().as_secs());
     let console = machine::boot(&kernel.image, &initramfs, &disks, init)?;
-    Ok(report::summary(&jobs, &console, began.elapsed()))
+    drop(disks);
+    let report = report::read(&console);
+    if let Some(ran) = ran {
+        report.note_ran(Path::new(ran)).map_err(|error| format!("{ran}: {error}"))?;
+    }
+    Ok(report.summary(&jobs, began.elapsed()))
 }
 
 /// What the lanes need of this machine. Whoever lacks it is told, as the tests tell it.

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::cache::output_of;
+use crate::image::Temporary;
 use crate::suite::Job;
 use crate::{Outcome, image};
 
@@ -30,11 +31,10 @@ const DIRECTORIES: [&str; 16] = [
     "var/lib", "var/tmp", "opt",
 ];
 
-pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<PathBuf> {
-    let root = directory.join("root");
-    image::fresh(&root)?;
-    build(&root).map_err(|error| format!("{}: {error}", root.display()))?;
-    install(&root, jobs, SCRIPT)?;
+pub fn root(directory: &Path, jobs: &[Job]) -> Outcome<Temporary> {
+    let root = Temporary::at(directory.join("root"));
+    build(root.path()).map_err(|error| format!("{}: {error}", root.path().display()))?;
+    install(root.path(), jobs, SCRIPT)?;
     Ok(root)
 }
 
