@@ -64,7 +64,7 @@ fn landlock() -> Result<RulesetStatus, landlock::RulesetError> {
 }
 
 /// Calls that are allowed with any arguments, each with its reason.
-const CALLS: [(libc::c_long, &str); 28] = [
+const CALLS: &[(libc::c_long, &str)] = &[
     (libc::SYS_read, "config.json, the terminal, the signal descriptor"),
     (libc::SYS_pread64, "the progress page, after rspawn-setup died"),
     (libc::SYS_write, "stdout, stderr, the console, the audit file"),
@@ -74,6 +74,7 @@ const CALLS: [(libc::c_long, &str); 28] = [
     (libc::SYS_close, "held descriptors"),
     (libc::SYS_lseek, "config.json"),
     (libc::SYS_fstat, "size of config.json"),
+    #[cfg(target_arch = "x86_64")]
     (libc::SYS_poll, "waiting for any of the above"),
     (libc::SYS_ppoll, "waiting for any of the above"),
     (libc::SYS_wait4, "the end of rspawn-setup"),

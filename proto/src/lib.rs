@@ -17,6 +17,7 @@ pub mod policy;
 pub mod record;
 pub mod report;
 pub mod unit;
+pub mod virtual_fs;
 
 /// First word of every encoded plan. Changes with every change of a wire type, so that a saved plan or a helper of
 /// another build is refused rather than misread.

@@ -13,6 +13,7 @@ use crate::msg::Mode;
 use crate::namespaces::{Namespace, NamespaceSet};
 use crate::record::{After, Hook, StateTemplate};
 pub use crate::unit::{UnitProperty, UnitValue};
+pub use crate::virtual_fs::VirtualFs;
 
 /// Everything that is about to happen, from the host's namespaces to the payload's first instruction.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -288,48 +289,6 @@ pub enum AttachOp {
     /// Moves a network device into the container's network namespace, with its global addresses, and sets it up.
     MoveNetDevice { name: Text, new_name: Text },
 }
-
-/// Filesystems whose content is the namespace's own, so that they are made inside it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum VirtualFs {
-    Proc,
-    Sysfs,
-    Tmpfs,
-    Devpts,
-    Mqueue,
-    Cgroup,
-    Cgroup2,
-}
-
-impl VirtualFs {
-    pub fn name(self) -> &'static str {
-        FILESYSTEMS[self as usize].1
-    }
-
-    pub fn from_name(name: &str) -> Option<Self> {
-        FILESYSTEMS.iter().find(|(_, known)| *known == name).map(|(fs, _)| *fs)
-    }
-
-    /// procfs and sysfs are what later steps and the payload trust for truth about the system: their mount points
-    /// must not be symlinks of the image (CVE-2019-19921, CVE-2023-27561).
-    pub fn refuses_symlinks(self) -> bool {
-        matches!(self, VirtualFs::Proc | VirtualFs::Sysfs)
-    }
-}
-
-/// In the order of the enum.
-const FILESYSTEMS: [(VirtualFs, &str); 7] = {
-    use VirtualFs::*;
-    [
-        (Proc, "proc"),
-        (Sysfs, "sysfs"),
-        (Tmpfs, "tmpfs"),
-        (Devpts, "devpts"),
-        (Mqueue, "mqueue"),
-        (Cgroup, "cgroup"),
-        (Cgroup2, "cgroup2"),
-    ]
-};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum NodeKind {
