@@ -179,7 +179,8 @@ pub const EXCEPTIONS: [(&str, &str); 43] = [
 ];
 
 /// Tests of which no command is the user's, and why.
-pub const WITHOUT_COMMANDS: [(&str, &str); 8] = [
+pub const WITHOUT_COMMANDS: [(&str, &str); 9] = [
+    ("incompatibilities::a_class_of_service_that_is_there_stays_as_it_is", "the planner alone"),
     ("incompatibilities::layers_beyond_thirteen_need_linux_6_7", "the planner alone"),
     ("incompatibilities::scopes_are_of_cgroup_v2", "the planner alone"),
     ("incompatibilities::what_cgroup_v2_cannot_express_is_an_error", "the planner alone"),

@@ -136,7 +136,6 @@ fn a_class_that_containers_share() {
     assert_eq!(lines(&group("gold/schemata")), ["MB:0=  50", "L3:0=0000f"]);
 
     // Who removes it leaves them in the first class, and in peace.
-    second.kill("TERM").ok();
     fs::remove_dir(group("gold")).unwrap();
     assert_eq!(without.started().exec(&[], &["echo", "fine"]).ok(), "fine\n");
     fs::create_dir(group("gold")).unwrap();
