@@ -67,7 +67,12 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
         Err(number) if ids.is_some() => Err(no_namespace(number.0)),
         Err(number) => Err(errno(number)),
         Ok(Side::Parent { pid, child }) => {
-            let Some(ids) = ids else { return Ok(Setup { control, progress, pid }) };
+            let Some(ids) = ids else {
+                // The child begins on this processor, and only its exec takes it to another one. Else it would wait
+                // here until this process waits for it.
+                std::thread::yield_now();
+                return Ok(Setup { control, progress, pid });
+            };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
                 Ok(()) => Ok(Setup { control, progress, pid }),

@@ -10,8 +10,9 @@ use crate::raw::{Errno, Result, c_string, sys};
 
 pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 
-/// The working directory, where a call wants a directory's descriptor.
-const HERE: Fd = Fd::from_raw(libc::AT_FDCWD);
+/// The working directory, where a call wants a directory's descriptor. Not a constant, each use of which would be
+/// dropped, and so closed.
+static HERE: Fd = Fd::from_raw(libc::AT_FDCWD);
 
 fn open_how(dir: &Fd, path: &str, flags: i32, mode: u32, resolve: u64) -> Result<Fd> {
     open_c(dir, &c_string(path)?, flags, mode, resolve)
