@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod changing;
 mod global;
 mod lifecycle;
+pub mod quick;
 pub mod words;
 
 pub use changing::*;

@@ -22,9 +22,7 @@ mod update;
 
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory, FromArgMatches};
-
-use crate::cli::{Cli, Command, words};
+use crate::cli::{Cli, Command, quick};
 use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
@@ -40,10 +38,8 @@ pub fn main() -> i32 {
     if let Some(status) = second_process() {
         return status;
     }
-    let mut model = Cli::command();
-    let words = words::for_clap(&model, std::env::args_os());
-    let parsed = model.try_get_matches_from_mut(words).and_then(|mut found| Cli::from_arg_matches_mut(&mut found));
-    let cli = match parsed {
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match quick::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -30,6 +30,13 @@ impl Ground {
         quiet(command)
     }
 
+    /// In the caller's cgroups, as all that bwrap makes is.
+    fn rspawn_without_cgroups(&self) -> Command {
+        let mut command = Command::new(program("rspawn"));
+        command.args(["--cgroup-manager=disabled", "run", "--bundle"]).arg(self.bundle.path()).arg(&self.bundle.id);
+        quiet(command)
+    }
+
     /// A program that takes runc's arguments.
     fn oci_runtime(&self, path: &Path) -> Command {
         let mut command = Command::new(path);
@@ -137,6 +144,7 @@ pub fn all(ground: &Ground) -> (Vec<Contestant>, Vec<(String, String)>) {
     let installed = |name: &str| find_program(name).ok_or_else(|| "not installed".to_string());
     let candidates: Vec<(&'static str, Result<Command, String>)> = vec![
         (RSPAWN, Ok(ground.rspawn())),
+        ("rspawn, without cgroups", Ok(ground.rspawn_without_cgroups())),
         (FLOOR, Ok(ground.floor())),
         (BWRAP, installed("bwrap").map(|path| ground.bwrap(&path, true))),
         ("bwrap, same namespaces", installed("bwrap").map(|path| ground.bwrap(&path, false))),
