@@ -76,6 +76,8 @@ impl Podman {
             Errors::Stderr => String::new(),
             Errors::JsonLog => format!("\"{}\"", runtime_name()),
         };
+        // podman 4 has the one key, and later ones the other.
+        let name = format!("\"{}\"", runtime_name());
         let text = format!(
             "[containers]\n\
              default_ulimits = [\"nofile=1024:1024\", \"nproc=1000:1000\"]\n\
@@ -83,7 +85,9 @@ impl Podman {
              [engine]\n\
              lock_type = \"file\"\n\
              events_logger = \"file\"\n\
-             runtime_supports_json = [{known}]\n"
+             runtime_supports_json = [{known}]\n\
+             runtime_supports_nocgroup = [{name}]\n\
+             runtime_supports_nocgroups = [{name}]\n",
         );
         fs::write(self.path().join("containers.conf"), text).expect("podman's configuration");
     }
@@ -126,7 +130,7 @@ impl Podman {
         if !has("--pod=") && !has("--network=") {
             arguments.push("--network=none");
         }
-        if !has("--pod=") && self.user.is_none() && self.manager == "cgroupfs" {
+        if !has("--pod=") && !has("--cgroups=") && self.user.is_none() && self.manager == "cgroupfs" {
             arguments.extend(["--cgroup-parent", &parent]);
         }
         arguments.extend(options);

@@ -150,6 +150,19 @@ fn namespaces_of_the_host() {
     podman.assert_nothing_left();
 }
 
+/// podman asks for none by `--cgroup-manager=disabled`, of runtimes that its configuration names.
+#[test]
+fn no_cgroups() {
+    let Some(podman) = Podman::new(Errors::Stderr) else { return };
+    if rspawn_tests::skip_unless(rspawn_tests::clients::runtime_name() != "runc", "runc makes cgroups always") {
+        return;
+    }
+    let options = ["--cgroups=disabled", "--cgroupns=host"];
+    let shown = podman.to_its_end(&options, &["cat", "/proc/self/cgroup"]).ok();
+    assert_eq!(shown, fs::read_to_string("/proc/self/cgroup").unwrap());
+    podman.assert_nothing_left();
+}
+
 #[test]
 fn an_init_of_podmans() {
     let Some(podman) = Podman::new(Errors::Stderr) else { return };
