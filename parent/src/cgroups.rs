@@ -113,6 +113,11 @@ fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
     is_its && fs::write(format!("{}/{file}", cgroup.path), value).is_ok()
 }
 
+/// Whether it is no cgroup but a resctrl group. They come last in a record.
+pub fn is_resctrl(cgroup: &CgroupDir) -> bool {
+    cgroup.hierarchy.as_str() == RESCTRL
+}
+
 /// Those that nobody else uses.
 fn own(cgroups: &[CgroupDir]) -> impl Iterator<Item = &CgroupDir> {
     cgroups.iter().filter(|cgroup| !cgroup.shared)
@@ -125,7 +130,7 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
     // A group that was noted and not made may be another's. The kernel would remove it with processes in it.
     let has_tasks = |cgroup: &&CgroupDir| {
         let tasks = format!("{}/tasks", cgroup.path);
-        cgroup.hierarchy.as_str() == RESCTRL && fs::read(tasks).is_ok_and(|tasks| !tasks.is_empty())
+        is_resctrl(cgroup) && fs::read(tasks).is_ok_and(|tasks| !tasks.is_empty())
     };
     for CgroupDir { path, .. } in own(cgroups).filter(|cgroup| !has_tasks(cgroup)) {
         let is_cgroup = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY)
@@ -143,9 +148,8 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
 /// directory for a moment. systemd is left to remove the cgroup of a scope.
 pub fn remove(cgroups: &[CgroupDir], is_scope: bool) -> Result<(), String> {
     let mut done = Ok(());
-    for CgroupDir { path, hierarchy, .. } in own(cgroups) {
-        let is_scopes = is_scope && hierarchy.as_str() != RESCTRL;
-        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scopes) {
+    for cgroup @ CgroupDir { path, .. } in own(cgroups) {
+        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scope && !is_resctrl(cgroup)) {
             done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
         }
     }

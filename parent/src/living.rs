@@ -2,16 +2,17 @@
 use std::fs;
 
 use rspawn_proto::ids::Slot;
-use rspawn_proto::record::{CgroupDir, RESCTRL};
+use rspawn_proto::record::CgroupDir;
 
 use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
+use crate::cgroups::is_resctrl;
 use crate::plan::resources::Now;
 
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
 /// record.
 pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
     // Resctrl groups come last, so that the others keep their places.
-    let cgroups: Vec<&CgroupDir> = cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() != RESCTRL).collect();
+    let cgroups: Vec<&CgroupDir> = cgroups.iter().filter(|cgroup| !is_resctrl(cgroup)).collect();
     let hierarchy = |cgroup: &&CgroupDir| Hierarchy {
         controllers: cgroup.hierarchy.to_string(),
         mount: Some(cgroup.path.to_string()),
@@ -31,7 +32,7 @@ pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
 /// The class of service that is the container's alone, as a slot of a plan. It is the first resctrl group; the second
 /// one, if any, watches.
 pub fn resctrl(cgroups: &[CgroupDir]) -> Option<Slot> {
-    let class = cgroups.iter().position(|cgroup| cgroup.hierarchy.as_str() == RESCTRL)?;
+    let class = cgroups.iter().position(is_resctrl)?;
     u16::try_from(class).ok().filter(|_| !cgroups[class].shared).map(Slot)
 }
 

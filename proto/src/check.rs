@@ -56,20 +56,23 @@ impl Slots {
     }
 
     fn uses(&self, slot: Slot, kind: SlotKind) -> Result<(), &'static str> {
+        self.uses_one_of(slot, &[kind])
+    }
+
+    fn uses_one_of(&self, slot: Slot, kinds: &[SlotKind]) -> Result<(), &'static str> {
         match self.kinds.get(slot.0 as usize) {
-            Some(Some(found)) if *found == kind => Ok(()),
+            Some(Some(found)) if kinds.contains(found) => Ok(()),
             Some(Some(_)) => Err("a slot is used as something it is not"),
             _ => Err("a slot is used before it is defined"),
         }
     }
 
     fn uses_mount(&self, slot: Slot) -> Result<(), &'static str> {
-        self.uses(slot, SlotKind::Fresh).or_else(|_| self.uses(slot, SlotKind::Mount))
+        self.uses_one_of(slot, &[SlotKind::Fresh, SlotKind::Mount])
     }
 
     fn uses_cgroup(&self, slot: Slot) -> Result<(), &'static str> {
-        let v1_or_living = self.uses(slot, SlotKind::CgroupV1).or_else(|_| self.uses(slot, SlotKind::Living));
-        v1_or_living.or_else(|_| self.uses(slot, SlotKind::CgroupV2))
+        self.uses_one_of(slot, &[SlotKind::CgroupV1, SlotKind::CgroupV2, SlotKind::Living])
     }
 }
 

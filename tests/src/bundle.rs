@@ -229,3 +229,12 @@ pub fn make_busybox_root(root: &Path) {
         symlink("busybox", root.join("bin").join(applet)).expect("an applet");
     }
 }
+
+/// Gives a configuration a user namespace of its own, whose ids are the host's from 100000 on. Cgroups, which its root
+/// could not mount, go.
+pub fn in_user_namespace(config: &mut Value) {
+    config["linux"]["namespaces"].as_array_mut().expect("namespaces").push(json!({"type": "user"}));
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+    config["mounts"].as_array_mut().expect("mounts").retain(|mount| mount["type"] != "cgroup");
+}

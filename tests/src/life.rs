@@ -1,7 +1,7 @@
 //! Containers as clients drive them: `create`, `start`, `kill`, `exec`, `delete`, below a state root of the test's own.
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read};
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, bind, listen, recvmsg, socket,
+};
 use rspawn_proto::codec;
 use rspawn_proto::record::Record;
 use rspawn_sys::Fd;
@@ -305,5 +307,22 @@ impl ConsoleSocket {
         stream.read_to_end(&mut rest).expect("the end of the stream");
         assert!(rest.is_empty(), "a second message: {rest:?}");
         Console { message: bytes[..length].to_vec(), master: Fd::from_raw(fds[0]) }
+    }
+}
+
+/// A socket on which nobody is heard: one waits already, and it takes no more.
+pub struct FullQueue {
+    _listener: OwnedFd,
+    _first: UnixStream,
+}
+
+impl FullQueue {
+    #[track_caller]
+    pub fn new(path: &Path) -> Self {
+        let made = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+        let listener = made.expect("a socket");
+        bind(listener.as_raw_fd(), &UnixAddr::new(path).expect("an address")).expect("a place for the socket");
+        listen(&listener, Backlog::new(0).expect("no backlog")).expect("a listener");
+        Self { _first: UnixStream::connect(path).expect("a place in the queue"), _listener: listener }
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::life::{ConsoleSocket, Life, error};
 use rspawn_tests::terminal::Terminal;
 use rspawn_tests::{Bundle, cannot_make_containers, collect, finish, skip_unless, status_field, wait_for};
@@ -84,19 +85,12 @@ fn it_is_in_all_of_the_containers_namespaces() {
     if cannot_make_containers() {
         return;
     }
-    let user = |config: &mut Value| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-        config["linux"]["uidMappings"] = map.clone();
-        config["linux"]["gidMappings"] = map;
-        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
-    };
     for with_user in [false, true] {
         let bundle = Bundle::new().with_args(&["sleep", "1000"]);
         fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let life = Life::new(bundle.with(|config| {
             if with_user {
-                user(config)
+                in_user_namespace(config)
             }
         }));
         life.created(&[]).started();

@@ -369,10 +369,16 @@ fn problems(config: &Value, facts: &Facts, options: &Options) -> String {
     problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
+/// Without rules for cgroups, and without cgroups.
 fn default_config() -> Value {
     let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).unwrap();
-    config["linux"]["cgroupsPath"] = json!("system.slice:rspawn:id");
+    config["linux"]["resources"] = Value::Null;
+    config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
     config
+}
+
+fn machine() -> Facts {
+    Facts { kernel: (6, 12), machine: "x86_64".into(), capabilities: u64::MAX, ..Facts::default() }
 }
 
 #[test]
@@ -383,17 +389,16 @@ fn scopes_are_of_cgroup_v2() {
         ..Hierarchy::default()
     };
     let with = |hierarchies: Vec<Hierarchy>, unified| Facts {
-        kernel: (6, 12),
-        machine: "x86_64".into(),
-        capabilities: u64::MAX,
         systemd: Some(rspawn::systemd::Manager::System),
         cgroup: CgroupFacts { unified, hierarchies, controllers: vec!["pids".into()], units: Some(String::new()) },
-        ..Facts::default()
+        ..machine()
     };
     let options = Options { systemd: true, ..rspawn_tests::hostile::options("id", std::path::Path::new("/bundle")) };
-    assert_eq!(problems(&default_config(), &with(vec![hierarchy("")], true), &options), "");
+    let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).unwrap();
+    config["linux"]["cgroupsPath"] = json!("system.slice:rspawn:id");
+    assert_eq!(problems(&config, &with(vec![hierarchy("")], true), &options), "");
     let hybrid = with(vec![hierarchy("devices"), hierarchy("name=systemd"), hierarchy("")], false);
-    let found = problems(&default_config(), &hybrid, &options);
+    let found = problems(&config, &hybrid, &options);
     assert!(found.contains("v1"), "{found}");
 }
 
@@ -403,12 +408,9 @@ fn layers_beyond_thirteen_need_linux_6_7() {
     let found = |layers: usize, kernel| {
         let lower: Vec<String> = (0..layers).map(|layer| format!("/l{layer}")).collect();
         let mut config = default_config();
-        config["linux"]["resources"] = Value::Null;
-        config["linux"]["cgroupsPath"] = Value::Null;
         config["mounts"].as_array_mut().unwrap().push(json!({"destination": "/o", "type": "overlay",
             "options": [format!("lowerdir={}", lower.join(":"))]}));
-        let facts = Facts { kernel, machine: "x86_64".into(), capabilities: u64::MAX, ..Facts::default() };
-        problems(&config, &facts, &options)
+        problems(&config, &Facts { kernel, ..machine() }, &options)
     };
     assert_eq!(found(13, (6, 6)) + &found(14, (6, 7)) + &found(500, (6, 7)), "");
     assert!(found(14, (6, 6)).contains("/mounts/"), "{}", found(14, (6, 6)));
@@ -457,18 +459,9 @@ fn a_class_of_service_that_is_there_stays_as_it_is() {
         groups: groups.map(|(name, schemata)| (name.to_string(), schemata.to_string())).into(),
         ..Default::default()
     };
-    let facts = Facts {
-        kernel: (6, 12),
-        machine: "x86_64".into(),
-        capabilities: u64::MAX,
-        resctrl: Some(resctrl),
-        ..Facts::default()
-    };
+    let facts = Facts { resctrl: Some(resctrl), ..machine() };
     let found = |class: Value| {
         let mut config = default_config();
-        config["linux"]["resources"] = Value::Null;
-        config["linux"]["cgroupsPath"] = Value::Null;
-        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
         config["linux"]["intelRdt"] = class;
         problems(&config, &facts, &options)
     };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
-use rspawn_tests::life::{ConsoleSocket, Life, error};
+use rspawn_tests::life::{ConsoleSocket, FullQueue, Life, error};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, collect, program, wait_for};
 use serde_json::{Value, json};
 
@@ -501,17 +501,7 @@ fn a_console_socket_that_never_answers_keeps_nobody_waiting_for_ever() {
     drop(socket);
     // A queue that is full is another matter.
     fs::remove_file(&path).unwrap();
-    let listener = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Unix,
-        nix::sys::socket::SockType::Stream,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unwrap();
-    let address = nix::sys::socket::UnixAddr::new(&path).unwrap();
-    nix::sys::socket::bind(std::os::fd::AsRawFd::as_raw_fd(&listener), &address).unwrap();
-    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-    let _first = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let _full = FullQueue::new(&path);
     let began = Instant::now();
     let text = error(life.create(&[&option]));
     assert!(text.contains("nobody accepts connections"), "{text}");

@@ -3,6 +3,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
+use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::mountinfo::mount_at;
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, wait_for};
 use serde_json::{Value, json};
@@ -298,13 +299,7 @@ fn a_user_namespace_is_joined_and_a_network_of_the_hosts() {
     if cannot_make_containers() {
         return;
     }
-    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-    let user = |config: &mut Value| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map.clone());
-        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
-    };
-    let first = Bundle::new().with_args(&["sleep", "1000"]).with(user);
+    let first = Bundle::new().with_args(&["sleep", "1000"]).with(in_user_namespace);
     let life = rspawn_tests::life::Life::new(first);
     life.created(&[]).started();
     let mut network = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
@@ -312,7 +307,7 @@ fn a_user_namespace_is_joined_and_a_network_of_the_hosts() {
     let path = format!("/proc/{}/ns/net", network.id());
     wait_for("another network", || fs::metadata(&path).is_ok_and(|found| found.ino() != own));
     let bundle = Bundle::script("readlink /proc/self/ns/net; cat /proc/self/uid_map").with(|config| {
-        user(config);
+        in_user_namespace(config);
         for namespace in config["linux"]["namespaces"].as_array_mut().unwrap() {
             match namespace["type"].as_str() {
                 Some("user") => namespace["path"] = json!(format!("/proc/{}/ns/user", life.pid())),
@@ -346,9 +341,7 @@ fn sysctls_of_a_user_namespace() {
             config["linux"]["sysctl"] = json!({"user.max_net_namespaces": "7"});
             config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
             if user {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+                in_user_namespace(config);
             }
         })
     };

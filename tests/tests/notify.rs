@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use libseccomp::{ScmpNotifReq, ScmpNotifResp, ScmpNotifRespFlags};
-use rspawn_tests::life::{ConsoleSocket, Life};
+use rspawn_tests::life::{ConsoleSocket, FullQueue, Life};
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::{Value, json};
 
@@ -109,21 +109,7 @@ fn without_its_agent_nothing_runs() {
     assert!(error.contains("config.json /linux/seccomp/listenerPath") && error.contains("ECONNREFUSED"), "{error}");
     // One that takes nobody: nor is it waited for.
     let full = bundle("echo ran", false, "agent");
-    let listener = nix::sys::socket::socket(
-        nix::sys::socket::AddressFamily::Unix,
-        nix::sys::socket::SockType::Stream,
-        nix::sys::socket::SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unwrap();
-    let path = full.path().join("agent");
-    nix::sys::socket::bind(
-        std::os::fd::AsRawFd::as_raw_fd(&listener),
-        &nix::sys::socket::UnixAddr::new(&path).unwrap(),
-    )
-    .unwrap();
-    nix::sys::socket::listen(&listener, nix::sys::socket::Backlog::new(0).unwrap()).unwrap();
-    let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+    let _full = FullQueue::new(&full.path().join("agent"));
     let error = full.run().refused();
     assert!(error.contains("config.json /linux/seccomp/listenerPath") && error.contains("EAGAIN"), "{error}");
     for (init, no_new_privileges) in [("--init=supervise", true), ("--init=exec", true), ("--init=exec", false)] {

@@ -4,6 +4,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, skip_unless, status_field};
 use serde_json::{Value, json};
 
@@ -202,12 +203,7 @@ fn higher_limits_in_a_user_namespace() {
         return;
     }
     let limits = json!([{"type": "RLIMIT_NOFILE", "soft": 2000, "hard": 3000}]);
-    let bundle = script("ulimit -n; ulimit -H -n", json!({ "rlimits": limits })).with(|config| {
-        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-        let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-        (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
-        config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
-    });
+    let bundle = script("ulimit -n; ulimit -H -n", json!({ "rlimits": limits })).with(in_user_namespace);
     fs::set_permissions(bundle.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let run = bundle.command(&[]);
     let mut low = std::process::Command::new("sh");
@@ -385,9 +381,7 @@ fn exec_joins_the_containers_session_keyring() {
             config["linux"]["maskedPaths"] = json!([]);
             config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
             if user {
-                config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
-                let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
-                (config["linux"]["uidMappings"], config["linux"]["gidMappings"]) = (map.clone(), map);
+                in_user_namespace(config);
             }
         });
         for directory in [bundle.path(), &bundle.rootfs()] {

@@ -64,12 +64,12 @@ pub fn exec(
 /// The limits of the container are the process's before it runs anything of the container's. A resctrl group may be
 /// gone: who removes one leaves its processes in the first.
 pub fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
-    let open = |CgroupDir { path, hierarchy, .. }: &CgroupDir| match file::open_host(
-        path.as_str(),
-        file::O_PATH | file::O_DIRECTORY,
-    ) {
-        Err(Errno::ENOENT) if hierarchy.as_str() == RESCTRL => Ok(None),
-        opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path.as_str())),
+    let open = |cgroup: &CgroupDir| {
+        let path = cgroup.path.as_str();
+        match file::open_host(path, file::O_PATH | file::O_DIRECTORY) {
+            Err(Errno::ENOENT) if cgroup.hierarchy.as_str() == RESCTRL => Ok(None),
+            opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path)),
+        }
     };
     cgroups.iter().map(open).collect()
 }

@@ -167,9 +167,8 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
     }
     if kind == Namespace::Mount {
-        let inode = |namespace: &Fd| file::status(namespace).named("statx").map(|found| found.inode);
         let own = file::open_namespace("/proc/self/ns/mnt").named("openat2")?;
-        if inode(&opened)? == inode(&own)? {
+        if file::is_same(&opened, &own).named("statx")? {
             return Err(Failure::check("it is the caller's mount namespace, whose root the container would replace"));
         }
     }
@@ -190,8 +189,7 @@ fn refuse_own(opened: &Fd, step: &Step<HostOp>, kind: Namespace, gate: &mut Gate
         other => other.name(),
     };
     let own = file::open_namespace(&format!("/proc/self/ns/{file}")).named("openat2")?;
-    let inode = |namespace: &Fd| file::status(namespace).named("statx").map(|found| found.inode);
-    if inode(opened)? != inode(&own)? {
+    if !file::is_same(opened, &own).named("statx")? {
         return Ok(());
     }
     if needed || gate.policy.mode == Mode::Enforce {

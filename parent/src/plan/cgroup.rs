@@ -145,14 +145,13 @@ fn owner(planner: &Planner) -> Option<Id> {
         let range =
             planner.spawn.uid_map.iter().find(|range| uid >= range.inside && uid - range.inside < range.count)?;
         range.outside + (uid - range.inside)
+    } else if planner.owns(Namespace::User) || uid == planner.facts.uid {
+        // Whose ids a namespace that is joined has is not known here; and what is the caller's is so already.
+        return None;
     } else {
         uid
     };
-    let is_callers = outside == planner.facts.uid && !new.contains(Namespace::User);
-    // Whose ids a namespace that is joined has is not known here.
-    (delegated && !is_callers && (new.contains(Namespace::User) || !planner.owns(Namespace::User)))
-        .then(|| Id::new(outside).ok())
-        .flatten()
+    Id::new(outside).ok().filter(|_| delegated)
 }
 
 fn device_access(planner: &mut Planner, resources: &Resources, slots: &[Option<Slot>]) {

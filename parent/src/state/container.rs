@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
-use rspawn_proto::record::{CgroupDir, RECORD_VERSION, RESCTRL, Record};
+use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
 use rspawn_sys::{Fd, channel, process};
 
@@ -110,7 +110,7 @@ impl Container {
         for wanted in below {
             let (controllers, path) = wanted.split_once(':').map_or((None, wanted.as_str()), |(c, p)| (Some(c), p));
             let path = normalized(path);
-            for cgroup in cgroups.iter_mut().filter(|cgroup| cgroup.hierarchy.as_str() != RESCTRL) {
+            for cgroup in cgroups.iter_mut().filter(|cgroup| !cgroups::is_resctrl(cgroup)) {
                 let named = controllers.is_none_or(|names| {
                     names.split(',').any(|name| cgroup.hierarchy.as_str().split(',').any(|own| own == name))
                 });

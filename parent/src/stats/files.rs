@@ -3,9 +3,10 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-use rspawn_proto::record::{CgroupDir, RESCTRL};
+use rspawn_proto::record::CgroupDir;
 
 use super::{Hugetlb, resctrl, v1, v2};
+use crate::cgroups::is_resctrl;
 
 /// Most bytes of one file.
 const MOST: usize = 1 << 20;
@@ -46,7 +47,7 @@ impl Files {
             Cgroup { controllers, files: held.collect() }
         };
         let resctrl = resctrl::Files::open(cgroups);
-        let cgroups = cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() != RESCTRL).map(open).collect();
+        let cgroups = cgroups.iter().filter(|cgroup| !is_resctrl(cgroup)).map(open).collect();
         Self { cgroups, huge_page_sizes, resctrl }
     }
 

@@ -3,10 +3,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 
-use rspawn_proto::record::{CgroupDir, RESCTRL};
+use rspawn_proto::record::CgroupDir;
 use serde::Serialize;
 
 use super::files::{readable, whole};
+use crate::cgroups::is_resctrl;
 
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub struct IntelRdt {
@@ -57,7 +58,7 @@ const OCCUPANCY: [&str; 1] = ["llc_occupancy"];
 
 impl Files {
     pub fn open(cgroups: &[CgroupDir]) -> Self {
-        let mut groups = cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() == RESCTRL);
+        let mut groups = cgroups.iter().filter(|cgroup| is_resctrl(cgroup));
         let Some(class) = groups.next() else { return Self::default() };
         // The group that watches the container, if there is one, counts it alone.
         let watching = groups.next().unwrap_or(class);
@@ -113,6 +114,7 @@ pub fn read(files: &Files) -> IntelRdt {
 #[cfg(test)]
 mod tests {
     use rspawn_proto::ids::{HostPath, Text};
+    use rspawn_proto::record::RESCTRL;
 
     use super::*;
 
