@@ -94,7 +94,7 @@ pub fn carry_out(
             let made = id_map_namespace(uid_map, gid_map)?;
             slots.fill(*out, made);
         }
-        HostOp::CloneTree { out, path, expect, recursive, attrs } => {
+        HostOp::CloneTree { out, path, expect, recursive, attrs, peer: _ } => {
             let opened = open(path, *expect)?;
             gate.pass(step, path, &opened)?;
             let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;

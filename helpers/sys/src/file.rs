@@ -93,6 +93,8 @@ pub struct Status {
     pub device: (u32, u32),
     pub inode: u64,
     pub links: u32,
+    /// Number of the mount that it was opened on.
+    pub mount: u64,
 }
 
 impl Status {
@@ -111,7 +113,7 @@ impl Status {
 
 fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
     let mut found = core::mem::MaybeUninit::<libc::statx>::zeroed();
-    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS, found.as_mut_ptr())?;
+    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, found.as_mut_ptr())?;
     // SAFETY: a statx has integers only, so it is valid whatever the kernel left zero.
     let found = unsafe { found.assume_init() };
     Ok(Status {
@@ -123,6 +125,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
         device: (found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
         links: found.stx_nlink,
+        mount: found.stx_mnt_id,
     })
 }
 

@@ -78,7 +78,7 @@ fn named<T: Copy>(planner: &mut Planner, pointer: &str, name: &str, table: &[(&s
 pub fn working_directory(planner: &mut Planner) {
     let Some(process) = &planner.spec.process else { return };
     let Some(at) = planner.inside("/process/cwd", &process.cwd).filter(|at| !at.is_root()) else { return };
-    planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at, mode: 0o755 });
+    planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at: planner.target(at), mode: 0o755 });
 }
 
 /// The last mile; `hooks` are those of its end.
