@@ -366,7 +366,8 @@ fn root_steps(op: &RootfsOp, slots: &Slots, root: &mut Root) -> Result<(), &'sta
         }
         // Over the root it would be what a process that joins the namespace finds as its root.
         (RootfsOp::Shelve { mount }, Root::Missing) => slots.uses(*mount, SlotKind::Fresh),
-        (RootfsOp::Shelve { .. }, _) => Err("a mount is set aside when the root is attached"),
+        (RootfsOp::Shelve { .. }, Root::Shared) => Err("a mount is set aside before the host's mounts are cut off"),
+        (RootfsOp::Shelve { .. }, _) => Err("a mount is set aside after the root is attached"),
         (RootfsOp::AttachRoot { mount, over }, Root::Missing) => {
             slots.uses_mount(*mount)?;
             over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
@@ -380,36 +381,40 @@ fn root_steps(op: &RootfsOp, slots: &Slots, root: &mut Root) -> Result<(), &'sta
 }
 
 /// Operations on what is in the container's root.
-fn in_root(op: &RootfsOp, slots: &Slots, root: Slot) -> Result<(), &'static str> {
-    let any = |at: &Target| match at.beneath() {
+fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static str> {
+    let any = |slots: &Slots, at: &Target| match at.beneath() {
         Some(_) => slots.uses_mount(at.mount),
         None => Err("a path that does not lead over its mount"),
     };
-    let inner = |at: &Target| match at.beneath() {
+    let inner = |slots: &Slots, at: &Target| match at.beneath() {
         Some("") if at.mount == root => Err("the container's root itself is covered"),
-        _ => any(at),
+        _ => any(slots, at),
     };
     match op {
         // A clone is the host's, whose files are not written to in the container's name.
         RootfsOp::CopyUp { mount, from } | RootfsOp::CopyMode { mount, from } => {
             slots.uses(*mount, SlotKind::Fresh)?;
-            any(from)
+            any(slots, from)
         }
         RootfsOp::Attach { mount, at, .. } => {
             slots.uses_mount(*mount)?;
-            inner(at)
+            inner(slots, at)
         }
         RootfsOp::Mask { at, covers } => {
             slots.uses(*covers, SlotKind::Fresh)?;
-            inner(at)
+            inner(slots, at)
         }
         RootfsOp::Console { devpts, console, .. } => {
-            any(devpts)?;
-            inner(console)
+            any(slots, devpts)?;
+            inner(slots, console)
         }
         RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode says what it is"),
-        RootfsOp::ReadOnly { at } | RootfsOp::MakeSymlink { at, .. } | RootfsOp::MakeNode { at, .. } => inner(at),
-        RootfsOp::MakeDirectory { at, .. } => any(at),
+        RootfsOp::ReadOnly { at, out } => {
+            inner(slots, at)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        RootfsOp::MakeSymlink { at, .. } | RootfsOp::MakeNode { at, .. } => inner(slots, at),
+        RootfsOp::MakeDirectory { at, .. } => any(slots, at),
         _ => Ok(()),
     }
 }

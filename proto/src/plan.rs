@@ -426,9 +426,11 @@ pub enum RootfsOp {
         at: Target,
         covers: Slot,
     },
-    /// Makes what is at a path read-only, if it exists.
+    /// Makes what is at a path read-only, if it exists, by a clone over it: what is below is reached through that. Where
+    /// there is nothing, the slot stays empty, and nothing is below.
     ReadOnly {
         at: Target,
+        out: Slot,
     },
     /// Writes a sysctl of a namespace that the container owns, through a procfs that nothing can shadow.
     Sysctl {

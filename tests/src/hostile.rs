@@ -163,7 +163,7 @@ impl EvilParent {
         let page = fs::File::from(page);
         page.set_len(4096).expect("a page");
         let setup = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" 8 9 8<&0 9<&1 </dev/null >&2"])
+            .args(["-c", "exec \"$0\" 8 9 7 7<\"${0%/*}\" 8<&0 9<&1 </dev/null >&2"])
             .arg(crate::program("rspawn-setup"))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(page))

@@ -424,10 +424,10 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
                 && *out == slot
             {
                 *recursive = true;
-                attrs.recursive = false;
+                *attrs = MountAttrs { propagation: attrs.propagation, recursive: true, ..MountAttrs::default() };
             }
         }
-        let attrs = MountAttrs { propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+        let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs }));
     });
     case("made writable with what it lies on", &|plan| {
@@ -465,8 +465,21 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         let attrs = MountAttrs { set: attr::RDONLY, recursive: true, ..MountAttrs::default() };
         plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs }));
     });
-    case("a peer of the host's mount", &|plan| attributes_of(plan, &|attrs| attrs.propagation = None));
-    case("a shared peer", &|plan| attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared)));
+    let make_peer = |plan: &mut Plan| {
+        for step in &mut plan.host {
+            if let HostOp::CloneTree { out, peer, .. } = &mut step.op {
+                *peer |= *out == slot;
+            }
+        }
+    };
+    case("a peer of the host's mount", &|plan| {
+        make_peer(plan);
+        attributes_of(plan, &|attrs| attrs.propagation = None);
+    });
+    case("a shared peer", &|plan| {
+        make_peer(plan);
+        attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared));
+    });
     case("a pipe that is any file", &|plan| {
         for step in &mut plan.host {
             if let HostOp::CloneTree { path, expect, .. } = &mut step.op

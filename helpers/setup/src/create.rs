@@ -111,10 +111,10 @@ pub fn create(
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
         // The last process that is started outside the container's pid namespace.
-        traces.runner = Some(parent.step(place, || Runner::start("rspawn-hooks", None))?);
+        traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
     let guest = (!traces.hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start("rspawn-hooks", Some((&inside, &container)))))
+        .then(|| parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container)))))
         .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
@@ -142,7 +142,7 @@ pub fn create(
     let root = if no_pivot { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
-        .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal("rspawn-hooks")))
+        .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal(&parent.programs, "rspawn-hooks")))
         .transpose()?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
     let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();

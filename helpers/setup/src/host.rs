@@ -33,10 +33,14 @@ impl Slots {
         self.0[index] = Some(fd);
     }
 
+    /// What a slot holds, if it was filled.
+    pub fn filled(&self, slot: Slot) -> Option<&Fd> {
+        self.0.get(slot.0 as usize)?.as_ref()
+    }
+
     /// The structural check has seen to it that the slot is filled; a slot is still never taken on trust.
     pub fn get(&self, slot: Slot) -> Outcome<&Fd> {
-        let filled = self.0.get(slot.0 as usize).and_then(Option::as_ref);
-        filled.ok_or_else(|| Failure::check("the slot is empty"))
+        self.filled(slot).ok_or_else(|| Failure::check("the slot is empty"))
     }
 }
 

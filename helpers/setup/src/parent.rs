@@ -33,6 +33,8 @@ pub type Heard = Option<(FromStage, Vec<Fd>)>;
 pub struct Parent {
     pub control: Fd,
     pub progress: SharedWord,
+    /// The directory of rspawn's programs. This one, executed from a copy, does not know where it was.
+    pub programs: Fd,
     pub audit: bool,
     /// Signals that came before there was a payload to deliver them to.
     pub early: RefCell<Vec<u8>>,

@@ -11,7 +11,7 @@ use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{Id, RelPath, Slot};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
-use rspawn_sys::file::{self, Resolve};
+use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
 
 use crate::copy_up::{copy_mode, copy_up};
@@ -30,8 +30,10 @@ pub struct Rootfs {
     root: Option<Fd>,
     /// What is attached out of the container's sight.
     shelved: Vec<Slot>,
-    /// Every mount of the container's tree by its path and number, in order.
-    mounted: Vec<(RelPath, u64)>,
+    /// Every mount of the container's tree, in order.
+    mounted: Vec<(RelPath, Status)>,
+    /// Some of them are copies of others, made read-only.
+    has_copies: bool,
 }
 
 /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
@@ -91,7 +93,11 @@ impl Rootfs {
                 tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
             }
             RootfsOp::Mask { at, covers } => self.mask(at, slots.get(*covers)?, slots)?,
-            RootfsOp::ReadOnly { at } => self.read_only(at, slots)?,
+            RootfsOp::ReadOnly { at, out } => {
+                if let Some(cover) = self.read_only(at, slots)? {
+                    slots.fill(*out, cover);
+                }
+            }
             RootfsOp::Sysctl { key, value } => write_sysctl(key.as_str(), value.as_str())?,
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
@@ -147,7 +153,7 @@ impl Rootfs {
     fn place(&mut self, mount: &Fd, target: &Fd, at: &Target) -> Outcome<()> {
         mount::attach(mount, target).named("move_mount")?;
         if !self.shelved.contains(&at.mount) {
-            self.mounted.push((at.path.clone(), file::status(mount).named("statx")?.mount));
+            self.mounted.push((at.path.clone(), file::status(mount).named("statx")?));
         }
         Ok(())
     }
@@ -168,19 +174,22 @@ impl Rootfs {
         self.place(&clone, &target, at)
     }
 
-    fn read_only(&mut self, at: &Target, slots: &Slots) -> Outcome<()> {
-        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(()) };
+    fn read_only(&mut self, at: &Target, slots: &Slots) -> Outcome<Option<Fd>> {
+        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(None) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
         let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
-        self.place(&cover, &target, at)
+        self.place(&cover, &target, at)?;
+        self.has_copies = true;
+        Ok(Some(cover))
     }
 
     fn pivot(&self) -> Outcome<()> {
         self.verify_mounted()?;
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
-        mount::drop_old_root().named("umount2")
+        // What was set aside lies on top of the old root, so it goes first.
+        (0..=self.shelved.len()).try_for_each(|_| mount::drop_old_root().named("umount2"))
     }
 
     /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
@@ -193,26 +202,33 @@ impl Rootfs {
     /// Each path leads to what was mounted there, or to what was mounted over it later. Else somebody who shares the
     /// root filesystem has renamed directories meanwhile, and the container would find another /proc.
     fn verify_mounted(&self) -> Outcome<()> {
-        for (index, (path, mount)) in self.mounted.iter().enumerate() {
+        for (index, (path, mounted)) in self.mounted.iter().enumerate() {
             let found = file::open_at(self.root()?, path.as_str(), file::O_PATH, 0, Resolve::InRoot);
-            let found = found.and_then(|found| file::status(&found)).map_or(0, |found| found.mount);
-            if found == *mount || self.is_covered(index, found) {
-                continue;
+            let is_right = match found.and_then(|found| file::status(&found)) {
+                Ok(found) => found.mount == mounted.mount || self.is_covered(index, Some(&found)),
+                Err(_) => self.is_covered(index, None),
+            };
+            if !is_right {
+                let reason = format!("{} does not lead to what was mounted there: it was renamed", path.absolute());
+                return Err(Failure::check(&reason));
             }
-            let reason = format!("{} does not lead to what was mounted there: it was renamed", path.absolute());
-            return Err(Failure::check(&reason));
         }
         Ok(())
     }
 
-    /// Whether a later mount lies over one: at its path, above it, or where a link of the image led.
-    fn is_covered(&self, index: usize, found: u64) -> bool {
-        let (path, _) = &self.mounted[index];
-        let over = |later: &RelPath| {
+    /// Whether what is found at the path of a mount is of a later one: at the path, above it, or where a link of the
+    /// image led; or a copy of the mount, where what is around it was made read-only.
+    fn is_covered(&self, index: usize, found: Option<&Status>) -> bool {
+        let (path, mounted) = &self.mounted[index];
+        let is_over = |later: &RelPath| {
             let rest = path.as_str().strip_prefix(later.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.mounted[index + 1..].iter().any(|(later, mount)| *mount == found || over(later))
+        let is_copy = |found: &Status| self.has_copies && found.is_same(mounted);
+        found.is_some_and(is_copy)
+            || self.mounted[index + 1..]
+                .iter()
+                .any(|(later, mount)| is_over(later) || found.is_some_and(|found| found.mount == mount.mount))
     }
 }
 

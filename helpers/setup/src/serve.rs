@@ -11,7 +11,7 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, file};
+use rspawn_sys::{Fd, channel, cred, file, process};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -23,9 +23,9 @@ use crate::supervise::supervise;
 use crate::update;
 
 /// Serves one parent: one plan, one container.
-pub fn serve(control: Fd, progress: Fd) -> i32 {
+pub fn serve(control: Fd, progress: Fd, programs: Fd) -> i32 {
     // Before anything is opened here: a number that is free now will be one of this program's own later.
-    let inherited = Fd::open_between(3, control.raw().min(progress.raw()));
+    let inherited = Fd::open_between(3, control.raw().min(progress.raw()).min(programs.raw()));
     let progress = match sanitise().and_then(|()| SharedWord::map(&progress).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
@@ -33,7 +33,7 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
             return 1;
         }
     };
-    let mut parent = Parent { control, progress, audit: false, early: RefCell::default() };
+    let mut parent = Parent { control, progress, programs, audit: false, early: RefCell::default() };
     // If the parent does not hear it, there is nobody to tell.
     let _ = match run(&mut parent, inherited) {
         Ok(()) => return 0,
@@ -48,13 +48,15 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
 fn sanitise() -> Outcome<()> {
     spawn::guard_descriptors()?;
     cred::set_dumpable(false).named("prctl")?;
+    // Executed from a copy, its name would be the copy's.
+    process::set_name(c"rspawn-setup").named("prctl")?;
     rspawn_sys::signal::reset_dispositions();
     file::set_umask(0);
     file::change_directory_to("/").named("chdir")
 }
 
 fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
-    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal("rspawn-init"))?;
+    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal(&parent.programs, "rspawn-init"))?;
     let invoker = invoker::receive(parent)?;
     let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
     parent.audit = invoker.trusted.audit;

@@ -35,6 +35,10 @@ pub struct Tree<'a> {
 impl Tree<'_> {
     /// Opens a target with O_PATH; `None` if its filesystem does not have it.
     pub fn find(&self, at: &Target) -> Outcome<Option<Fd>> {
+        if self.slots.filled(at.mount).is_none() {
+            // Below a read-only path that is not there.
+            return Ok(None);
+        }
         let found = self.look_up(at, |dir, path, resolve| {
             if path.is_empty() {
                 // The mount itself, which may be of a file.

@@ -67,6 +67,11 @@ pub fn open_above(dir: &Fd) -> Result<Fd> {
     open_c(dir, c"..", O_RDONLY | O_DIRECTORY, 0, libc::RESOLVE_NO_XDEV)
 }
 
+/// Opens a program of rspawn's own for reading, in the directory that has them.
+pub fn open_program(directory: &Fd, name: &str) -> Result<Fd> {
+    open_how(directory, name, O_RDONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
+}
+
 /// Opens an absolute host path, without magic links.
 pub fn open_host(path: &str, flags: i32) -> Result<Fd> {
     open_how(&HERE, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
@@ -102,6 +107,11 @@ impl Status {
         self.mode & libc::S_IFMT == kind
     }
 
+    /// Whether it is the same file, by whichever mount.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     pub fn is_directory(&self) -> bool {
         self.is(libc::S_IFDIR)
     }
@@ -135,8 +145,7 @@ pub fn status(file: &Fd) -> Result<Status> {
 
 /// Whether two descriptors are of the same file, by whichever mounts they were opened.
 pub fn is_same(one: &Fd, other: &Fd) -> Result<bool> {
-    let (one, other) = (status(one)?, status(other)?);
-    Ok((one.device, one.inode) == (other.device, other.inode))
+    Ok(status(one)?.is_same(&status(other)?))
 }
 
 /// The status of one entry of a directory, links not followed.
@@ -253,23 +262,6 @@ pub fn memory(name: &str) -> Result<Fd> {
     sys!(SYS_memfd_create, &c_string(name)?, libc::MFD_CLOEXEC).map(Fd::returned)
 }
 
-/// An anonymous file with a copy of `source`, sealed so that nobody can change it again: what is executed from it
-/// cannot be overwritten through /proc/PID/exe (CVE-2019-5736). Nor read, so that the kernel keeps others from the
-/// process that executes it from its first moment on, even those with rights over its user namespace (ptrace(2)).
-pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
-    const MFD_EXEC: u32 = 0x10;
-    let name = c_string(name)?;
-    let make = |flags: u32| sys!(SYS_memfd_create, &name, flags).map(Fd::returned);
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // Kernels before 6.3 do not know MFD_EXEC; later ones may be set up to refuse a memfd without it.
-    let copy = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
-    while copy.copy_from(source, 1 << 20)? > 0 {}
-    sys!(SYS_fchmod, &copy, 0o111)?;
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    sys!(SYS_fcntl, &copy, libc::F_ADD_SEALS, seals)?;
-    Ok(copy)
-}
-
 pub fn change_directory(dir: &Fd) -> Result<()> {
     sys!(SYS_fchdir, dir).map(drop)
 }
@@ -317,11 +309,6 @@ pub fn open_plainly(path: &str) -> Result<Fd> {
 /// Opens a file below the host's /proc for writing. `/proc/self` is a link of procfs itself, so links are followed.
 pub fn open_proc(path: &str) -> Result<Fd> {
     open_how(&HERE, path, O_WRONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
-}
-
-/// Path of the running program.
-pub fn read_self_path() -> Result<String> {
-    read_link_at(&HERE, "/proc/self/exe")
 }
 
 /// Path of the place that a descriptor refers to, links resolved.

@@ -387,7 +387,7 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
             format!("open a terminal{size} and bind it on /dev/console")
         }
         RootfsOp::Mask { at, .. } => format!("mask {}", at.absolute()),
-        RootfsOp::ReadOnly { at } => format!("make {} read-only", at.absolute()),
+        RootfsOp::ReadOnly { at, .. } => format!("make {} read-only", at.absolute()),
         RootfsOp::Sysctl { key, value } => format!("sysctl {key} = {value}"),
         RootfsOp::Hostname { name } => format!("set host name {name}"),
         RootfsOp::Domainname { name } => format!("set NIS domain name {name}"),

@@ -97,10 +97,11 @@ fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options
     let ridmap = idmap.is_some() && options.idmap == Some(true);
     let peer = root::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
     let mut passes = attribute_passes(&options, recursive, peer);
-    // Id maps are set once, on a mount that nothing shares yet, so in the first pass.
+    // Id maps are set once, and before the mount is attached.
     match passes.first_mut() {
         Some(first) if first.recursive == ridmap || idmap.is_none() => first.idmap = idmap,
-        _ => passes.insert(0, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
+        // Behind the first, which cuts the clone off from the host's mounts.
+        _ => passes.insert(1, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
     }
     let out = planner.slot();
     let mut passes = passes.into_iter();

@@ -15,8 +15,9 @@ pub fn plan(planner: &mut Planner) {
     for (index, path) in linux.readonly_paths.iter().enumerate() {
         let origin = format!("/linux/readonlyPaths/{index}");
         if let Some(at) = absolute(planner, &origin, path) {
-            let at = planner.target(at);
-            planner.rootfs(origin, RootfsOp::ReadOnly { at });
+            let (out, target) = (planner.slot(), planner.target(at.clone()));
+            planner.mounted.push((at, out));
+            planner.rootfs(origin, RootfsOp::ReadOnly { at: target, out });
         }
     }
 }

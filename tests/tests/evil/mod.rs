@@ -155,7 +155,7 @@ fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
         RootfsOp::MakeDirectory { at, .. }
         | RootfsOp::MakeSymlink { at, .. }
         | RootfsOp::MakeNode { at, .. }
-        | RootfsOp::ReadOnly { at } => Some(&mut at.mount),
+        | RootfsOp::ReadOnly { at, .. } => Some(&mut at.mount),
         _ => None,
     }
 }
@@ -195,15 +195,17 @@ fn order(cases: &mut Cases) {
             );
         }
     }
+    let isolated =
+        good.rootfs.iter().position(|step| matches!(step.op, RootfsOp::Propagate { .. })).expect("isolation");
     cases.add("no pivot", "never enters", |p| p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Pivot)));
     cases.add("two roots", "attached twice", |p| p.rootfs.insert(attached, p.rootfs[attached].clone()));
     cases.add("the host's mounts stay shared", "cut off", |p| {
         p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Propagate { .. }));
     });
-    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, attached - 1));
+    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, isolated));
     for propagation in [Propagation::Shared, Propagation::Unbindable] {
         cases.add(format!("made {propagation:?}"), "not cut off", |p| {
-            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: true };
+            p.rootfs[isolated].op = RootfsOp::Propagate { propagation, recursive: true };
         });
         cases.add(format!("made {propagation:?} as well"), "not cut off", |p| {
             p.rootfs.insert(attached, step(RootfsOp::Propagate { propagation, recursive: true }));
@@ -211,7 +213,7 @@ fn order(cases: &mut Cases) {
     }
     for propagation in [Propagation::Slave, Propagation::Private] {
         cases.add(format!("made {propagation:?} at / alone"), "not cut off", |p| {
-            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: false };
+            p.rootfs[isolated].op = RootfsOp::Propagate { propagation, recursive: false };
         });
         cases.add(format!("made {propagation:?} later"), "after the root is attached", |p| {
             p.rootfs.insert(attached + 1, step(RootfsOp::Propagate { propagation, recursive: true }));
@@ -396,7 +398,11 @@ fn rootfs(cases: &mut Cases) {
     before_pivot("a node for a root".into(), "root itself", node("", 1, 3, 0o600));
     let link = RootfsOp::MakeSymlink { at: under_root(""), target: text("/etc") };
     before_pivot("a link for a root".into(), "root itself", link);
-    before_pivot("a read-only root by cover".into(), "root itself", RootfsOp::ReadOnly { at: under_root("") });
+    before_pivot(
+        "a read-only root by cover".into(),
+        "root itself",
+        RootfsOp::ReadOnly { at: under_root(""), out: Slot(600) },
+    );
     for bit in [0, 19, 20, 22, 32, 63] {
         let attrs = if bit == 0 { attr::ALL << 8 } else { 1 << bit };
         let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
@@ -476,14 +482,14 @@ fn rootfs(cases: &mut Cases) {
     }
     for (name, op) in [
         ("attach", RootfsOp::Attach { mount, at: under_root(""), missing: Missing::Create, no_symlinks: true }),
-        ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 } }),
+        ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 }, out: Slot(600) }),
     ] {
         cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
     }
     for above in [1, 2, 4, u16::MAX] {
         let at = Target { path: rel("tmp"), mount, above };
         cases.add(format!("a target {above} bytes below its mount"), "does not lead over its mount", |p| {
-            p.rootfs.insert(last, step(RootfsOp::ReadOnly { at }));
+            p.rootfs.insert(last, step(RootfsOp::ReadOnly { at, out: Slot(600) }));
         });
     }
     cases.add("a clone of the host's is a mask", WRONG, |p| {
@@ -494,10 +500,10 @@ fn rootfs(cases: &mut Cases) {
         let tmpfs = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs: 0 };
         [step(tmpfs), step(RootfsOp::Shelve { mount: Slot(600) })]
     };
-    cases.add("set aside late", "set aside when the root is attached", |p| {
+    cases.add("set aside late", "set aside after the root is attached", |p| {
         p.rootfs.splice(last..last, shelve());
     });
-    cases.add("set aside before the isolation", "set aside when the root is attached", |p| {
+    cases.add("set aside before the isolation", "set aside before the host's mounts are cut off", |p| {
         p.rootfs.splice(0..0, shelve());
     });
 }
