@@ -375,6 +375,8 @@ fn rootfs(cases: &mut Cases) {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
         before_pivot(format!("sysctl {key:?}"), "odd component", op);
     }
+    // A path looked up from the root's own mount.
+    let under_root = |path: &str| Target { path: rel(path), mount, above: 0 };
     let node = |at: &str, major, minor, mode| RootfsOp::MakeNode {
         at: under_root(at),
         kind: NodeKind::Char,
@@ -506,11 +508,6 @@ fn rootfs(cases: &mut Cases) {
     cases.add("set aside before the isolation", "set aside before the host's mounts are cut off", |p| {
         p.rootfs.splice(0..0, shelve());
     });
-}
-
-/// A path looked up from the root's own mount, the first slot.
-fn under_root(path: &str) -> Target {
-    Target { path: rel(path), mount: Slot(0), above: 0 }
 }
 
 fn sysctl(key: &str) -> RootfsOp {
