@@ -15,7 +15,7 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::{Errno, Fd, cred, fd, file, process, pty, tune};
 
 use crate::lookup::Program;
-use crate::{home, hooks, listener};
+use crate::{home, hooks, listener, streams};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 use crate::staged::Stage;
@@ -24,6 +24,8 @@ pub struct Last<'a> {
     pub finish: &'a Finish,
     /// The slave of the container's console.
     pub console: Option<&'a Fd>,
+    /// A null device for standard streams that are the host's.
+    pub null: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
     /// rspawn-hooks, in sealed memory, where there are startContainer hooks.
@@ -48,7 +50,7 @@ impl Last<'_> {
             process::new_session().named("setsid")
         })?;
         let Some(console) = self.console else {
-            return stage.step(FinishStep::Stdio, || own_streams(self.finish.uid.raw()));
+            return stage.step(FinishStep::Stdio, || streams::take(self.finish.uid.raw(), self.null));
         };
         stage.step(FinishStep::Terminal, || pty::take_as_controlling(console).named("ioctl TIOCSCTTY"))?;
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))
@@ -95,6 +97,9 @@ impl Last<'_> {
             })?;
         }
         stage.wait_for_root()?;
+        if finish.own_null && self.console.is_none() {
+            stage.step(FinishStep::Stdio, streams::take_containers_null)?;
+        }
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
         if let Some(groups) = &finish.groups {
             stage.step(FinishStep::Groups, || cred::set_groups(groups).named("setgroups"))?;
@@ -154,22 +159,6 @@ impl Last<'_> {
             Err(Failure::check("the directory is outside the container"))
         }
     }
-}
-
-/// Gives the standard streams to the payload's user, as runc does: images open /dev/stdout again by its name. What
-/// cannot be given stays as it is.
-fn own_streams(uid: u32) -> Outcome<()> {
-    for number in 0..3 {
-        let stream = Fd::from_raw(number);
-        if let Ok(found) = file::status(&stream)
-            && found.uid != uid
-            && !found.is_null_device()
-        {
-            let _ = file::change_owner(&stream, uid, found.gid);
-        }
-        stream.leak();
-    }
-    Ok(())
 }
 
 /// Keeps the parent-death signal over changes of credentials, which clear it (prctl(2)).

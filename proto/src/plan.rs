@@ -490,6 +490,8 @@ pub struct Finish {
     pub uid: Id,
     pub capabilities: Capabilities,
     pub no_new_privileges: bool,
+    /// The container's `/dev/null` is not the host's.
+    pub own_null: bool,
     /// Descriptors from 3 on that the payload inherits (`--preserve-fds`).
     pub preserve_fds: u32,
     pub seccomp: Option<Seccomp>,

@@ -13,7 +13,9 @@ use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, WIRE_VERSION, codec};
-use rspawn_tests::hostile::{Canaries, EvilParent, Numbers, Verdict, packets, plan_of, policy, submit, trusted};
+use rspawn_tests::hostile::{
+    Canaries, EvilParent, Numbers, Verdict, packets, plan_message, plan_of, policy, submit, trusted,
+};
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, leftovers, program, wait_for};
 use serde_json::json;
 
@@ -100,7 +102,7 @@ fn hostile_bytes_are_refused() {
     let bundle = Bundle::script("echo the payload ran");
     let host = Host::look();
     let plan = base(&bundle);
-    let good = codec::encode(&ToSetup::Plan(plan.clone())).unwrap();
+    let good = codec::encode(&plan_message(plan.clone())).unwrap();
     let invoker = codec::encode(&ToSetup::Trusted(trusted(&bundle.id, Policy::default()))).unwrap();
     // What is sent, in messages or packets, and part of the reason; "" where it may only hang up.
     let refused = |name: &str, send: &dyn Fn(&EvilParent), reason: &str| {
@@ -173,7 +175,7 @@ fn a_parent_that_hangs_up_leaves_nothing() {
             parent.say(&invoker());
         }
         if said > 1 {
-            parent.say(&ToSetup::Plan(plan.clone()));
+            parent.say(&plan_message(plan.clone()));
         }
         parent.hang_up();
         let output = parent.end();
@@ -190,11 +192,11 @@ fn a_second_plan_ends_the_container() {
     }
     let bundle = Bundle::script("touch /started; sleep 60");
     let plan = base(&bundle);
-    for second in [ToSetup::Plan(plan.clone()), ToSetup::Trusted(trusted(&bundle.id, Policy::default()))] {
+    for second in [plan_message(plan.clone()), ToSetup::Trusted(trusted(&bundle.id, Policy::default()))] {
         let _ = fs::remove_file(bundle.rootfs().join("started"));
         let parent = EvilParent::start();
         parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
-        parent.say(&ToSetup::Plan(plan.clone()));
+        parent.say(&plan_message(plan.clone()));
         wait_for("the payload starts", || bundle.rootfs().join("started").exists());
         parent.say(&second);
         match parent.verdict() {
@@ -207,7 +209,7 @@ fn a_second_plan_ends_the_container() {
     let parent = EvilParent::start();
     let _ = fs::remove_file(bundle.rootfs().join("started"));
     parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
-    parent.say(&ToSetup::Plan(plan));
+    parent.say(&plan_message(plan));
     wait_for("the payload starts", || bundle.rootfs().join("started").exists());
     for number in [0, 65, 128, 255, 9] {
         parent.say(&ToSetup::Signal(number));

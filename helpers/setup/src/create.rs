@@ -19,6 +19,7 @@ use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
 use crate::invoker::Invoker;
+use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay, warn};
 use crate::spawn::{self, Container, InitImage};
@@ -144,10 +145,11 @@ pub fn create(
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal(&parent.programs, "rspawn-hooks")))
         .transpose()?;
+    let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
-    let fds: Vec<&Fd> = root.iter().chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();
+    let fds: Vec<&Fd> = root.iter().chain(&null).chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
-    send_finish(invoker, plan.finish, &container, &fds)?;
+    send_finish(invoker, plan.finish, &container, null.as_ref(), &fds)?;
     // Agents take the end of the stream for the end of the message.
     drop(agent);
     await_init(parent, &container)?;

@@ -14,6 +14,7 @@ use crate::cgroup::Cgroups;
 use crate::create::open_host;
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
+use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay};
 use crate::spawn::{self, InitImage};
@@ -35,6 +36,7 @@ pub fn exec(
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
+    let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
     let finish = plan.finish;
     drop((image, cgroups));
@@ -52,8 +54,8 @@ pub fn exec(
     } else {
         None
     };
-    let fds: Vec<&Fd> = slave.iter().chain(&agent).collect();
-    send_finish(invoker, finish, &process, &fds)?;
+    let fds: Vec<&Fd> = null.iter().chain(&slave).chain(&agent).collect();
+    send_finish(invoker, finish, &process, null.as_ref(), &fds)?;
     drop(agent);
     await_init(parent, &process)?;
     follow_init(parent, &mut process, mode)?;

@@ -18,6 +18,7 @@ mod hooks;
 mod host;
 mod inside;
 mod invoker;
+mod null;
 mod parent;
 mod rootfs;
 mod serve;

@@ -88,18 +88,27 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
 /// The second message, judged.
 fn receive_plan(parent: &Parent, trusted: &Trusted, kind: Kind) -> Result<Approved<Plan>, End> {
     let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Check));
-    let message = match channel::receive(&parent.control, MAX_PLAN) {
-        Ok(Some((message, _))) => message,
+    let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
+        Ok(Some(received)) => received,
         Ok(None) => return Err(End::Orphaned),
         Err(errno) => return Err(Failure::of("recvmsg", errno).at(Place::Check).into()),
     };
-    let ToSetup::Plan(plan) = codec::decode_plan(&message).map_err(refuse)? else {
+    let ToSetup::Plan { plan, streams } = codec::decode_plan(&message).map_err(refuse)? else {
         return Err(refuse("the second message is not a plan"));
     };
+    take_streams(&streams, &fds).map_err(|failure| failure.at(Place::Check))?;
     if (&plan.header.id, plan.header.kind, plan.finish.preserve_fds) != (&trusted.id, kind, trusted.preserve_fds) {
         return Err(refuse("the plan is not for what the invoker asked"));
     }
     approve(parent, trusted, plan)
+}
+
+/// Puts pipes of the parent's in the place of standard streams, which the payload gets from this process.
+fn take_streams(streams: &[u8], pipes: &[Fd]) -> Outcome<()> {
+    if streams.len() != pipes.len() || streams.iter().any(|number| *number > 2) {
+        return Err(Failure::check("descriptors that are no standard streams"));
+    }
+    streams.iter().zip(pipes).try_for_each(|(number, pipe)| pipe.install(i32::from(*number)).named("dup3"))
 }
 
 /// Structure, then policy, on the whole plan: before the first effect.

@@ -153,6 +153,9 @@ pub fn status_at(dir: &Fd, name: &str) -> Result<Status> {
     statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
+/// [`filesystem_magic`] of pipes without a name, `linux/magic.h`.
+pub const PIPEFS_MAGIC: i64 = 0x5049_5045;
+
 /// The magic number of the filesystem that a descriptor is on (statfs(2)).
 pub fn filesystem_magic(file: &Fd) -> Result<i64> {
     let mut found = core::mem::MaybeUninit::<libc::statfs>::zeroed();
@@ -304,6 +307,11 @@ pub fn open_relative(path: &str) -> Result<Fd> {
 pub fn open_plainly(path: &str) -> Result<Fd> {
     let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
     sys!(SYS_openat, &HERE, &c_string(path)?, flags, 0).map(Fd::returned)
+}
+
+/// Opens for use what a descriptor stands for.
+pub fn reopen(file: &Fd, flags: i32) -> Result<Fd> {
+    open_how(&HERE, &proc_path(file), flags, 0, 0)
 }
 
 /// Opens a file below the host's /proc for writing. `/proc/self` is a link of procfs itself, so links are followed.

@@ -54,7 +54,7 @@ pub fn plan(planner: &mut Planner) {
 }
 
 /// A /dev of the host's is left as it is: nodes made there would be the host's.
-fn dev_is_bound(planner: &Planner) -> bool {
+pub fn dev_is_bound(planner: &Planner) -> bool {
     planner.spec.mounts.iter().rev().find(|mount| super::normalized(&mount.destination) == "dev").is_some_and(|mount| {
         mount.kind.as_deref() == Some("bind")
             || mount.options.iter().any(|option| option == "bind" || option == "rbind")

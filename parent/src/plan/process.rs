@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
-use super::{Planner, capabilities, console, init_mode, rootless, seccomp};
+use super::{Planner, capabilities, console, devices, init_mode, rootless, seccomp};
 use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
 
@@ -142,6 +142,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         uid,
         capabilities,
         no_new_privileges: process.no_new_privileges,
+        own_null: !devices::dev_is_bound(planner),
         preserve_fds: planner.options.preserve_fds,
         seccomp,
         hooks,
