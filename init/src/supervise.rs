@@ -2,7 +2,7 @@
 use alloc::format;
 
 use rspawn_proto::plan::{Capabilities, Finish};
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Fd, cred, process, pty, signal};
 
 use crate::complain;
@@ -42,7 +42,7 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
 
 /// Nothing but [`supervise`] is left to do.
 pub fn confine() -> Result<(), Errno> {
-    allow_only(&CALLS.map(Allowed::Call))
+    allow_only(calls(&CALLS))
 }
 
 /// The permitted capabilities that the payload's exec leaves it (capabilities(7)): a user other than root keeps the

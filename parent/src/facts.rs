@@ -110,6 +110,15 @@ impl Facts {
     }
 }
 
+/// Where filesystems of some kinds are mounted, in the order of proc_pid_mountinfo(5).
+pub fn mount_points<'a>(mounts: &'a str, kinds: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    mounts.lines().filter_map(|line| {
+        let (fields, filesystem) = line.split_once(" - ")?;
+        let kind = filesystem.split(' ').next()?;
+        kinds.contains(&kind).then(|| crate::cgroup_facts::unescape(fields.split(' ').nth(4).unwrap_or_default()))
+    })
+}
+
 /// mount_too_revealing() of the kernel: whether every whole mount of a filesystem has another on something of it that
 /// is more than an empty directory for mounts (proc_pid_mountinfo(5)).
 fn is_covered(mounts: &str, kind: &str) -> bool {

@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use bincode::{Decode, Encode};
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{self, allow_only};
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, channel};
 
@@ -192,7 +192,7 @@ fn confine() -> rspawn_sys::Result<()> {
         SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_close, SYS_brk, SYS_mmap, SYS_munmap,
         SYS_mremap, SYS_madvise, SYS_futex, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
     ];
-    allow_only(&calls.map(Allowed::Call))
+    allow_only(confine::calls(&calls))
 }
 
 fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {

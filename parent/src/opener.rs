@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use bincode::{Decode, Encode};
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{self, allow_only};
 use rspawn_sys::{Errno, Fd, channel};
 
 use crate::describe;
@@ -161,5 +161,5 @@ fn confine() -> rspawn_sys::Result<()> {
         SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_getrandom, SYS_sigaltstack, SYS_rt_sigprocmask,
         SYS_exit_group, SYS_restart_syscall,
     ];
-    allow_only(&calls.map(Allowed::Call))
+    allow_only(confine::calls(&calls))
 }

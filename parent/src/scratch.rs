@@ -73,7 +73,7 @@ fn start_keeper(path: String, own: Flock<File>) -> io::Result<Scratch> {
     let held = Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(held));
     held.keep_on_exec().map_err(errno)?;
     let keeper = Command::new(std::env::current_exe()?)
-        .args([VERB, &theirs.raw().to_string(), &path])
+        .args([VERB, &theirs.raw().to_string(), &path, &held.raw().to_string()])
         .env_clear()
         .process_group(0)
         .spawn()?;

@@ -52,6 +52,10 @@ pub struct Trusted {
     /// The container's root is moved over the host's and entered by chroot(2): pivot_root(2) cannot leave the initial
     /// ramfs. The host's tree stays below it.
     pub no_pivot: bool,
+    /// Without a pivot: where the host's procfs and sysfs are mounted, the last first. Whole and in the container's mount
+    /// namespace they would let its processes mount new ones (mount_too_revealing of fs/namespace.c), and write there
+    /// what the machine's root may.
+    pub kernel_mounts: Vec<HostPath>,
     /// A connection to the bus that systemd listens on rides on the message, behind all else.
     pub bus: bool,
 }

@@ -125,6 +125,7 @@ pub fn trusted(id: &str, policy: Policy) -> Trusted {
         audit: false,
         preserve_fds: 0,
         no_pivot: false,
+        kernel_mounts: Vec::new(),
         bus: false,
     }
 }

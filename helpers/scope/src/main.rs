@@ -13,7 +13,7 @@ use rspawn_proto::plan::Capabilities;
 use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_PLAN, codec};
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::{Fd, channel, cred};
 
@@ -72,5 +72,5 @@ fn serve(socket: &Fd) -> Outcome<()> {
 fn confine() -> rspawn_sys::Result<()> {
     cred::no_new_privileges()?;
     cred::set_capabilities(&Capabilities::default())?;
-    allow_only(&CALLS.map(Allowed::Call))
+    allow_only(calls(&CALLS))
 }

@@ -21,6 +21,7 @@ use crate::inside::Inside;
 use crate::invoker::Invoker;
 use crate::null;
 use crate::parent::{End, Parent, progress_word};
+use crate::procfs;
 use crate::serve::{announce, stay, warn};
 use crate::spawn::{self, Container, InitImage};
 use crate::state::StateDir;
@@ -122,7 +123,13 @@ pub fn create(
     }
     let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
     let no_pivot = invoker.trusted.no_pivot;
-    let job = Job { plan: &plan, inside: &inside, audit: parent.audit, progress: parent.progress, no_pivot };
+    // One whose first root was none enters its root as one that nothing pivots does.
+    let hands_root = no_pivot || spawn::hides_root(&plan.spawn);
+    let place = Place::Spawn(SpawnStep::Worker);
+    let procfs = parent.step(place, || procfs::make(&plan, &inside, &container, &mut slots))?;
+    let kernel_mounts = no_pivot.then_some(&invoker.trusted.kernel_mounts[..]);
+    let (audit, progress) = (parent.audit, parent.progress);
+    let job = Job { plan: &plan, inside: &inside, audit, progress, hands_root, kernel_mounts, procfs };
     // Not before: a sysctl of a network device needs the device.
     let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
@@ -140,7 +147,7 @@ pub fn create(
             None => Ok(()),
         }
     };
-    let root = if no_pivot { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
+    let root = if hands_root { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let start_hooks = (!plan.finish.hooks.is_empty())
         .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal(&parent.programs, "rspawn-hooks")))
@@ -149,7 +156,7 @@ pub fn create(
     let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
     let fds: Vec<&Fd> = root.iter().chain(&null).chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
-    send_finish(invoker, plan.finish, &container, null.as_ref(), &fds)?;
+    send_finish(invoker, plan.finish, &container, (root.is_some(), null.is_some()), &fds)?;
     // Agents take the end of the stream for the end of the message.
     drop(agent);
     await_init(parent, &container)?;

@@ -55,7 +55,7 @@ pub fn exec(
         None
     };
     let fds: Vec<&Fd> = null.iter().chain(&slave).chain(&agent).collect();
-    send_finish(invoker, finish, &process, null.as_ref(), &fds)?;
+    send_finish(invoker, finish, &process, (false, null.is_some()), &fds)?;
     drop(agent);
     await_init(parent, &process)?;
     follow_init(parent, &mut process, mode)?;

@@ -104,15 +104,15 @@ pub fn send_finish(
     invoker: &Invoker,
     mut finish: Finish,
     container: &Container,
-    null: Option<&Fd>,
+    (chroot, null): (bool, bool),
     fds: &[&Fd],
 ) -> Result<(), StepError> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
-    let Trusted { audit, mode, no_pivot, .. } = invoker.trusted;
+    let Trusted { audit, mode, .. } = invoker.trusted;
     let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
-    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot, null: null.is_some(), notice };
+    let message = ToInit::Finish { finish, audit, mode, chroot, null, notice };
     told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 

@@ -20,6 +20,7 @@ mod inside;
 mod invoker;
 mod null;
 mod parent;
+mod procfs;
 mod rootfs;
 mod serve;
 mod spawn;

@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::vec::Vec;
 
 use rspawn_proto::check::sysctl_path;
-use rspawn_proto::ids::{Id, RelPath, Slot};
+use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_sys::file::{self, Resolve, Status};
@@ -26,8 +26,10 @@ const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// A container's root under construction.
 #[derive(Default)]
-pub struct Rootfs {
+pub struct Rootfs<'a> {
     root: Option<Fd>,
+    /// Where no other can be made here, the procfs to write sysctls through.
+    procfs: Option<&'a Fd>,
     /// What is attached out of the container's sight.
     shelved: Vec<Slot>,
     /// Every mount of the container's tree, in order.
@@ -39,7 +41,11 @@ pub struct Rootfs {
 /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
 pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
 
-impl Rootfs {
+impl<'p> Rootfs<'p> {
+    pub fn new(procfs: Option<&'p Fd>) -> Self {
+        Self { procfs, ..Self::default() }
+    }
+
     pub fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
     }
@@ -56,6 +62,8 @@ impl Rootfs {
                 let over = over.map(|over| slots.get(over)).transpose()?;
                 self.attach_root(slots.get(*mount)?, over)?;
             }
+            // Made before, by one who can.
+            RootfsOp::NewFilesystem { out, .. } if slots.filled(*out).is_some() => {}
             RootfsOp::NewFilesystem { out, fs, params, attrs } => {
                 let made = new_filesystem(fs.name(), params, *attrs, slots)?;
                 slots.fill(*out, made);
@@ -98,7 +106,7 @@ impl Rootfs {
                     slots.fill(*out, cover);
                 }
             }
-            RootfsOp::Sysctl { key, value } => write_sysctl(key.as_str(), value.as_str())?,
+            RootfsOp::Sysctl { key, value } => self.write_sysctl(key.as_str(), value.as_str())?,
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
@@ -193,10 +201,21 @@ impl Rootfs {
     }
 
     /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
-    /// the root is what lies on top.
-    pub fn move_over_all(&self) -> Outcome<()> {
+    /// the root is what lies on top. The host's procfs and sysfs go.
+    pub fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
         self.verify_mounted()?;
-        attach_over_all(self.root()?)
+        attach_over_all(self.root()?)?;
+        kernel_mounts.iter().try_for_each(|path| take_away(path.as_str()))
+    }
+
+    /// Writes below a procfs of our own that is never attached: nothing of the container can stand in for its files
+    /// (CVE-2025-52881).
+    fn write_sysctl(&self, key: &str, value: &str) -> Outcome<()> {
+        let path = format!("sys/{}", sysctl_path(key));
+        let made = if self.procfs.is_some() { None } else { Some(new_filesystem("proc", &[], 0, &Slots::default())?) };
+        let procfs = self.procfs.or(made.as_ref()).ok_or_else(|| Failure::check("there is no procfs"))?;
+        let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
+        file.write(value.as_bytes()).named("write")
     }
 
     /// Each path leads to what was mounted there, or to what was mounted over it later. Else somebody who shares the
@@ -262,6 +281,19 @@ fn make_node(
     Ok(())
 }
 
+/// Takes a mount of the host's out of this namespace; or, where it is locked to it, as in one that belongs to a user
+/// namespace, covers it.
+fn take_away(path: &str) -> Outcome<()> {
+    match mount::detach(path) {
+        Err(Errno::EINVAL | Errno::EPERM) => {}
+        detached => return detached.named("umount2").map_err(|failure| failure.with(path)),
+    }
+    let cover = new_filesystem("tmpfs", &[], attr::RDONLY, &Slots::default())?;
+    let place = file::open_host(path, file::O_PATH | file::O_NOFOLLOW).named("openat2");
+    let attached = place.and_then(|place| mount::attach(&cover, &place).named("move_mount"));
+    attached.map_err(|failure| failure.with(path))
+}
+
 /// Attaches a mount on top of everything, where a process whose root is below does not see it.
 fn attach_over_all(mount: &Fd) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
@@ -297,13 +329,4 @@ fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
     let attrs = MountAttrs { propagation: Some(propagation), recursive, ..MountAttrs::default() };
     mount::set_attributes(&slash, &attrs, None).named("mount_setattr")
-}
-
-/// Writes below a procfs of our own that is never attached: nothing of the container can stand in for its files
-/// (CVE-2025-52881).
-fn write_sysctl(key: &str, value: &str) -> Outcome<()> {
-    let path = format!("sys/{}", sysctl_path(key));
-    let procfs = new_filesystem("proc", &[], 0, &Slots::default())?;
-    let file = file::open_at(&procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
-    file.write(value.as_bytes()).named("write")
 }

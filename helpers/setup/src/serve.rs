@@ -11,7 +11,7 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, file, process};
+use rspawn_sys::{Fd, channel, cred, fd, file, process};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -25,8 +25,10 @@ use crate::update;
 /// Serves one parent: one plan, one container.
 pub fn serve(control: Fd, progress: Fd, programs: Fd) -> i32 {
     // Before anything is opened here: a number that is free now will be one of this program's own later.
-    let inherited = Fd::open_between(3, control.raw().min(progress.raw()).min(programs.raw()));
-    let progress = match sanitise().and_then(|()| SharedWord::map(&progress).named("mmap")) {
+    let own = [&control, &progress, &programs].map(Fd::raw);
+    let lowest = own.into_iter().min().unwrap_or(3);
+    let inherited = Fd::open_between(3, lowest);
+    let progress = match sanitise(lowest, own).and_then(|()| SharedWord::map(&progress).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
             let _ = channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
@@ -45,7 +47,10 @@ pub fn serve(control: Fd, progress: Fd, programs: Fd) -> i32 {
 }
 
 /// First act: nothing that the caller left behind may leak into the container or be reached from it.
-fn sanitise() -> Outcome<()> {
+fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
+    // What the payload may inherit is numbered below this program's own; the rest was leaked.
+    let mut kept: Vec<i32> = (0..lowest).chain(own).collect();
+    fd::close_all_but(&mut kept).named("close_range")?;
     spawn::guard_descriptors()?;
     cred::set_dumpable(false).named("prctl")?;
     // Executed from a copy, its name would be the copy's.
@@ -60,6 +65,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let invoker = invoker::receive(parent)?;
     let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
     parent.audit = invoker.trusted.audit;
+    let inherited = inherited.into_iter().filter(|fd| fd.raw() < 3 + preserve_fds as i32).collect();
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.held {
         Held::Container { state, gate } => {

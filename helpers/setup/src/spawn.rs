@@ -14,6 +14,7 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
+use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{Side, StringArray};
 use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, image, process, tune};
 
@@ -99,6 +100,10 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
     entry.mapped = plan.new.contains(Namespace::User);
     entry.own_view = plan.new.contains(Namespace::Cgroup);
+    if hides_root(plan) {
+        let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount");
+        entry.root = Some(empty.map_err(at(SpawnStep::Enter))?);
+    }
     let mut new = plan.new;
     // The one is made by this process before, the other by the new one once it is in its cgroups.
     new.remove(Namespace::Time);
@@ -214,6 +219,7 @@ pub fn spawn_inside(
         if kinds.contains(Namespace::User) {
             become_root()?;
         }
+        entry.keep_what_it_needs()?;
         create_sibling(NamespaceSet::default(), &entry)
     };
     let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(create))?;
@@ -259,7 +265,18 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
     if !user.is_empty() {
         become_root()?;
     }
+    // A process whose root is not its mount namespace's can make no user namespace (clone(2)): the child enters it then.
+    if !new.contains(Namespace::User) {
+        entry.enter_empty_root()?;
+        entry.keep_what_it_needs()?;
+    }
     create_sibling(new, entry)
+}
+
+/// Whether the new process is to have an empty root until it gets the container's: in a pid namespace with others, one
+/// of them with CAP_SYS_PTRACE would find the host's tree at `/proc/PID/root`.
+pub fn hides_root(plan: &Spawn) -> bool {
+    plan.join.iter().any(|step| step.op.kind == Namespace::Pid)
 }
 
 /// Keeps over the next exec what being in a new user namespace, or joining one, gave: as its root, or, where no id is
@@ -292,6 +309,10 @@ struct Entry<'a> {
     mapped: bool,
     /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
     own_view: bool,
+    /// An empty directory that it has for a root at first.
+    root: Option<Fd>,
+    /// Capabilities that it needs on its way, and then as the payload.
+    capabilities: u64,
     /// A terminal of the container's devpts is to be opened, for this user.
     terminal: Option<(Id, (u16, u16))>,
     argv: StringArray,
@@ -309,7 +330,34 @@ impl<'a> Entry<'a> {
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self { stage, far_end: mine.raw(), seats, mapped: false, own_view: false, terminal: None, argv, env, image })
+        Ok(Self {
+            stage,
+            far_end: mine.raw(),
+            seats,
+            mapped: false,
+            own_view: false,
+            root: None,
+            capabilities: needed_capabilities(finish),
+            terminal: None,
+            argv,
+            env,
+            image,
+        })
+    }
+
+    fn enter_empty_root(&self) -> Outcome<()> {
+        self.root.as_ref().map_or(Ok(()), file::enter_root).named("chroot")
+    }
+
+    /// Among others, who may be able to take it over by ptrace(2), it has no rights that it can do without.
+    fn keep_what_it_needs(&self) -> Outcome<()> {
+        let view = if self.own_view { CAP_SYS_ADMIN } else { 0 };
+        let chroot = if self.root.is_some() { CAP_SYS_CHROOT } else { 0 };
+        let kept = self.capabilities | view | chroot;
+        cred::limit_bounding_set(kept).named("prctl PR_CAPBSET_DROP")?;
+        let permitted = cred::permitted_capabilities().named("capget")? & kept;
+        let kept = Capabilities { effective: permitted, permitted, ..Capabilities::default() };
+        cred::set_capabilities(&kept).named("capset")
     }
 
     /// The process is to wait until its id maps are written and it is where it belongs.
@@ -327,7 +375,9 @@ impl<'a> Entry<'a> {
         let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
         // With a copy of it open here, the end of rspawn-setup would never be heard.
         drop(Fd::from_raw(self.far_end));
-        let ready = self.join_cgroups().map_err(at(SpawnStep::Cgroups));
+        let hidden = if self.mapped { self.enter_empty_root() } else { Ok(()) };
+        let ready =
+            hidden.map_err(at(SpawnStep::Enter)).and_then(|()| self.join_cgroups().map_err(at(SpawnStep::Cgroups)));
         let prepare = || self.prepare_process().and_then(|()| self.open_terminal()).map_err(at(SpawnStep::Enter));
         let error = ready.and_then(|()| prepare()).err().unwrap_or_else(|| {
             let errno = process::execute_file(&self.image.sealed, &self.argv, &self.env);
@@ -374,6 +424,33 @@ impl<'a> Entry<'a> {
         }
         self.stage.keep_on_exec().named("fcntl")
     }
+}
+
+/// Numbers of capability.h, as bits.
+const CAP_CHOWN: u64 = 1;
+const CAP_SETGID: u64 = 1 << 6;
+const CAP_SETUID: u64 = 1 << 7;
+const CAP_SETPCAP: u64 = 1 << 8;
+const CAP_SYS_CHROOT: u64 = 1 << 18;
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+const CAP_SYS_NICE: u64 = 1 << 23;
+const CAP_SYS_RESOURCE: u64 = 1 << 24;
+
+/// Capabilities of the last mile: the payload's, and what the steps to them take.
+fn needed_capabilities(finish: &Finish) -> u64 {
+    let Capabilities { bounding, effective, permitted, inheritable, ambient } = finish.capabilities;
+    let payload = bounding | effective | permitted | inheritable | ambient;
+    // A filter without no_new_privs, and a procfs for a label, take the right to administrate.
+    let filters = finish.seccomp.is_some() && !finish.no_new_privileges;
+    let when = |needed: bool, capability: u64| if needed { capability } else { 0 };
+    payload
+        | CAP_CHOWN
+        | CAP_SETGID
+        | CAP_SETUID
+        | CAP_SETPCAP
+        | when(filters || finish.label.is_some(), CAP_SYS_ADMIN)
+        | when(finish.scheduler.is_some() || finish.io_priority.is_some(), CAP_SYS_NICE)
+        | when(!finish.rlimits.is_empty(), CAP_SYS_RESOURCE)
 }
 
 /// Marks all descriptors but the first three as close-on-exec: a caller may have leaked some to this process.

@@ -3,7 +3,7 @@ use rspawn_proto::msg::ToSetup;
 use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::{channel, cred, process};
 
@@ -39,15 +39,19 @@ pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End>
 /// What is left to do needs CAP_KILL; and, by descriptors that are held, to ask rspawn-hooks, and to remove the
 /// state directory's files, which belong to this user.
 fn confine() -> Outcome<()> {
-    use libc::*;
     const CAP_KILL: u64 = 1 << 5;
     let kill = cred::permitted_capabilities().named("capget")? & CAP_KILL;
     let caps = Capabilities { effective: kill, permitted: kill, ..Capabilities::default() };
     cred::set_capabilities(&caps).named("capset")?;
     cred::no_new_privileges().named("prctl")?;
-    let calls = [
+    allow_only(calls(&CALLS)).named("seccomp")
+}
+
+/// Every call that [`supervise`] makes, and clearing away afterwards.
+const CALLS: [libc::c_long; 13] = {
+    use libc::*;
+    [
         SYS_ppoll, SYS_recvmsg, SYS_sendmsg, SYS_pidfd_send_signal, SYS_wait4, SYS_close, SYS_mmap, SYS_exit_group,
         SYS_restart_syscall, SYS_getdents64, SYS_unlinkat, SYS_flock, SYS_statx,
-    ];
-    allow_only(&calls.map(Allowed::Call)).named("seccomp")
-}
+    ]
+};

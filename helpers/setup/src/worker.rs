@@ -1,17 +1,21 @@
 //! The worker: a process that enters the container's namespaces, builds its root and ends.
 //!
 //! It is no ancestor of the payload, so that it can wear a seccomp filter which the payload does not inherit: no
-//! exec, no socket connections, no path-based mount call. It is created inside the container's pid namespace,
-//! since procfs shows the pid namespace of the process that mounts it.
+//! exec, no socket connections, no path-based mount call. It is created inside the container's new pid
+//! namespace, since procfs shows the pid namespace of the process that mounts it; it stays outside one that others are
+//! in already, who could look at the host's tree through it (see [`crate::procfs`]).
 use alloc::vec::Vec;
 
+use libc::*;
+
+use rspawn_proto::ids::HostPath;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::{Plan, RootfsOp};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
-use rspawn_sys::confine::{Allowed, allow_only};
+use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::{Fd, channel, fixed_path};
 
 use crate::follow::told;
 use crate::host::Slots;
@@ -48,7 +52,12 @@ pub struct Job<'a> {
     pub inside: &'a Inside,
     pub audit: bool,
     pub progress: SharedWord,
-    pub no_pivot: bool,
+    /// rspawn-init enters the root by chroot(2), and needs its descriptor.
+    pub hands_root: bool,
+    /// There is no pivot, and these mounts of the host's go.
+    pub kernel_mounts: Option<&'a [HostPath]>,
+    /// Where the worker cannot make a procfs, one to write sysctls through.
+    pub procfs: Option<Fd>,
 }
 
 /// Starts the worker for a container.
@@ -70,12 +79,11 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
         let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
         1
     };
-    // Without no_new_privs the filter takes CAP_SYS_ADMIN, which the worker has in its user namespace.
     let entered = job.inside.enter(container);
-    if let Err(failure) = entered.and_then(|()| allow_only(&allowed_calls(job.plan)).named("seccomp")) {
+    if let Err(failure) = entered.and_then(|()| confine(job)) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
-    let mut rootfs = Rootfs::default();
+    let mut rootfs = Rootfs::new(job.procfs.as_ref());
     let mut told = false;
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
@@ -87,9 +95,12 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
             }
             RootfsOp::Pivot => {
                 wait_for_word(socket, &mut told)?;
-                if job.no_pivot { rootfs.move_over_all() } else { rootfs.carry_out(&step.op, slots, &tell) }
+                match job.kernel_mounts {
+                    Some(gone) => rootfs.move_over_all(gone),
+                    None => rootfs.carry_out(&step.op, slots, &tell),
+                }
             }
-            RootfsOp::AttachRoot { .. } if job.no_pivot => {
+            RootfsOp::AttachRoot { .. } if job.hands_root => {
                 rootfs.carry_out(&step.op, slots, &tell)?;
                 tell(&FromStage::Root, &[rootfs.root()?]).named("sendmsg")
             }
@@ -116,32 +127,84 @@ fn wait_for_word(socket: &Fd, told: &mut bool) -> Outcome<()> {
     channel::receive(socket, 0).named("recvmsg")?.map(drop).ok_or_else(|| Failure::check("rspawn-setup died"))
 }
 
-/// Every call that the operations make. What is missing is missing on purpose: open and openat, mount, chmod, exec,
-/// ptrace, connect, keyctl, bpf.
-fn allowed_calls(plan: &Plan) -> Vec<Allowed> {
-    const EMPTY_PATH: u32 = 0x1000;
-    use libc::*;
-    let calls = [
-        SYS_openat2, SYS_close, SYS_statx, SYS_fstatfs, SYS_read, SYS_write, SYS_sendmsg, SYS_recvmsg, SYS_fcntl,
-        SYS_fsopen, SYS_fsconfig, SYS_fsmount, SYS_mkdirat, SYS_mknodat, SYS_symlinkat, SYS_readlinkat, SYS_fchownat,
-        SYS_fchdir, SYS_pivot_root, SYS_umount2, SYS_mmap, SYS_clock_gettime, SYS_exit_group,
-    ];
-    let mut calls: Vec<Allowed> = calls.map(Allowed::Call).into();
-    // Mounts by descriptor only: never by a path that someone could have changed meanwhile.
-    calls.push(Allowed::With(SYS_open_tree, 2, EMPTY_PATH));
-    calls.push(Allowed::With(SYS_mount_setattr, 2, EMPTY_PATH));
-    calls.push(Allowed::With(SYS_move_mount, 4, 0x44));
-    for step in &plan.rootfs {
-        let more: &[c_long] = match step.op {
-            RootfsOp::LoopbackUp => &[SYS_socket, SYS_ioctl],
-            RootfsOp::Console { .. } => &[SYS_ioctl],
-            RootfsOp::Hostname { .. } => &[SYS_sethostname],
-            RootfsOp::Domainname { .. } => &[SYS_setdomainname],
-            RootfsOp::CopyMode { .. } => &[SYS_fchmod],
-            RootfsOp::CopyUp { .. } => &[SYS_getdents64, SYS_sendfile, SYS_fchmod],
-            _ => &[],
-        };
-        calls.extend(more.iter().copied().map(Allowed::Call));
+/// For good. Without no_new_privs it takes CAP_SYS_ADMIN, which the worker has in its user namespace.
+fn confine(job: &Job) -> Outcome<()> {
+    fixed_path::seal().named("mmap")?;
+    allow_only(allowed_calls(job).into_iter()).named("seccomp")
+}
+
+/// Every call that the operations make, each with its reason. What is missing is missing on purpose: open and openat,
+/// mount, chmod, exec, clone, ptrace, connect, keyctl, bpf, munmap and mremap.
+///
+/// Mounts are named by descriptor only: a path could have been changed by someone meanwhile. What seccomp cannot see is
+/// the path of openat2, which has a structure, and the text of a name.
+const CALLS: [(c_long, &str); 15] = [
+    (SYS_openat2, "targets, in the container's root"),
+    (SYS_close, "descriptors"),
+    (SYS_fstatfs, "which filesystem a mount is of"),
+    (SYS_read, "complaints of a filesystem, the word that the hooks have run"),
+    (SYS_write, "sysctls"),
+    (SYS_sendmsg, "reports, the console"),
+    (SYS_recvmsg, "the word for the pivot"),
+    (SYS_fsopen, "new filesystems"),
+    (SYS_fsconfig, "their parameters"),
+    (SYS_fsmount, "their mounts"),
+    (SYS_mkdirat, "mount points"),
+    (SYS_mknodat, "devices"),
+    (SYS_symlinkat, "default links"),
+    (SYS_fchdir, "the pivot"),
+    (SYS_readlinkat, "links to nothing, and where a descriptor leads"),
+];
+
+/// The same with arguments: paths are compared by their address, at which nothing can change (see [`fixed_path`]).
+fn allowed_calls(job: &Job) -> Vec<Allowed> {
+    let path = |index: u32, address: usize| Argument::is(index, address as u64);
+    let (empty, dot) = (fixed_path::empty(), fixed_path::dot());
+    const EMPTY_PATH: u32 = AT_EMPTY_PATH as u32;
+    const RECURSIVE: u32 = AT_RECURSIVE as u32;
+    const CLONE: u32 = OPEN_TREE_CLONE | O_CLOEXEC as u32 | EMPTY_PATH;
+    const BOTH_EMPTY_PATHS: u32 = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    let mut allowed: Vec<Allowed> = calls(&CALLS.map(|(call, _)| call)).collect();
+    allowed.extend(calls(&[SYS_clock_gettime, SYS_exit_group]));
+    allowed.extend([
+        Allowed::with(SYS_open_tree, [path(1, empty), Argument::flags(2, CLONE, CLONE | RECURSIVE)]),
+        Allowed::with(SYS_mount_setattr, [path(1, empty), Argument::flags(2, EMPTY_PATH, EMPTY_PATH | RECURSIVE)]),
+        Allowed::with(SYS_move_mount, [path(1, empty), path(3, empty), Argument::int(4, BOTH_EMPTY_PATHS)]),
+        Allowed::with(SYS_statx, [path(1, empty), Argument::int(2, EMPTY_PATH)]),
+        Allowed::with(SYS_fchownat, [path(1, empty), Argument::int(4, EMPTY_PATH)]),
+        Allowed::with(SYS_pivot_root, [path(0, dot), path(1, dot)]),
+        Allowed::with(SYS_umount2, [path(0, dot), Argument::int(1, MNT_DETACH as u32)]),
+        Allowed::with(SYS_fcntl, [Argument::int(1, F_DUPFD_CLOEXEC as u32)]),
+        // Memory, but nothing over what is there, and nothing that can be executed.
+        Allowed::with(
+            SYS_mmap,
+            [Argument::int(2, (PROT_READ | PROT_WRITE) as u32), Argument::int(3, (MAP_PRIVATE | MAP_ANONYMOUS) as u32)],
+        ),
+    ]);
+    if job.kernel_mounts.is_some() {
+        // The host's procfs and sysfs, which the invoker named.
+        allowed.push(Allowed::with(SYS_umount2, [Argument::int(1, (MNT_DETACH | UMOUNT_NOFOLLOW) as u32)]));
     }
-    calls
+    job.plan.rootfs.iter().for_each(|step| allowed.extend(calls_of(&step.op)));
+    allowed
+}
+
+/// What single operations need beyond that.
+fn calls_of(op: &RootfsOp) -> Vec<Allowed> {
+    let ioctl = |request: u64| Allowed::with(SYS_ioctl, [Argument::int(1, request as u32)]);
+    match op {
+        RootfsOp::LoopbackUp => {
+            let socket = Allowed::with(SYS_socket, [Argument::int(0, AF_INET as u32)]);
+            [socket].into_iter().chain([ioctl(SIOCSIFFLAGS)]).collect()
+        }
+        RootfsOp::Console { .. } => [TIOCSPTLCK, TIOCGPTPEER, TIOCSWINSZ].map(ioctl).into(),
+        RootfsOp::Hostname { .. } => calls(&[SYS_sethostname]).collect(),
+        RootfsOp::Domainname { .. } => calls(&[SYS_setdomainname]).collect(),
+        RootfsOp::CopyMode { .. } => calls(&[SYS_fchmod]).collect(),
+        RootfsOp::CopyUp { .. } => {
+            let by_name = Allowed::with(SYS_statx, [Argument::int(2, AT_SYMLINK_NOFOLLOW as u32)]);
+            [by_name].into_iter().chain(calls(&[SYS_getdents64, SYS_sendfile, SYS_fchmod])).collect()
+        }
+        _ => Vec::new(),
+    }
 }

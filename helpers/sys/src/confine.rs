@@ -27,40 +27,84 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
     Filter { code, jt, jf, k }
 }
 
-/// A call that a stage makes.
-pub enum Allowed {
-    Call(libc::c_long),
-    /// Only with all of some bits set in the low half of an argument: call, index of the argument, bits.
-    With(libc::c_long, u32, u32),
+/// What an argument of a call must be.
+#[derive(Debug, Clone, Copy)]
+pub struct Argument {
+    index: u32,
+    mask: u64,
+    value: u64,
 }
 
-/// Confines this process to the calls given, for good. Needs no_new_privs or CAP_SYS_ADMIN.
-pub fn allow_only(calls: &[Allowed]) -> Result<()> {
-    install_filter(&program(calls), 0).map(drop)
+impl Argument {
+    /// Exactly this.
+    pub const fn is(index: u32, value: u64) -> Self {
+        Self { index, mask: u64::MAX, value }
+    }
+
+    /// This in its low half, which is all of an `int`: the kernel ignores the other.
+    pub const fn int(index: u32, value: u32) -> Self {
+        Self { index, mask: u32::MAX as u64, value: value as u64 }
+    }
+
+    /// Nothing but these bits in its low half, of which all of `demanded` are set.
+    pub const fn flags(index: u32, demanded: u32, allowed: u32) -> Self {
+        Self { index, mask: (!allowed | demanded) as u64, value: demanded as u64 }
+    }
 }
 
-fn program(calls: &[Allowed]) -> Vec<Filter> {
-    let mut program = vec![
-        op(LOAD, 0, 0, ARCHITECTURE),
-        op(JUMP_EQUAL, 1, 0, ARCH),
-        op(RETURN, 0, 0, KILL_PROCESS),
-        op(LOAD, 0, 0, NUMBER),
-    ];
-    for allowed in calls {
-        match *allowed {
-            Allowed::Call(call) => {
-                program.extend([op(JUMP_EQUAL, 0, 1, call as u32), op(RETURN, 0, 0, ALLOW)]);
-            }
-            Allowed::With(call, argument, bits) => program.extend([
-                op(JUMP_EQUAL, 0, 5, call as u32),
-                op(LOAD, 0, 0, ARGUMENTS + 8 * argument),
-                op(AND, 0, 0, bits),
-                op(JUMP_EQUAL, 0, 1, bits),
-                op(RETURN, 0, 0, ALLOW),
-                op(RETURN, 0, 0, KILL_PROCESS),
-            ]),
+/// A call that a stage makes, and with which arguments.
+#[derive(Debug, Clone)]
+pub struct Allowed {
+    call: libc::c_long,
+    arguments: Vec<Argument>,
+}
+
+impl Allowed {
+    pub fn with(call: libc::c_long, arguments: impl Into<Vec<Argument>>) -> Self {
+        Self { call, arguments: arguments.into() }
+    }
+}
+
+/// Calls with whatever arguments.
+pub fn calls(list: &[libc::c_long]) -> impl Iterator<Item = Allowed> {
+    list.iter().map(|call| Allowed::with(*call, []))
+}
+
+/// Confines this process to the calls given, for good; a call that is given twice may be made either way. Needs
+/// no_new_privs or CAP_SYS_ADMIN.
+pub fn allow_only(allowed: impl Iterator<Item = Allowed>) -> Result<()> {
+    install_filter(&program(allowed), 0).map(drop)
+}
+
+fn program(allowed: impl Iterator<Item = Allowed>) -> Vec<Filter> {
+    let mut program = vec![op(LOAD, 0, 0, ARCHITECTURE), op(JUMP_EQUAL, 1, 0, ARCH), op(RETURN, 0, 0, KILL_PROCESS)];
+    let load_number = op(LOAD, 0, 0, NUMBER);
+    program.push(load_number);
+    for Allowed { call, arguments } in allowed {
+        let halves: Vec<[Filter; 3]> = arguments.iter().flat_map(compare).collect();
+        // What does not compare leads past this call's end, where the number is loaded anew.
+        let mut rest = 3 * halves.len() as u8 + 1;
+        program.push(op(JUMP_EQUAL, 0, rest, call as u32));
+        for [load, and, jump] in halves {
+            rest -= 3;
+            program.extend([load, and, Filter { jf: rest, ..jump }]);
+        }
+        program.push(op(RETURN, 0, 0, ALLOW));
+        if !arguments.is_empty() {
+            program.push(load_number);
         }
     }
     program.push(op(RETURN, 0, 0, KILL_PROCESS));
     program
+}
+
+/// The comparison of the low half of an argument, and of the high one where that matters.
+fn compare(Argument { index, mask, value }: &Argument) -> impl Iterator<Item = [Filter; 3]> + use<> {
+    // Both architectures are little-endian.
+    let half = |high: u32| {
+        let (mask, value) = ((mask >> (32 * high)) as u32, (value >> (32 * high)) as u32);
+        let load = op(LOAD, 0, 0, ARGUMENTS + 8 * index + 4 * high);
+        (mask != 0).then_some([load, op(AND, 0, 0, mask), op(JUMP_EQUAL, 0, 0, value)])
+    };
+    [half(0), half(1)].into_iter().flatten()
 }

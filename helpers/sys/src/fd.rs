@@ -44,6 +44,11 @@ impl Fd {
         if self.0 == number { self.keep_on_exec() } else { sys!(SYS_dup3, self, number, 0).map(drop) }
     }
 
+    /// Whether the descriptor survives exec.
+    pub fn is_kept_on_exec(&self) -> Result<bool> {
+        sys!(SYS_fcntl, self, libc::F_GETFD).map(|flags| flags & libc::FD_CLOEXEC as usize == 0)
+    }
+
     /// Lets the descriptor survive exec.
     pub fn keep_on_exec(&self) -> Result<()> {
         sys!(SYS_fcntl, self, libc::F_SETFD, 0).map(drop)

@@ -6,7 +6,8 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use crate::fd::Fd;
-use crate::raw::{Errno, Result, c_string, sys};
+use crate::fixed_path;
+use crate::raw::{Argument, Errno, Result, c_string, sys};
 
 pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 
@@ -121,9 +122,9 @@ impl Status {
     }
 }
 
-fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
+fn statx(dir: &Fd, path: usize, flags: i32) -> Result<Status> {
     let mut found = core::mem::MaybeUninit::<libc::statx>::zeroed();
-    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, found.as_mut_ptr())?;
+    sys!(SYS_statx, dir, path, flags, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, found.as_mut_ptr())?;
     // SAFETY: a statx has integers only, so it is valid whatever the kernel left zero.
     let found = unsafe { found.assume_init() };
     Ok(Status {
@@ -140,7 +141,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
 }
 
 pub fn status(file: &Fd) -> Result<Status> {
-    statx(file, "", libc::AT_EMPTY_PATH)
+    statx(file, fixed_path::empty(), libc::AT_EMPTY_PATH)
 }
 
 /// Whether two descriptors are of the same file, by whichever mounts they were opened.
@@ -150,7 +151,8 @@ pub fn is_same(one: &Fd, other: &Fd) -> Result<bool> {
 
 /// The status of one entry of a directory, links not followed.
 pub fn status_at(dir: &Fd, name: &str) -> Result<Status> {
-    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
+    let name = c_string(name)?;
+    statx(dir, (&name).word(), libc::AT_SYMLINK_NOFOLLOW)
 }
 
 /// [`filesystem_magic`] of pipes without a name, `linux/magic.h`.
@@ -219,7 +221,7 @@ fn read_link_at(dir: &Fd, path: &str) -> Result<String> {
 const PATH_MAX: usize = libc::PATH_MAX as usize;
 
 pub fn change_owner(file: &Fd, uid: u32, gid: u32) -> Result<()> {
-    sys!(SYS_fchownat, file, c"", uid, gid, libc::AT_EMPTY_PATH).map(drop)
+    sys!(SYS_fchownat, file, fixed_path::empty(), uid, gid, libc::AT_EMPTY_PATH).map(drop)
 }
 
 /// Changes the mode of an open file (not an O_PATH one).
@@ -274,6 +276,11 @@ pub fn change_root_to_working_directory() -> Result<()> {
     sys!(SYS_chroot, c".").map(drop)
 }
 
+/// Makes a directory the root of this process, and its working directory.
+pub fn enter_root(root: &Fd) -> Result<()> {
+    change_directory(root).and_then(|()| change_root_to_working_directory())
+}
+
 /// chdir(2) by name: for the payload's working directory, after the root has changed.
 pub fn change_directory_to(path: &str) -> Result<()> {
     sys!(SYS_chdir, &c_string(path)?).map(drop)
@@ -288,8 +295,9 @@ pub fn working_directory_is_reachable() -> Result<bool> {
 
 /// Whether this process, with its effective ids, may execute a path.
 pub fn may_execute(path: &str) -> Result<Status> {
-    let found = statx(&HERE, path, 0)?;
-    sys!(SYS_faccessat2, &HERE, &c_string(path)?, libc::X_OK, libc::AT_EACCESS).map(|_| found)
+    let path = c_string(path)?;
+    let found = statx(&HERE, (&path).word(), 0)?;
+    sys!(SYS_faccessat2, &HERE, &path, libc::X_OK, libc::AT_EACCESS).map(|_| found)
 }
 
 pub fn set_umask(mask: u32) {

@@ -4,6 +4,7 @@ use alloc::string::String;
 use rspawn_proto::plan::{MountAttrs, Propagation, attr};
 
 use crate::fd::Fd;
+use crate::fixed_path;
 use crate::raw::{Result, c_string, sys};
 
 const OPEN_TREE_CLONE: i32 = 1;
@@ -24,12 +25,12 @@ fn at_flags(recursive: bool) -> i32 {
 /// A detached copy of the mount at a descriptor.
 pub fn clone_tree(at: &Fd, recursive: bool) -> Result<Fd> {
     let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC | at_flags(recursive);
-    sys!(SYS_open_tree, at, c"", flags).map(Fd::returned)
+    sys!(SYS_open_tree, at, fixed_path::empty(), flags).map(Fd::returned)
 }
 
 /// Attaches a detached mount on a descriptor's place.
 pub fn attach(mount: &Fd, on: &Fd) -> Result<()> {
-    sys!(SYS_move_mount, mount, c"", on, c"", MOVE_MOUNT_BOTH_EMPTY_PATHS).map(drop)
+    sys!(SYS_move_mount, mount, fixed_path::empty(), on, fixed_path::empty(), MOVE_MOUNT_BOTH_EMPTY_PATHS).map(drop)
 }
 
 /// One mount_setattr(2) on the mount that a descriptor is the root of; `idmap` is the user namespace to map ids by.
@@ -45,7 +46,12 @@ pub fn set_attributes(on: &Fd, attrs: &MountAttrs, idmap: Option<&Fd>) -> Result
     // struct mount_attr, `linux/mount.h`: set, clear, propagation, user namespace.
     let attributes = [attrs.set | bit, attrs.clear, propagation, userns];
     let flags = at_flags(attrs.recursive);
-    sys!(SYS_mount_setattr, on, c"", flags, attributes.as_ptr(), size_of_val(&attributes)).map(drop)
+    sys!(SYS_mount_setattr, on, fixed_path::empty(), flags, attributes.as_ptr(), size_of_val(&attributes)).map(drop)
+}
+
+/// Takes the mount at a host path away, with all that lies on it, from this namespace.
+pub fn detach(path: &str) -> Result<()> {
+    sys!(SYS_umount2, &c_string(path)?, libc::MNT_DETACH | libc::UMOUNT_NOFOLLOW).map(drop)
 }
 
 /// A filesystem that is being set up: fsopen(2) to fsmount(2).
@@ -81,10 +87,10 @@ impl NewFilesystem {
 /// Makes the working directory the root of the mount namespace, without a name for either. pivot_root(2), NOTES:
 /// `pivot_root(".", ".")` stacks the old root on the new one, where [`drop_old_root`] can unmount it.
 pub fn pivot_to_working_directory() -> Result<()> {
-    sys!(SYS_pivot_root, c".", c".").map(drop)
+    sys!(SYS_pivot_root, fixed_path::dot(), fixed_path::dot()).map(drop)
 }
 
 /// Unmounts the root that [`pivot_to_working_directory`] left over the working directory.
 pub fn drop_old_root() -> Result<()> {
-    sys!(SYS_umount2, c".", libc::MNT_DETACH).map(drop)
+    sys!(SYS_umount2, fixed_path::dot(), libc::MNT_DETACH).map(drop)
 }

@@ -66,6 +66,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         audit: session.audit.is_on(),
         preserve_fds,
         no_pivot: false,
+        kernel_mounts: Vec::new(),
         bus: false,
     };
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();

@@ -14,7 +14,7 @@ use crate::bundle::Bundle;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
-use crate::facts::Facts;
+use crate::facts::{Facts, mount_points};
 use crate::ids::Ids;
 use crate::invoker::{self, Preserved, fd};
 use crate::log::Log;
@@ -129,6 +129,7 @@ fn audited(
         audit: session.audit.is_on(),
         preserve_fds,
         no_pivot: making.no_pivot,
+        kernel_mounts: if making.no_pivot { kernel_mounts()? } else { Vec::new() },
         bus: bus.is_some(),
     };
     session.relay = relay.flatten();
@@ -223,6 +224,16 @@ fn purpose(bundle: String) -> Result<Purpose, String> {
         owner: nix::unistd::getuid().as_raw(),
         boot: Text::new(boot_id())?,
     })
+}
+
+/// Where procfs and sysfs are mounted, the last first.
+fn kernel_mounts() -> Result<Vec<HostPath>, String> {
+    const FILE: &str = "/proc/self/mountinfo";
+    let text = std::fs::read_to_string(FILE).map_err(|error| format!("cannot read {FILE}: {error}"))?;
+    let mut found: Vec<HostPath> =
+        mount_points(&text, &["proc", "sysfs"]).map(HostPath::new).collect::<Result<_, _>>()?;
+    found.reverse();
+    Ok(found)
 }
 
 /// runc's rule: a console socket is for a terminal that outlives this command.

@@ -113,7 +113,12 @@ fn second_process() -> Option<i32> {
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
         return Some(FAILURE);
     };
-    Some(match arguments.next() {
+    let (path, lock) = (arguments.next(), arguments.next());
+    let lock = lock.and_then(|number| number.parse().ok()).unwrap_or(-1);
+    if crate::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {
+        return Some(FAILURE);
+    }
+    Some(match path {
         Some(path) if verb == scratch::VERB => scratch::keep(&socket, &path),
         Some(path) if verb == opener::VERB => opener::answer(&socket, &path),
         None if verb == look::VERB => look::answer(&socket),

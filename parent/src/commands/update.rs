@@ -59,6 +59,7 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
         audit: session.audit.is_on(),
         preserve_fds: 0,
         no_pivot: false,
+        kernel_mounts: Vec::new(),
         bus: in_scope,
     };
     session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;

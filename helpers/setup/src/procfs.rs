@@ -1,0 +1,90 @@
+//! procfs of a pid namespace that was joined.
+//!
+//! It shows the pid namespace of the process that makes it, so that one must be there, where others may look at it.
+//! That is a process which has nothing to look at: no descriptor but a socket, and an empty directory as its root.
+use rspawn_proto::plan::{FsParam, Plan, RootfsOp, VirtualFs};
+use rspawn_proto::report::StepError;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::mount::NewFilesystem;
+use rspawn_sys::process::{self, Side};
+use rspawn_sys::{Fd, channel, fd, file};
+
+use crate::host::{Slots, new_filesystem};
+use crate::inside::Inside;
+use crate::spawn::Container;
+use rspawn_proto::report::{Place, SpawnStep};
+
+/// What is answered for each: its descriptor rides on it.
+type Answer = Result<(), StepError>;
+
+/// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are any.
+pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slots) -> Outcome<Option<Fd>> {
+    let planned = plan.rootfs.iter().filter_map(|step| match &step.op {
+        RootfsOp::NewFilesystem { out, fs: VirtualFs::Proc, params, attrs } => Some((*out, (&params[..], *attrs))),
+        _ => None,
+    });
+    let has_sysctls = plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::Sysctl { .. }));
+    let wanted = planned.clone().map(|(_, wanted)| wanted).chain(has_sysctls.then_some((&[][..], 0)));
+    if !inside.joined_pid() || wanted.clone().next().is_none() {
+        return Ok(None);
+    }
+    let (mine, theirs) = channel::pair().named("socketpair")?;
+    let Side::Parent { pid, child: _child } = process::fork(0).named("clone3")? else {
+        let answer = enter(inside, container, &theirs).map_err(|failure| failure.at(PLACE));
+        process::exit(match answer {
+            Ok(()) => make_inside(wanted, &theirs),
+            Err(error) => channel::send_value(&theirs, &Answer::Err(error), &[]).is_err().into(),
+        })
+    };
+    drop(theirs);
+    let receive = || match channel::receive_value::<Answer>(&mine).named("recvmsg")? {
+        Some((Ok(()), mut fds)) => fds.pop().ok_or_else(|| Failure::check("there is no procfs")),
+        Some((Err(StepError { errno, detail, .. }), _)) => {
+            Err(Failure::of("fsopen", rspawn_sys::Errno(errno)).with(detail))
+        }
+        None => Err(Failure::check("who makes a procfs died")),
+    };
+    let mut filled = planned.map(|(out, _)| Ok(slots.fill(out, receive()?)));
+    let made = filled.try_for_each(|filled: Outcome<()>| filled);
+    let for_sysctls = made.and_then(|()| has_sysctls.then(receive).transpose());
+    drop(mine);
+    process::wait(pid, true).named("wait4")?;
+    for_sysctls
+}
+
+const PLACE: Place = Place::Spawn(SpawnStep::Worker);
+
+/// Into the container's other namespaces and an empty root, and then, for its child, into the pid namespace.
+fn enter(inside: &Inside, container: &Container, socket: &Fd) -> Outcome<()> {
+    let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount")?;
+    // Root of the container's user namespace may not enter what it does not own; and what it owns, nobody else.
+    let early = inside.join_pid(container);
+    inside.enter(container)?;
+    early.or_else(|_| inside.join_pid(container))?;
+    file::enter_root(&empty).named("chroot")?;
+    fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")
+}
+
+/// In the process outside: has a child make them, waits for its end, and gives the exit status.
+fn make_inside<'a>(wanted: impl Iterator<Item = (&'a [FsParam], u64)>, socket: &Fd) -> i32 {
+    match process::fork(0) {
+        Ok(Side::Child) => {
+            for (params, attributes) in wanted {
+                let made = new_filesystem("proc", params, attributes, &Slots::default());
+                let sent = match made {
+                    Ok(made) => channel::send_value(socket, &Answer::Ok(()), &[&made]),
+                    Err(failure) => channel::send_value(socket, &Answer::Err(failure.at(PLACE)), &[]),
+                };
+                if sent.is_err() {
+                    process::exit(1);
+                }
+            }
+            process::exit(0)
+        }
+        Ok(Side::Parent { pid, .. }) => i32::from(process::wait(pid, true).is_err()),
+        Err(errno) => {
+            let error = Failure::of("clone3", errno).at(PLACE);
+            channel::send_value(socket, &Answer::Err(error), &[]).is_err().into()
+        }
+    }
+}
