@@ -33,6 +33,8 @@ pub type Heard = Option<(FromStage, Vec<Fd>)>;
 pub struct Parent {
     pub control: Fd,
     pub progress: SharedWord,
+    /// The page that the word is in. The next one in it is for rspawn-init.
+    pub page: Fd,
     pub audit: bool,
     /// Signals that came before there was a payload to deliver them to.
     pub early: RefCell<Vec<u8>>,

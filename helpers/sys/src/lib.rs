@@ -15,6 +15,7 @@ pub mod cred;
 pub mod failure;
 pub mod fd;
 pub mod file;
+pub mod hook;
 pub mod memory;
 pub mod mount;
 pub mod net;
