@@ -26,13 +26,13 @@
 //! With an agent (SCMP_ACT_NOTIFY), the agent is to have its listener before `create` returns, as with runc, and for
 //! that the filter must be on. Then 3. is: the filter, then the gate, then the hooks, then `execve`. So the
 //! profile must allow, or the agent must, beside `execve`: for `create`, the `read` at the gate; for startContainer hooks
-//! `clone`, `dup3` and `wait4` (and `nanosleep` where one has a timeout, `close_range` with `--preserve-fds`). A process
-//! without the filter, which shares the descriptors, takes the listener to the agent, and says that the container is
-//! created ([`listener`]).
+//! `clone`, `dup3` and `wait4` (and `nanosleep` and `setpgid` where one has a timeout, `close_range` with
+//! `--preserve-fds`). A process without the filter, which shares the descriptors, takes the listener to the agent, and
+//! says that the container is created ([`listener`]).
 //!
 //! What goes wrong after the filter is noted in memory that is shared with whoever waits, then said by `write`, then
-//! the process ends by `exit_group`. Where the filter refuses these, the note is what is known ("its words were not let
-//! pass"), and a fault ends the process.
+//! the process ends by `exit_group`. Where the filter refuses these, the note is what is known (the step, and errno of
+//! an execve), and a fault ends the process.
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -107,7 +107,8 @@ impl Last<'_> {
         let wear = || install().map(drop);
         match self.agent {
             Some(agent) => {
-                stage.last_step(FinishStep::Listener, |stage| listener::install(stage, agent, install))?;
+                let install = |stage: &_| listener::install(stage, agent, !hooks.is_empty(), install);
+                stage.last_step(FinishStep::Listener, install)?;
                 stage.wait_for_start()?;
                 stage.step(FinishStep::Hooks, || hooks::run(&hooks, finish.preserve_fds, None))?;
             }

@@ -8,7 +8,7 @@ use rspawn_proto::report::FinishStep;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, Result, channel};
+use rspawn_sys::{Fd, Result, channel, signal};
 
 use crate::staged::Stage;
 
@@ -16,8 +16,9 @@ const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 /// What the word says where there is no listener.
 const NONE: u32 = u32::MAX;
 
-/// Installs a filter by `install`, which gives the listener's number, and has the agent told.
-pub fn install(stage: &Stage, agent: (&Fd, &str), install: impl FnOnce() -> Result<usize>) -> Outcome<()> {
+/// Installs a filter by `install`, which gives the listener's number, and has the agent told. Where there are hooks to
+/// wait for, `waits`.
+pub fn install(stage: &Stage, agent: (&Fd, &str), waits: bool, install: impl FnOnce() -> Result<usize>) -> Outcome<()> {
     let word = SharedWord::of_family().named("mmap")?;
     let payload = process::open_pidfd(process::pid()).named("pidfd_open")?;
     match process::fork(CLONE_FILES).named("clone3")? {
@@ -34,6 +35,10 @@ pub fn install(stage: &Stage, agent: (&Fd, &str), install: impl FnOnce() -> Resu
                 return Err(Failure::check("there is no process to take the listener to the agent"));
             }
         }
+    }
+    if !waits {
+        // As PID 1 it would leave a dead courier to a payload that may never wait for any.
+        signal::forget_children().named("rt_sigaction")?;
     }
     let installed = install();
     // In memory: no call is needed to say it.
