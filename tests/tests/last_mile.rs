@@ -293,3 +293,56 @@ fn the_smallest_list_is_the_one_in_the_readme() {
         assert_eq!(life.exec(&[], &["/ends"]).ok(), "");
     }
 }
+
+/// What a profile that asks an agent must allow beside, as the README says.
+#[test]
+fn with_an_agent_a_few_calls_more_are_enough() {
+    const WAIT: &str = "`read`, by which the container waits for `start`";
+    const HOOKS: &str = "`clone`, `dup3` and `wait4` (`nanosleep` and `setpgid` where one has a timeout";
+    let text = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(WAIT) && text.contains(HOOKS));
+    if cannot_run_these() {
+        return;
+    }
+    let case = Case { call: "clone3", way: WAYS[2], no_new_privileges: true, hook: true, agent: true };
+    for (no_new_privileges, timeout) in [(false, false), (true, true)] {
+        let case = Case { no_new_privileges, ..case };
+        let mut names = vec!["execve", "read", "clone", "dup3", "wait4"];
+        // The programs' own.
+        names.extend(["exit", "pause", "prctl"]);
+        if timeout {
+            names.extend(["nanosleep", "setpgid"]);
+        }
+        let bundle = case.bundle("/wait").with(|config| {
+            config["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_KILL_PROCESS");
+            config["linux"]["seccomp"]["syscalls"][0] = json!({"names": names, "action": "SCMP_ACT_ALLOW"});
+            if timeout {
+                config["hooks"]["startContainer"][0]["timeout"] = json!(30);
+            }
+        });
+        let life = Life::new(bundle);
+        let agent = case.agent(&life.bundle).unwrap();
+        life.created(&["--init=exec"]).started();
+        wait_for("the agent is asked", || agent.asked.load(Ordering::Relaxed) == case.asked());
+        assert_eq!((life.status().as_str(), clothes_of(life.pid())), ("running", case.clothes()));
+        life.delete(&["--force"]).ok();
+        agent.finish();
+    }
+}
+
+/// Who took the listener to the agent is no child of the payload's.
+#[test]
+fn no_process_of_rspawns_is_left_to_the_payload() {
+    if cannot_run_these() {
+        return;
+    }
+    let case = Case { call: "clone3", way: WAYS[0], no_new_privileges: true, hook: false, agent: true };
+    let life = Life::new(case.bundle("/wait"));
+    let agent = case.agent(&life.bundle).unwrap();
+    life.created(&["--init=exec"]).started();
+    let pid = life.pid();
+    assert_eq!(fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap(), "");
+    life.delete(&["--force"]).ok();
+    agent.finish();
+}
