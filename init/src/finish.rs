@@ -45,7 +45,7 @@ use rspawn_sys::process::StringArray;
 use rspawn_sys::{Errno, Fd, Result, cred, fd, file, process, pty, signal, tune};
 
 use crate::lookup::{Found, Program};
-use crate::{home, hooks, listener};
+use crate::{home, hooks, listener, streams};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 use crate::staged::Stage;
@@ -54,6 +54,8 @@ pub struct Last<'a> {
     pub finish: &'a Finish,
     /// The slave of the container's console.
     pub console: Option<&'a Fd>,
+    /// A null device for standard streams that are the host's.
+    pub null: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
     /// The seccomp agent that the filter asks, and what it is told.
@@ -78,7 +80,7 @@ impl Last<'_> {
             process::new_session().named("setsid")
         })?;
         let Some(console) = self.console else {
-            return stage.step(FinishStep::Stdio, || own_streams(self.finish.uid.raw()));
+            return stage.step(FinishStep::Stdio, || streams::take(self.finish.uid.raw(), self.null));
         };
         stage.step(FinishStep::Terminal, || pty::take_as_controlling(console).named("ioctl TIOCSCTTY"))?;
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))
@@ -89,6 +91,9 @@ impl Last<'_> {
         let finish = self.finish;
         self.take_attributes(stage)?;
         stage.wait_for_root()?;
+        if finish.own_null && self.console.is_none() {
+            stage.step(FinishStep::Stdio, streams::take_containers_null)?;
+        }
         self.take_rights(stage)?;
         let program = stage.step(FinishStep::Exec, || payload.find())?;
         let home = home::missing_home(payload.env, finish.uid.raw());
@@ -234,22 +239,6 @@ impl Last<'_> {
             Err(Failure::check("the directory is outside the container"))
         }
     }
-}
-
-/// Gives the standard streams to the payload's user, as runc does: images open /dev/stdout again by its name. What
-/// cannot be given stays as it is.
-fn own_streams(uid: u32) -> Outcome<()> {
-    for number in 0..3 {
-        let stream = Fd::from_raw(number);
-        if let Ok(found) = file::status(&stream)
-            && found.uid != uid
-            && !found.is_null_device()
-        {
-            let _ = file::change_owner(&stream, uid, found.gid);
-        }
-        stream.leak();
-    }
-    Ok(())
 }
 
 /// Keeps the parent-death signal over changes of credentials, which clear it (prctl(2)).

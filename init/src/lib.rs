@@ -13,6 +13,7 @@ mod listener;
 mod lookup;
 mod staged;
 mod standalone;
+mod streams;
 mod supervise;
 
 use alloc::vec::Vec;

@@ -121,8 +121,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
     let mut stage = Stage { socket, gate: None, beside: None, audit: false, word: None, rooted: false };
-    let (finish, audit, mode, chroot, notice) = match codec::decode_plan(&message) {
-        Ok(ToInit::Finish { finish, audit, mode, chroot, notice }) => (finish, audit, mode, chroot, notice),
+    let (finish, audit, mode, chroot, null, notice) = match codec::decode_plan(&message) {
+        Ok(ToInit::Finish { finish, audit, mode, chroot, null, notice }) => (finish, audit, mode, chroot, null, notice),
         other => {
             stage.report(FinishStep::Receive, Failure::check(other.err().unwrap_or("it is not the last mile")));
             return REPORTED;
@@ -135,6 +135,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     if chroot && stage.step(FinishStep::Receive, || enter_root(fds.next())).is_none() {
         return REPORTED;
     }
+    let null = if null { fds.next() } else { None };
     let console = if finish.terminal { fds.next() } else { None };
     stage.gate = if mode == Mode::Created { fds.next().zip(fds.next()) } else { None };
     let agent = fds.next();
@@ -142,7 +143,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let payload = Program { argv: argv.get(3..).unwrap_or_default(), env };
     let foreground = mode == Mode::Foreground;
     let told = agent.as_ref().map(|socket| (socket, notice.as_str()));
-    let last = Last { finish: &finish, console: console.as_ref(), foreground, agent: told };
+    let last = Last { finish: &finish, console: console.as_ref(), null: null.as_ref(), foreground, agent: told };
     if last.prepare(&stage).is_none() {
         return REPORTED;
     }
@@ -170,7 +171,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             // With the pipe's last end the payload learns that this process has no more rights than it.
-            core::mem::forget((stage, child, console, page, agent, read, write));
+            core::mem::forget((stage, child, null, console, page, agent, read, write));
             match fd::close_from(3).and_then(|()| supervise::confine()) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),

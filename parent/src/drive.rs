@@ -11,9 +11,11 @@ use rspawn_sys::{Errno, Fd, signal};
 
 use crate::audit::Audit;
 use crate::describe;
+use crate::ids::Ids;
 use crate::launch::{self, Setup};
 use crate::notify::Relay;
 use crate::overrides::{Origins, Said};
+use crate::stream_pipes::{StreamCopy, StreamPipes};
 use crate::streams;
 use crate::terminal::{Console, ConsoleMode};
 
@@ -49,6 +51,8 @@ pub struct Session {
     /// Where parts of the configuration come from that are not the bundle's, for reports.
     pub origins: Origins,
     plan: Option<Plan>,
+    /// Streams of the caller's that the payload has pipes for.
+    copies: Vec<StreamCopy>,
     /// Nothing is left to wait for.
     ended: bool,
     /// Where the payload may say that it is ready.
@@ -84,7 +88,7 @@ impl Drop for Session {
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
         let origins = Origins::default();
-        Self { setup, audit, kill_signal: None, origins, plan: None, ended: false, relay: None }
+        Self { setup, audit, kill_signal: None, origins, plan: None, copies: Vec::new(), ended: false, relay: None }
     }
 
     /// Binds everything to CPUs: before there is a container.
@@ -98,11 +102,13 @@ impl Session {
     }
 
     /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
-    pub fn send_plan(&mut self, plan: Plan) -> Result<(), String> {
-        let message = ToSetup::Plan(plan);
-        let sent = self.send(&message);
-        let ToSetup::Plan(plan) = message else { unreachable!("it was made two lines above") };
+    pub fn send_plan(&mut self, plan: Plan, pipes: StreamPipes, ids: &Ids) -> Result<(), String> {
+        let (streams, ends, copies) = pipes.choose(&plan, ids);
+        let message = ToSetup::Plan { plan, streams };
+        let sent = self.send_with(&message, &ends.iter().collect::<Vec<&Fd>>());
+        let ToSetup::Plan { plan, .. } = message else { unreachable!("it was made two lines above") };
         self.plan = Some(plan);
+        self.copies = copies;
         sent
     }
 
@@ -137,6 +143,8 @@ impl Session {
             let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
             let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
             let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
+            let idle = Interest { fd: &nothing, read: false, write: false };
+            let copied = |index: usize| self.copies.get(index).map_or(idle, StreamCopy::interest);
             let interests = [
                 Interest { fd: &self.setup.control, read: true, write: false },
                 Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
@@ -144,9 +152,13 @@ impl Session {
                 Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
                 // In the background, nobody listens before there is a process to wait for.
                 Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
+                copied(0),
+                copied(1),
+                copied(2),
             ];
             let ready = channel::wait(interests, None);
-            let [control, signal, stdin, master, said] = ready.map_err(|errno| describe::errno(errno.0))?;
+            let [control, signal, stdin, master, said, copies @ ..] =
+                ready.map_err(|errno| describe::errno(errno.0))?;
             if let Some(console) = &mut console {
                 if stdin.read {
                     console.read_stdin();
@@ -157,6 +169,9 @@ impl Session {
                 if master.read {
                     console.copy_output();
                 }
+            }
+            for (copy, ready) in self.copies.iter_mut().zip(copies) {
+                copy.go_on(ready);
             }
             // The manager goes on watching this process, which ends when the payload does.
             if said.read && self.relay.as_ref().is_some_and(Relay::hears_ready) {
@@ -177,6 +192,7 @@ impl Session {
                         if let Some(mut console) = console.take() {
                             console.drain();
                         }
+                        self.copies.iter_mut().for_each(StreamCopy::drain);
                         self.ended = true;
                         return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
                     }

@@ -1,13 +1,17 @@
 //! Starting rspawn-setup, before anything untrusted is read.
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
+use rspawn_proto::msg::FromSetup;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
+use rspawn_proto::report::Place;
+use rspawn_sys::failure::{Failure, Named};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel, signal};
+use rspawn_sys::{Fd, channel, file, image, signal};
 
 use crate::ids::Ids;
 
@@ -44,7 +48,7 @@ pub const NOT_EXECUTED: i32 = 126;
 /// it is root of a new user namespace, and of a mount namespace that belongs to it: there its rights end. Which ids
 /// it has, `ids` says afterwards.
 pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
-    let program = find("rspawn-setup")?;
+    let directory = programs()?;
     // Above the descriptors that the payload is to inherit, so that a hole among them is not filled by ours.
     let lowest = 3 + preserve_fds as i32;
     let (control, theirs) = channel::pair().map_err(errno)?;
@@ -54,9 +58,13 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
     progress.set_len(4096)?;
     let page =
         Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
-    let path = program.to_str().ok_or_else(|| io::Error::other("the path of rspawn-setup is not UTF-8"))?;
-    let (channel, page_number) = (theirs.raw().to_string(), page.raw().to_string());
-    let argv = StringArray::new([path, &channel, &page_number].into_iter()).map_err(errno)?;
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(&directory);
+    let opened = opened.map_err(|error| io::Error::other(format!("{}: {error}", directory.display())))?;
+    let programs = Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(opened)).duplicate(lowest).map_err(errno)?;
+    let program = file::open_program(&programs, SETUP).map_err(errno)?;
+    let numbers = [&theirs, &page, &programs].map(|fd| fd.raw().to_string());
+    let words = [SETUP].into_iter().chain(numbers.iter().map(String::as_str));
+    let argv = StringArray::new(words).map_err(errno)?;
     let env = StringArray::new(std::iter::empty()).map_err(errno)?;
     let ids = ids.filter(|ids| ids.rootless);
     let kinds: &[Namespace] = if ids.is_some() { &[Namespace::User, Namespace::Mount] } else { &[] };
@@ -91,11 +99,24 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
             // The terminal's signals are the parent's to pass on; the helper would die of them.
             let _ = process::new_process_group(0);
             let _ = signal::set_blocked(0);
-            if mapped && theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
-                process::execute(path, &argv, &env);
+            if mapped {
+                let failure = execute(&program, [&theirs, &page, &programs], &argv, &env);
+                // If the parent does not hear it, there is nobody to tell.
+                let _ = channel::send_value(&theirs, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
             }
             process::exit(NOT_EXECUTED)
         }
+    }
+}
+
+/// Executes rspawn-setup, with descriptors for it, from a copy that nobody can write to: its child will be seen in the
+/// container's pid namespace before it executes anything else. Returns only on failure.
+fn execute(program: &Fd, kept: [&Fd; 3], argv: &StringArray, env: &StringArray) -> Failure {
+    let ready = image::unwritable(program, SETUP)
+        .and_then(|image| kept.iter().try_for_each(|fd| fd.keep_on_exec()).named("fcntl").map(|()| image));
+    match ready {
+        Ok(image) => Failure::of("execveat", process::execute_file(&image, argv, env)).with(SETUP),
+        Err(failure) => failure,
     }
 }
 
@@ -119,15 +140,23 @@ pub fn no_user_namespaces() -> Option<String> {
     SWITCHES.into_iter().find(is_set).map(|(file, value)| format!("/proc/sys/{file} is {value}"))
 }
 
-/// Beside this program, or where packages put helpers. Never from an environment variable.
-pub fn find(name: &str) -> io::Result<PathBuf> {
+const SETUP: &str = "rspawn-setup";
+
+/// The directory of rspawn's other programs: that of this one, or where packages put helpers. Never from an environment
+/// variable.
+fn programs() -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    let candidates = [directory.join(name), directory.join("../libexec/rspawn").join(name)];
-    candidates.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-        let message = format!("{name} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+    let mut candidates = [directory.to_path_buf(), directory.join("../libexec/rspawn")].into_iter();
+    candidates.find(|place| place.join(SETUP).exists()).ok_or_else(|| {
+        let message = format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
         io::Error::new(io::ErrorKind::NotFound, message)
     })
+}
+
+/// One of rspawn's other programs.
+pub fn find(name: &str) -> io::Result<PathBuf> {
+    programs().map(|directory| directory.join(name))
 }
 
 /// An errno of the sys crate as the standard library's error.

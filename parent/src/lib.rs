@@ -39,6 +39,7 @@ pub mod show;
 mod signals;
 pub mod state;
 mod stats;
+mod stream_pipes;
 mod streams;
 pub mod systemd;
 mod terminal;

@@ -155,6 +155,10 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
         HostOp::OpenPath { out, .. } => slots.define(*out, SlotKind::Path),
         HostOp::OpenNamespace { out, kind, .. } => slots.define(*out, SlotKind::Namespace(*kind)),
         HostOp::MakeIdMap { out, .. } => slots.define(*out, SlotKind::IdMap),
+        // A mount on a peer of the host's would show there, and stay.
+        HostOp::CloneTree { attrs, recursive, peer: false, .. } if !is_cut_off(attrs, *recursive) => {
+            Err("a clone that is not cut off from the host's mounts")
+        }
         HostOp::CloneTree { out, attrs, .. } => {
             mount_attrs(attrs, slots)?;
             slots.define(*out, SlotKind::Mount)
@@ -203,6 +207,11 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
         HostOp::StartScope { unit, .. } if !unit.as_str().ends_with(".scope") => Err("a unit that is no scope"),
         HostOp::StartScope { .. } | HostOp::SetScope { .. } => Ok(()),
     }
+}
+
+fn is_cut_off(attrs: &MountAttrs, recursive: bool) -> bool {
+    let alone = matches!(attrs.propagation, Some(Propagation::Private | Propagation::Slave | Propagation::Unbindable));
+    alone && (attrs.recursive || !recursive)
 }
 
 fn is_device_rule(rule: &DeviceAccess) -> bool {
@@ -292,42 +301,19 @@ enum Root {
     /// Mounts of the container would show on the host, and the pivot would unmount the host's.
     Shared,
     Missing,
-    Attached,
+    Attached(Slot),
     Left,
 }
 
 fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet) -> Result<(), &'static str> {
-    let needs_root = |root: &Root| match root {
-        Root::Attached => Ok(()),
-        Root::Shared | Root::Missing => Err("the container's root is used before it is attached"),
-        Root::Left => Err("an operation follows the pivot"),
-    };
-    let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
     // Propagation of the root can only be set after the pivot, which refuses a shared root.
     if *root == Root::Left && !matches!(op, RootfsOp::SetAttrs { .. }) {
-        return needs_root(root);
+        return Err("an operation follows the pivot");
     }
+    let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
     match op {
-        RootfsOp::Propagate { propagation: Propagation::Slave | Propagation::Private, recursive: true } => {
-            match *root {
-                Root::Shared | Root::Missing => {
-                    *root = Root::Missing;
-                    Ok(())
-                }
-                _ => Err("propagation of the host's mounts is changed after the root is attached"),
-            }
-        }
-        RootfsOp::Propagate { .. } => Err("the container's mounts are not cut off from the host's"),
-        RootfsOp::AttachRoot { mount, over } => {
-            slots.uses_mount(*mount)?;
-            over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
-            match *root {
-                Root::Missing => {}
-                Root::Shared => return Err("the root is attached before the host's mounts are cut off"),
-                _ => return Err("the root is attached twice"),
-            }
-            *root = Root::Attached;
-            Ok(())
+        RootfsOp::Propagate { .. } | RootfsOp::Shelve { .. } | RootfsOp::AttachRoot { .. } => {
+            root_steps(op, slots, root)
         }
         RootfsOp::NewFilesystem { out, fs, params, attrs } => {
             fs_params(params, slots)?;
@@ -344,39 +330,6 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
             mount_attrs(attrs, slots)?;
             slots.uses_mount(*mount)
         }
-        RootfsOp::Attach { at, .. }
-        | RootfsOp::Mask { at, .. }
-        | RootfsOp::ReadOnly { at }
-        | RootfsOp::MakeSymlink { at, .. }
-        | RootfsOp::MakeNode { at, .. }
-            if at.is_root() =>
-        {
-            Err("the container's root itself is covered")
-        }
-        // A clone is the host's, whose files are not written to in the container's name.
-        RootfsOp::CopyUp { mount, .. } | RootfsOp::CopyMode { mount, .. } => {
-            slots.uses(*mount, SlotKind::Fresh)?;
-            needs_root(root)
-        }
-        RootfsOp::Attach { mount, .. } => {
-            slots.uses_mount(*mount)?;
-            needs_root(root)
-        }
-        RootfsOp::Mask { null, empty, .. } => {
-            slots.uses_mount(*null)?;
-            slots.uses_mount(*empty)?;
-            needs_root(root)
-        }
-        RootfsOp::Console { devpts, .. } => {
-            devpts.map_or(Ok(()), |devpts| slots.uses_mount(devpts))?;
-            needs_root(root)
-        }
-        RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode says what it is"),
-        RootfsOp::MakeDirectory { .. }
-        | RootfsOp::MakeNode { .. }
-        | RootfsOp::MakeSymlink { .. }
-        | RootfsOp::Hooks
-        | RootfsOp::ReadOnly { .. } => needs_root(root),
         // `net/../kernel/core_pattern` begins like a key of the network namespace and is none.
         RootfsOp::Sysctl { key, .. } if sysctl_path(key.as_str()).split('/').any(is_odd) => {
             Err("a sysctl with an odd component")
@@ -387,11 +340,82 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
         },
         RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => needs(Namespace::Uts),
         RootfsOp::LoopbackUp => needs(Namespace::Network),
-        RootfsOp::Pivot => {
-            needs_root(root)?;
-            *root = Root::Left;
+        _ => {
+            let Root::Attached(mount) = *root else {
+                return Err("the container's root is used before it is attached");
+            };
+            if *op == RootfsOp::Pivot {
+                *root = Root::Left;
+            }
+            in_root(op, slots, mount)
+        }
+    }
+}
+
+/// Cutting the container's mounts off from the host's, and attaching its root: once each, in this order.
+fn root_steps(op: &RootfsOp, slots: &Slots, root: &mut Root) -> Result<(), &'static str> {
+    match (op, *root) {
+        (RootfsOp::Propagate { propagation, recursive }, _)
+            if !matches!(propagation, Propagation::Slave | Propagation::Private) || !recursive =>
+        {
+            Err("the container's mounts are not cut off from the host's")
+        }
+        (RootfsOp::Propagate { .. }, Root::Shared | Root::Missing) => {
+            *root = Root::Missing;
             Ok(())
         }
+        // Over the root it would be what a process that joins the namespace finds as its root.
+        (RootfsOp::Shelve { mount }, Root::Missing) => slots.uses(*mount, SlotKind::Fresh),
+        (RootfsOp::Shelve { .. }, Root::Shared) => Err("a mount is set aside before the host's mounts are cut off"),
+        (RootfsOp::Shelve { .. }, _) => Err("a mount is set aside after the root is attached"),
+        (RootfsOp::AttachRoot { mount, over }, Root::Missing) => {
+            slots.uses_mount(*mount)?;
+            over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
+            *root = Root::Attached(*mount);
+            Ok(())
+        }
+        (RootfsOp::AttachRoot { .. }, Root::Shared) => Err("the root is attached before the host's mounts are cut off"),
+        (RootfsOp::AttachRoot { .. }, _) => Err("the root is attached twice"),
+        _ => Err("propagation of the host's mounts is changed after the root is attached"),
+    }
+}
+
+/// Operations on what is in the container's root.
+fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static str> {
+    let any = |slots: &Slots, at: &Target| match at.beneath() {
+        Some(_) => slots.uses_mount(at.mount),
+        None => Err("a path that does not lead over its mount"),
+    };
+    let inner = |slots: &Slots, at: &Target| match at.beneath() {
+        Some("") if at.mount == root => Err("the container's root itself is covered"),
+        _ => any(slots, at),
+    };
+    match op {
+        // A clone is the host's, whose files are not written to in the container's name.
+        RootfsOp::CopyUp { mount, from } | RootfsOp::CopyMode { mount, from } => {
+            slots.uses(*mount, SlotKind::Fresh)?;
+            any(slots, from)
+        }
+        RootfsOp::Attach { mount, at, .. } => {
+            slots.uses_mount(*mount)?;
+            inner(slots, at)
+        }
+        RootfsOp::Mask { at, covers } => {
+            slots.uses(*covers, SlotKind::Fresh)?;
+            inner(slots, at)
+        }
+        RootfsOp::Console { devpts, console, .. } => {
+            any(slots, devpts)?;
+            inner(slots, console)
+        }
+        RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode says what it is"),
+        RootfsOp::ReadOnly { at, out } => {
+            inner(slots, at)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        RootfsOp::MakeSymlink { at, .. } | RootfsOp::MakeNode { at, .. } => inner(slots, at),
+        RootfsOp::MakeDirectory { at, .. } => any(slots, at),
+        _ => Ok(()),
     }
 }
 

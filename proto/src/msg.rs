@@ -86,8 +86,8 @@ pub enum Purpose {
 pub enum ToSetup {
     /// The first message, sent once.
     Trusted(Trusted),
-    /// The second, sent once.
-    Plan(Plan),
+    /// The second, sent once. Descriptors ride on it that take the place of these standard streams.
+    Plan { plan: Plan, streams: Vec<u8> },
     /// Any number of times while the payload runs.
     Signal(u8),
 }
@@ -122,9 +122,10 @@ pub enum FromSetup {
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
     /// Everything but argv and env, which are rspawn-init's own since its exec. The page for its last words rides on it,
-    /// then the root to enter by chroot(2), then the console's slave, then gate and report, then the socket of the
-    /// seccomp agent, who gets the notice, each but the first if there is one.
-    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, notice: String },
+    /// then the root to enter by chroot(2), then a null device for standard streams that are the host's, then the
+    /// console's slave, then gate and report, then the socket of the seccomp agent, who gets the notice, each but the
+    /// first if there is one.
+    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, null: bool, notice: String },
     /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
     Go,
 }

@@ -160,7 +160,16 @@ pub enum HostOp {
     /// A user namespace that serves as the id map of mounts; no process stays in it.
     MakeIdMap { out: Slot, uid_map: Vec<IdMap>, gid_map: Vec<IdMap> },
     /// A detached clone of the mount at a host path, its attributes already set: it is never visible without them.
-    CloneTree { out: Slot, path: HostPath, expect: Expect, recursive: bool, attrs: MountAttrs },
+    CloneTree {
+        out: Slot,
+        path: HostPath,
+        expect: Expect,
+        recursive: bool,
+        attrs: MountAttrs,
+        /// It stays a peer of the host's mount, so that what the container mounts on it shows on the host. Any other
+        /// clone is cut off from the host by its first attributes.
+        peer: bool,
+    },
     /// A detached mount of any filesystem type; its parameters may name opened host paths.
     NewFilesystem { out: Slot, fs: Text, params: Vec<FsParam>, attrs: MountAttrs },
     /// Changes attributes of a mount made above: a second pass where one call cannot say it all.
@@ -297,6 +306,32 @@ pub enum NodeKind {
     Fifo,
 }
 
+/// Where an operation works: a path beneath a mount that an earlier operation made.
+///
+/// It is looked up from that mount, not from the root by name: a neighbour that shares the root filesystem and renames
+/// `proc` while the container starts cannot have a mask miss it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Target {
+    /// The whole path, from the container's root.
+    pub path: RelPath,
+    pub mount: Slot,
+    /// How many bytes of it lead to the mount.
+    pub above: u16,
+}
+
+impl Target {
+    /// The path beneath the mount; empty is the mount itself. `None` if the target makes no sense.
+    pub fn beneath(&self) -> Option<&str> {
+        let (above, rest) = self.path.as_str().split_at_checked(self.above.into())?;
+        if above.is_empty() || rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+    }
+
+    /// The path as the payload names it.
+    pub fn absolute(&self) -> String {
+        self.path.absolute()
+    }
+}
+
 /// What to create where a mount point is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Missing {
@@ -305,6 +340,11 @@ pub enum Missing {
     /// Skip the step.
     Skip,
 }
+
+/// In the mount of covers for masks: a null device.
+pub const MASK_NULL: &str = "null";
+/// And an empty directory.
+pub const MASK_EMPTY: &str = "empty";
 
 /// Operations inside the container's namespaces. Paths are resolved in its root and never leave it.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
@@ -330,19 +370,24 @@ pub enum RootfsOp {
     /// Copies what the container's root has at `from` into a mount that is not attached yet (tmpcopyup).
     CopyUp {
         mount: Slot,
-        from: RelPath,
+        from: Target,
     },
     /// Gives the root of a mount that is not attached yet the mode of the directory that it will cover.
     CopyMode {
         mount: Slot,
-        from: RelPath,
+        from: Target,
     },
-    /// Attaches a detached mount; `virtual_fs` says that symlinks on the way are refused.
+    /// Attaches a detached mount; `no_symlinks` says that symlinks on the way are refused.
     Attach {
         mount: Slot,
-        at: RelPath,
+        at: Target,
         missing: Missing,
         no_symlinks: bool,
+    },
+    /// Attaches a mount where no path of the container leads, and which the pivot drops: what is to be cloned must be
+    /// attached (before Linux 6.15).
+    Shelve {
+        mount: Slot,
     },
     /// Changes attributes of an attached mount, or of the root.
     SetAttrs {
@@ -350,15 +395,15 @@ pub enum RootfsOp {
         attrs: MountAttrs,
     },
     MakeDirectory {
-        at: RelPath,
+        at: Target,
         mode: u32,
     },
     MakeSymlink {
-        at: RelPath,
+        at: Target,
         target: Text,
     },
     MakeNode {
-        at: RelPath,
+        at: Target,
         kind: NodeKind,
         major: u32,
         minor: u32,
@@ -366,23 +411,26 @@ pub enum RootfsOp {
         uid: Id,
         gid: Id,
     },
-    /// A pseudoterminal of the container's own devpts, or of whichever is at its /dev/pts. Its master goes to the
-    /// caller, its slave becomes the payload's stdio and, bound, /dev/console.
+    /// A pseudoterminal of the devpts at a place. Its master goes to the caller, its slave becomes the payload's stdio
+    /// and, bound, the console.
     Console {
-        devpts: Option<Slot>,
+        devpts: Target,
+        console: Target,
         rows: u16,
         columns: u16,
         uid: Id,
     },
-    /// Covers a path: a directory with the empty mount, anything else with the null device.
+    /// Covers a path, if the filesystem there has it, with a clone from the mount of covers: a directory with its
+    /// [`MASK_EMPTY`], anything else with its [`MASK_NULL`].
     Mask {
-        at: RelPath,
-        null: Slot,
-        empty: Slot,
+        at: Target,
+        covers: Slot,
     },
-    /// Makes what is at a path read-only, if it exists.
+    /// Makes what is at a path read-only, if it exists, by a clone over it: what is below is reached through that. Where
+    /// there is nothing, the slot stays empty, and nothing is below.
     ReadOnly {
-        at: RelPath,
+        at: Target,
+        out: Slot,
     },
     /// Writes a sysctl of a namespace that the container owns, through a procfs that nothing can shadow.
     Sysctl {
@@ -442,6 +490,8 @@ pub struct Finish {
     pub uid: Id,
     pub capabilities: Capabilities,
     pub no_new_privileges: bool,
+    /// The container's `/dev/null` is not the host's.
+    pub own_null: bool,
     /// Descriptors from 3 on that the payload inherits (`--preserve-fds`).
     pub preserve_fds: u32,
     pub seccomp: Option<Seccomp>,

@@ -104,6 +104,11 @@ pub fn plan_of(config: &Value, id: &str, bundle: &Path) -> Plan {
     rspawn::plan::plan(&spec, &Facts::gather(), &options(id, bundle)).expect("a plan").plan
 }
 
+/// The message with a plan, no streams beside it.
+pub fn plan_message(plan: Plan) -> ToSetup {
+    ToSetup::Plan { plan, streams: Vec::new() }
+}
+
 pub fn trusted(id: &str, policy: Policy) -> Trusted {
     let id = ContainerId::new(id).expect("an id");
     let text = |text: &str| Text::new(text).expect("a text");
@@ -163,7 +168,7 @@ impl EvilParent {
         let page = fs::File::from(page);
         page.set_len(4096).expect("a page");
         let setup = Command::new("/bin/sh")
-            .args(["-c", "exec \"$0\" 8 9 8<&0 9<&1 </dev/null >&2"])
+            .args(["-c", "exec \"$0\" 8 9 7 7<\"${0%/*}\" 8<&0 9<&1 </dev/null >&2"])
             .arg(crate::program("rspawn-setup"))
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::from(page))
@@ -258,7 +263,7 @@ pub fn packets(message: &[u8]) -> Vec<Vec<u8>> {
 pub fn submit(trusted: Trusted, plan: Plan) -> (Verdict, i32, String) {
     let parent = EvilParent::start();
     parent.say(&ToSetup::Trusted(trusted));
-    parent.say(&ToSetup::Plan(plan));
+    parent.say(&plan_message(plan));
     parent.verdict()
 }
 

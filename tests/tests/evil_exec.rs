@@ -13,7 +13,7 @@ use rspawn_proto::policy::Policy;
 use rspawn_proto::record::{After, Hook};
 use rspawn_proto::report::Place;
 use rspawn_sys::{Fd, process};
-use rspawn_tests::hostile::{EvilParent, Verdict, options, plan_of, trusted, trusted_exec};
+use rspawn_tests::hostile::{EvilParent, Verdict, options, plan_message, plan_of, trusted, trusted_exec};
 use rspawn_tests::life::Life;
 use rspawn_tests::{Bundle, cannot_make_containers};
 
@@ -37,7 +37,7 @@ fn hook(path: &str) -> Hook {
 fn submit(trusted: Trusted, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
     let parent = EvilParent::start();
     parent.say_with(&ToSetup::Trusted(trusted), &[target]);
-    parent.say_with(&ToSetup::Plan(plan), &[]);
+    parent.say_with(&plan_message(plan), &[]);
     parent.verdict()
 }
 

@@ -13,7 +13,9 @@ use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, WIRE_VERSION, codec};
-use rspawn_tests::hostile::{Canaries, EvilParent, Numbers, Verdict, packets, plan_of, policy, submit, trusted};
+use rspawn_tests::hostile::{
+    Canaries, EvilParent, Numbers, Verdict, packets, plan_message, plan_of, policy, submit, trusted,
+};
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, leftovers, program, wait_for};
 use serde_json::json;
 
@@ -100,7 +102,7 @@ fn hostile_bytes_are_refused() {
     let bundle = Bundle::script("echo the payload ran");
     let host = Host::look();
     let plan = base(&bundle);
-    let good = codec::encode(&ToSetup::Plan(plan.clone())).unwrap();
+    let good = codec::encode(&plan_message(plan.clone())).unwrap();
     let invoker = codec::encode(&ToSetup::Trusted(trusted(&bundle.id, Policy::default()))).unwrap();
     // What is sent, in messages or packets, and part of the reason; "" where it may only hang up.
     let refused = |name: &str, send: &dyn Fn(&EvilParent), reason: &str| {
@@ -173,7 +175,7 @@ fn a_parent_that_hangs_up_leaves_nothing() {
             parent.say(&invoker());
         }
         if said > 1 {
-            parent.say(&ToSetup::Plan(plan.clone()));
+            parent.say(&plan_message(plan.clone()));
         }
         parent.hang_up();
         let output = parent.end();
@@ -190,11 +192,11 @@ fn a_second_plan_ends_the_container() {
     }
     let bundle = Bundle::script("touch /started; sleep 60");
     let plan = base(&bundle);
-    for second in [ToSetup::Plan(plan.clone()), ToSetup::Trusted(trusted(&bundle.id, Policy::default()))] {
+    for second in [plan_message(plan.clone()), ToSetup::Trusted(trusted(&bundle.id, Policy::default()))] {
         let _ = fs::remove_file(bundle.rootfs().join("started"));
         let parent = EvilParent::start();
         parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
-        parent.say(&ToSetup::Plan(plan.clone()));
+        parent.say(&plan_message(plan.clone()));
         wait_for("the payload starts", || bundle.rootfs().join("started").exists());
         parent.say(&second);
         match parent.verdict() {
@@ -207,7 +209,7 @@ fn a_second_plan_ends_the_container() {
     let parent = EvilParent::start();
     let _ = fs::remove_file(bundle.rootfs().join("started"));
     parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
-    parent.say(&ToSetup::Plan(plan));
+    parent.say(&plan_message(plan));
     wait_for("the payload starts", || bundle.rootfs().join("started").exists());
     for number in [0, 65, 128, 255, 9] {
         parent.say(&ToSetup::Signal(number));
@@ -424,10 +426,10 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
                 && *out == slot
             {
                 *recursive = true;
-                attrs.recursive = false;
+                *attrs = MountAttrs { propagation: attrs.propagation, recursive: true, ..MountAttrs::default() };
             }
         }
-        let attrs = MountAttrs { propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+        let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs }));
     });
     case("made writable with what it lies on", &|plan| {
@@ -465,8 +467,21 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
         let attrs = MountAttrs { set: attr::RDONLY, recursive: true, ..MountAttrs::default() };
         plan.rootfs.insert(plan.rootfs.len() - 1, Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs }));
     });
-    case("a peer of the host's mount", &|plan| attributes_of(plan, &|attrs| attrs.propagation = None));
-    case("a shared peer", &|plan| attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared)));
+    let make_peer = |plan: &mut Plan| {
+        for step in &mut plan.host {
+            if let HostOp::CloneTree { out, peer, .. } = &mut step.op {
+                *peer |= *out == slot;
+            }
+        }
+    };
+    case("a peer of the host's mount", &|plan| {
+        make_peer(plan);
+        attributes_of(plan, &|attrs| attrs.propagation = None);
+    });
+    case("a shared peer", &|plan| {
+        make_peer(plan);
+        attributes_of(plan, &|attrs| attrs.propagation = Some(Propagation::Shared));
+    });
     case("a pipe that is any file", &|plan| {
         for step in &mut plan.host {
             if let HostOp::CloneTree { path, expect, .. } = &mut step.op

@@ -7,7 +7,7 @@ use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
 use rspawn_proto::record::CgroupDir;
 use rspawn_proto::report::Place;
-use rspawn_tests::hostile::{EvilParent, Verdict, trusted};
+use rspawn_tests::hostile::{EvilParent, Verdict, plan_message, trusted};
 use rspawn_tests::life::Life;
 use rspawn_tests::{cannot_make_containers, skip_unless};
 
@@ -55,7 +55,7 @@ fn a_hostile_plan_reaches_no_other_container() {
         let purpose = Purpose::Update { cgroups: vec![pids(&life)], unit: None };
         let parent = EvilParent::start();
         parent.say_with(&ToSetup::Trusted(Trusted { purpose, ..trusted(life.id(), Policy::default()) }), &[]);
-        parent.say_with(&ToSetup::Plan(plan.clone()), &[]);
+        parent.say_with(&plan_message(plan.clone()), &[]);
         parent.verdict()
     };
     let open = |out: u16| {

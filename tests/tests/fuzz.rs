@@ -13,7 +13,7 @@ use rspawn_proto::check::check;
 use rspawn_proto::msg::ToSetup;
 use rspawn_proto::plan::Plan;
 use rspawn_proto::{MAX_PLAN, codec};
-use rspawn_tests::hostile::{Numbers, options};
+use rspawn_tests::hostile::{Numbers, options, plan_message};
 use serde_json::{Value, json};
 
 /// Counts what this thread holds, so that the decoder's hunger shows.
@@ -236,7 +236,7 @@ fn the_decoder_gives_a_plan_or_an_error() {
     let options = options("fuzz", std::path::Path::new("/bundle"));
     let plan = |config: &Value| {
         let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap();
-        codec::encode(&ToSetup::Plan(rspawn::plan::plan(&spec, &facts, &options).unwrap().plan)).unwrap()
+        codec::encode(&plan_message(rspawn::plan::plan(&spec, &facts, &options).unwrap().plan)).unwrap()
     };
     let seeds: Vec<Vec<u8>> = seeds_of_configurations().iter().map(plan).collect();
     /// Far below what 2^32 elements would take, and above the largest honest plan.
@@ -249,7 +249,7 @@ fn the_decoder_gives_a_plan_or_an_error() {
             plans += 1;
             let again = codec::encode(message).expect("what decodes encodes");
             assert_eq!(codec::decode_plan::<ToSetup>(&again).as_ref(), Ok(message));
-            if let ToSetup::Plan(plan) = message {
+            if let ToSetup::Plan { plan, .. } = message {
                 sound += u64::from(check(plan).is_ok());
             }
         }

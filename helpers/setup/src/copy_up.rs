@@ -1,9 +1,7 @@
 //! tmpcopyup: what the image has at a mount point is copied into the tmpfs that will cover it.
-use rspawn_proto::ids::RelPath;
 use rspawn_sys::Fd;
 use rspawn_sys::file::{self, Resolve, Status};
 
-use crate::target::find;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// Directories deeper than this are an error: the copy recurses, and its stack is finite.
@@ -13,20 +11,17 @@ const DIRECTORY: u32 = 0o040_000;
 const REGULAR: u32 = 0o100_000;
 const SYMLINK: u32 = 0o120_000;
 
-/// Copies the directory at `from`, if there is one, into a mount that is not attached yet.
-pub fn copy_up(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
-    let Some(source) = find(root, from, Resolve::InRoot)? else { return Ok(()) };
-    let found = file::status(&source).named("statx")?;
-    if !found.is_directory() {
+/// Copies a directory into a mount that is not attached yet.
+pub fn copy_up(source: &Fd, mount: &Fd) -> Outcome<()> {
+    if !file::status(source).named("statx")?.is_directory() {
         return Err(Failure::check("tmpcopyup: the mount point is not a directory"));
     }
-    copy_entries(&open_directory(&source, "")?, &open_directory(mount, "")?, MAX_DEPTH)
+    copy_entries(&open_directory(source, "")?, &open_directory(mount, "")?, MAX_DEPTH)
 }
 
-/// Gives the root of a mount the mode of what is at `from`, if there is anything.
-pub fn copy_mode(root: &Fd, from: &RelPath, mount: &Fd) -> Outcome<()> {
-    let Some(source) = find(root, from, Resolve::InRoot)? else { return Ok(()) };
-    let mode = file::status(&source).named("statx")?.mode;
+/// Gives the root of a mount the mode of what it will cover.
+pub fn copy_mode(source: &Fd, mount: &Fd) -> Outcome<()> {
+    let mode = file::status(source).named("statx")?.mode;
     file::change_mode(&open_directory(mount, "")?, mode & 0o7777).named("fchmod")
 }
 

@@ -20,6 +20,7 @@ use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
 use crate::invoker::{Gates, Invoker};
+use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay, warn};
 use crate::spawn::{self, Container, InitImage};
@@ -112,10 +113,10 @@ pub fn create(
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
         // The last process that is started outside the container's pid namespace.
-        traces.runner = Some(parent.step(place, || Runner::start("rspawn-hooks", None))?);
+        traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
     let guest = (!traces.hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start("rspawn-hooks", Some((&inside, &container)))))
+        .then(|| parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container)))))
         .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
@@ -144,10 +145,12 @@ pub fn create(
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let page = gate.map_or(&parent.page, |gates| &gates.page);
     let note = parent.step(Place::Spawn(SpawnStep::Record), || SharedWord::map(page, true).named("mmap"))?;
+    let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
     let gates = gate.iter().flat_map(|gates| [&gates.gate, &gates.report]);
-    let fds: Vec<&Fd> = [page].into_iter().chain(&root).chain(&slave).chain(gates).chain(&agent).collect();
+    let fds = [page].into_iter().chain(&root).chain(&null).chain(&slave).chain(gates).chain(&agent);
+    let fds: Vec<&Fd> = fds.collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
-    send_finish(invoker, plan.finish, &container, &fds)?;
+    send_finish(invoker, plan.finish, &container, null.as_ref(), &fds)?;
     // Agents take the end of the stream for the end of the message.
     drop(agent);
     await_init(parent, &container)?;

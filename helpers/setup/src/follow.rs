@@ -101,13 +101,19 @@ fn notice(finish: &Finish, purpose: &Purpose, pid: i32) -> Option<String> {
 }
 
 /// Sends rspawn-init its last mile, which it begins at once.
-pub fn send_finish(invoker: &Invoker, mut finish: Finish, container: &Container, fds: &[&Fd]) -> Result<(), StepError> {
+pub fn send_finish(
+    invoker: &Invoker,
+    mut finish: Finish,
+    container: &Container,
+    null: Option<&Fd>,
+    fds: &[&Fd],
+) -> Result<(), StepError> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
     let Trusted { audit, mode, no_pivot, .. } = invoker.trusted;
     let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
-    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot, notice };
+    let message = ToInit::Finish { finish, audit, mode, chroot: no_pivot, null: null.is_some(), notice };
     told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 

@@ -19,7 +19,7 @@ use crate::spawn::{self, Container};
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
 pub fn scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
     let bus = bus.ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
-    parent.step(place, || Runner::start("rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
+    parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 
 /// Such a program. Killed when dropped.
@@ -40,9 +40,12 @@ impl Drop for Runner {
 impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
     /// it enters before the container's root is attached.
-    pub fn start(name: &'static str, inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
+    pub fn start(programs: &Fd, name: &'static str, inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
         // Sealed where others than this program's equals could reach it.
-        let image = if inside.is_some() { spawn::seal(name)? } else { spawn::open_beside(name)? };
+        let image = match inside {
+            Some(_) => spawn::seal(programs, name)?,
+            None => spawn::open_program(programs, name)?,
+        };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
         let argv = StringArray::new([name, &number].into_iter()).named("execveat")?;

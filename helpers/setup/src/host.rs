@@ -33,10 +33,14 @@ impl Slots {
         self.0[index] = Some(fd);
     }
 
+    /// What a slot holds, if it was filled.
+    pub fn filled(&self, slot: Slot) -> Option<&Fd> {
+        self.0.get(slot.0 as usize)?.as_ref()
+    }
+
     /// The structural check has seen to it that the slot is filled; a slot is still never taken on trust.
     pub fn get(&self, slot: Slot) -> Outcome<&Fd> {
-        let filled = self.0.get(slot.0 as usize).and_then(Option::as_ref);
-        filled.ok_or_else(|| Failure::check("the slot is empty"))
+        self.filled(slot).ok_or_else(|| Failure::check("the slot is empty"))
     }
 }
 
@@ -94,7 +98,7 @@ pub fn carry_out(
             let made = id_map_namespace(uid_map, gid_map)?;
             slots.fill(*out, made);
         }
-        HostOp::CloneTree { out, path, expect, recursive, attrs } => {
+        HostOp::CloneTree { out, path, expect, recursive, attrs, peer: _ } => {
             let opened = open(path, *expect)?;
             gate.pass(step, path, &opened)?;
             let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;

@@ -18,6 +18,7 @@ mod hooks;
 mod host;
 mod inside;
 mod invoker;
+mod null;
 mod parent;
 mod rootfs;
 mod serve;
@@ -33,15 +34,17 @@ use core::ffi::CStr;
 
 use rspawn_sys::Fd;
 
-/// The two uses: `rspawn-setup CONTROL PROGRESS` (descriptor numbers), started by `rspawn`, and
+/// The two uses: `rspawn-setup CONTROL PROGRESS PROGRAMS` (descriptor numbers), started by `rspawn`, and
 /// `rspawn-setup --check PLAN [POLICY]` (files), which does nothing to the machine.
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let arguments: Vec<&str> = argv.iter().skip(1).filter_map(|word| word.to_str().ok()).collect();
     match arguments[..] {
         ["--check", plan] => check_command::check(plan, None),
         ["--check", plan, policy] => check_command::check(plan, Some(policy)),
-        [control, progress] => match (control.parse(), progress.parse()) {
-            (Ok(control), Ok(progress)) => serve::serve(Fd::from_raw(control), Fd::from_raw(progress)),
+        [control, progress, programs] => match (control.parse(), progress.parse(), programs.parse()) {
+            (Ok(control), Ok(progress), Ok(programs)) => {
+                serve::serve(Fd::from_raw(control), Fd::from_raw(progress), Fd::from_raw(programs))
+            }
             _ => usage(),
         },
         _ => usage(),

@@ -35,6 +35,8 @@ pub struct Parent {
     pub progress: SharedWord,
     /// The page that the word is in. The next one in it is for rspawn-init.
     pub page: Fd,
+    /// The directory of rspawn's programs. This one, executed from a copy, does not know where it was.
+    pub programs: Fd,
     pub audit: bool,
     /// Signals that came before there was a payload to deliver them to.
     pub early: RefCell<Vec<u8>>,

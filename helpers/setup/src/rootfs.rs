@@ -1,7 +1,8 @@
 //! Operations inside the container's namespaces, one function each.
 //!
-//! Safe for a hostile planner because: paths are [`RelPath`]s resolved in the root's descriptor; mounts arrive
-//! detached and attributed; names and sysctls are written only where the structural check has seen a namespace of the
+//! Safe for a hostile planner because: a target is resolved below the descriptor of its mount, or in the root's, and
+//! never leaves it; mounts arrive detached and attributed; before the pivot every mount is verified to be where the
+//! container will find it; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
 use alloc::vec::Vec;
@@ -10,11 +11,12 @@ use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{Id, RelPath, Slot};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
-use rspawn_sys::file::{self, Resolve};
+use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
 
+use crate::copy_up::{copy_mode, copy_up};
 use crate::host::{Slots, new_filesystem, node_type, set_attributes, verify};
-use crate::target::{Leaf, find, find_or_create, open_parent};
+use crate::target::{Leaf, Tree};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// Filesystem magics, `linux/magic.h`.
@@ -26,8 +28,12 @@ const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 #[derive(Default)]
 pub struct Rootfs {
     root: Option<Fd>,
-    /// Covers of masks that have their first place.
-    placed: Vec<Slot>,
+    /// What is attached out of the container's sight.
+    shelved: Vec<Slot>,
+    /// Every mount of the container's tree, in order.
+    mounted: Vec<(RelPath, Status)>,
+    /// Some of them are copies of others, made read-only.
+    has_copies: bool,
 }
 
 /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
@@ -36,6 +42,10 @@ pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
 impl Rootfs {
     pub fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
+    }
+
+    fn tree<'a>(&'a self, slots: &'a Slots) -> Outcome<Tree<'a>> {
+        Ok(Tree { root: self.root()?, slots, links: true })
     }
 
     /// Carries out one operation.
@@ -47,37 +57,47 @@ impl Rootfs {
                 self.attach_root(slots.get(*mount)?, over)?;
             }
             RootfsOp::NewFilesystem { out, fs, params, attrs } => {
-                let made = new_virtual_filesystem(*fs, params, *attrs, slots)?;
+                let made = new_filesystem(fs.name(), params, *attrs, slots)?;
                 slots.fill(*out, made);
             }
-            RootfsOp::CopyUp { mount, from } => crate::copy_up::copy_up(self.root()?, from, slots.get(*mount)?)?,
-            RootfsOp::CopyMode { mount, from } => crate::copy_up::copy_mode(self.root()?, from, slots.get(*mount)?)?,
+            RootfsOp::CopyUp { mount, from } => {
+                let found = self.tree(slots)?.find(from)?;
+                found.map_or(Ok(()), |found| copy_up(&found, slots.get(*mount)?))?;
+            }
+            RootfsOp::CopyMode { mount, from } => {
+                let found = self.tree(slots)?.find(from)?;
+                found.map_or(Ok(()), |found| copy_mode(&found, slots.get(*mount)?))?;
+            }
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
-                self.attach(slots.get(*mount)?, at, *missing, *no_symlinks)?;
+                self.attach(*mount, at, *missing, *no_symlinks, slots)?;
+            }
+            RootfsOp::Shelve { mount } => {
+                self.shelved.push(*mount);
+                attach_over_all(slots.get(*mount)?)?;
             }
             RootfsOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
             RootfsOp::MakeDirectory { at, mode } => {
-                find_or_create(self.root()?, at, Resolve::InRoot, Leaf::Directory { mode: *mode }).map(drop)?;
+                self.tree(slots)?.find_or_create(at, Leaf::Directory { mode: *mode }).map(drop)?;
             }
-            RootfsOp::MakeSymlink { at, target } => self.make_symlink(at, target.as_str())?,
+            RootfsOp::MakeSymlink { at, target } => make_symlink(&self.tree(slots)?, at, target.as_str())?,
             RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid } => {
                 let expect = Expect::Device { kind: *kind, major: *major, minor: *minor };
-                self.make_node(at, *mode | node_type(*kind), (*major, *minor), (*uid, *gid), expect)?;
+                let mode = *mode | node_type(*kind);
+                make_node(&self.tree(slots)?, at, mode, (*major, *minor), (*uid, *gid), expect)?;
             }
-            RootfsOp::Console { devpts, rows, columns, uid } => {
-                let size = (*rows, *columns);
-                let (master, slave) = match devpts {
-                    Some(devpts) => open_terminal(slots.get(*devpts)?, *uid, size)?,
-                    None => {
-                        let found = file::open_at(self.root()?, "dev/pts", file::O_PATH, 0, Resolve::InRoot);
-                        open_terminal(&found.named("openat2")?, *uid, size)?
-                    }
-                };
-                self.console(&slave)?;
+            RootfsOp::Console { devpts, console, rows, columns, uid } => {
+                let found = self.tree(slots)?.find(devpts)?;
+                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(devpts.absolute()))?;
+                let (master, slave) = open_terminal(&found, *uid, (*rows, *columns))?;
+                self.show_console(&slave, console, slots)?;
                 tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
             }
-            RootfsOp::Mask { at, null, empty } => self.mask(at, *null, *empty, slots)?,
-            RootfsOp::ReadOnly { at } => self.read_only(at)?,
+            RootfsOp::Mask { at, covers } => self.mask(at, slots.get(*covers)?, slots)?,
+            RootfsOp::ReadOnly { at, out } => {
+                if let Some(cover) = self.read_only(at, slots)? {
+                    slots.fill(*out, cover);
+                }
+            }
             RootfsOp::Sysctl { key, value } => write_sysctl(key.as_str(), value.as_str())?,
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
@@ -104,99 +124,148 @@ impl Rootfs {
         Ok(())
     }
 
-    fn attach(&self, mount: &Fd, at: &RelPath, missing: Missing, no_symlinks: bool) -> Outcome<()> {
+    fn attach(&mut self, mount: Slot, at: &Target, missing: Missing, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
+        let mount = slots.get(mount)?;
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
         let is_system = matches!(file::filesystem_magic(mount).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
-        let resolve = if no_symlinks || is_system { Resolve::InRootNoLinks } else { Resolve::InRoot };
+        let tree = Tree { links: !no_symlinks && !is_system, ..self.tree(slots)? };
         let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
         let directory = is_directory(mount)?;
         let target = match missing {
-            Missing::Skip => match find(self.root()?, at, resolve)? {
+            Missing::Skip => match tree.find(at)? {
                 Some(found) => found,
                 None => return Ok(()),
             },
             Missing::Create => {
                 let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
-                find_or_create(self.root()?, at, resolve, leaf)?
+                tree.find_or_create(at, leaf)?
             }
         };
-        match mount::attach(mount, &target) {
-            Err(Errno::EINVAL) if is_directory(&target)? != directory => {
+        match self.place(mount, &target, at) {
+            Err(failure) if failure.errno == Errno::EINVAL.0 && is_directory(&target)? != directory => {
                 Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
             }
-            attached => attached.named("move_mount"),
+            attached => attached,
         }
     }
 
-    fn make_symlink(&self, at: &RelPath, target: &str) -> Outcome<()> {
-        let (parent, name) = open_parent(self.root()?, at, Resolve::InRoot)?;
-        match file::make_symlink(target, &parent, name) {
-            // An image may bring its own; a link decides nothing here that the image could not decide itself.
-            Err(Errno::EEXIST) => Ok(()),
-            made => made.named("symlinkat"),
-        }
-    }
-
-    fn make_node(&self, at: &RelPath, mode: u32, device: (u32, u32), owner: (Id, Id), expect: Expect) -> Outcome<()> {
-        let (parent, name) = open_parent(self.root()?, at, Resolve::InRoot)?;
-        let made = file::make_node(&parent, name, mode, device.0, device.1);
-        if made != Err(Errno::EEXIST) {
-            made.named("mknodat")?;
-        }
-        let node =
-            file::open_at(&parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
-        verify(&node, expect)?;
-        if owner != (Id::ROOT, Id::ROOT) {
-            file::change_owner(&node, owner.0.raw(), owner.1.raw()).named("fchownat")?;
+    /// Attaches a mount on an opened target, and remembers where it is.
+    fn place(&mut self, mount: &Fd, target: &Fd, at: &Target) -> Outcome<()> {
+        mount::attach(mount, target).named("move_mount")?;
+        if !self.shelved.contains(&at.mount) {
+            self.mounted.push((at.path.clone(), file::status(mount).named("statx")?));
         }
         Ok(())
     }
 
-    fn console(&self, slave: &Fd) -> Outcome<()> {
-        let at = RelPath::new("dev/console").map_err(Failure::check)?;
-        let target = find_or_create(self.root()?, &at, Resolve::InRoot, Leaf::File)?;
+    fn show_console(&mut self, slave: &Fd, console: &Target, slots: &Slots) -> Outcome<()> {
+        let target = self.tree(slots)?.find_or_create(console, Leaf::File)?;
         let bind = mount::clone_tree(slave, false).named("open_tree")?;
-        mount::attach(&bind, &target).named("move_mount")
+        self.place(&bind, &target, console)
     }
 
-    fn mask(&mut self, at: &RelPath, null: Slot, empty: Slot, slots: &Slots) -> Outcome<()> {
-        let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
+    fn mask(&mut self, at: &Target, covers: &Fd, slots: &Slots) -> Outcome<()> {
+        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(()) };
         let directory = file::status(&target).named("statx")?.is_directory();
-        let slot = if directory { empty } else { null };
-        let cover = slots.get(slot)?;
-        if !directory {
-            verify(cover, Expect::NullDevice)?;
-        }
-        // Only a mount that is attached in this namespace can be cloned (before Linux 6.15), so the first mask takes
-        // the cover itself, and the others take clones of it.
-        if self.placed.contains(&slot) {
-            let clone = mount::clone_tree(cover, false).named("open_tree")?;
-            return mount::attach(&clone, &target).named("move_mount");
-        }
-        self.placed.push(slot);
-        mount::attach(cover, &target).named("move_mount")
+        let name = if directory { MASK_EMPTY } else { MASK_NULL };
+        let cover = file::open_at(covers, name, file::O_PATH, 0, Resolve::InRootNoLinks).named("openat2")?;
+        verify(&cover, if directory { Expect::Directory } else { Expect::NullDevice })?;
+        let clone = mount::clone_tree(&cover, false).named("open_tree")?;
+        self.place(&clone, &target, at)
     }
 
-    fn read_only(&self, at: &RelPath) -> Outcome<()> {
-        let Some(target) = find(self.root()?, at, Resolve::InRoot)? else { return Ok(()) };
+    fn read_only(&mut self, at: &Target, slots: &Slots) -> Outcome<Option<Fd>> {
+        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(None) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
         let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
-        mount::attach(&cover, &target).named("move_mount")
+        self.place(&cover, &target, at)?;
+        self.has_copies = true;
+        Ok(Some(cover))
     }
 
     fn pivot(&self) -> Outcome<()> {
+        self.verify_mounted()?;
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
-        mount::drop_old_root().named("umount2")
+        // What was set aside lies on top of the old root, so it goes first.
+        (0..=self.shelved.len()).try_for_each(|_| mount::drop_old_root().named("umount2"))
     }
 
     /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
     /// the root is what lies on top.
     pub fn move_over_all(&self) -> Outcome<()> {
-        let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-        mount::attach(self.root()?, &slash).named("move_mount")
+        self.verify_mounted()?;
+        attach_over_all(self.root()?)
     }
+
+    /// Each path leads to what was mounted there, or to what was mounted over it later. Else somebody who shares the
+    /// root filesystem has renamed directories meanwhile, and the container would find another /proc.
+    fn verify_mounted(&self) -> Outcome<()> {
+        for (index, (path, mounted)) in self.mounted.iter().enumerate() {
+            let found = file::open_at(self.root()?, path.as_str(), file::O_PATH, 0, Resolve::InRoot);
+            let is_right = match found.and_then(|found| file::status(&found)) {
+                Ok(found) => found.mount == mounted.mount || self.is_covered(index, Some(&found)),
+                Err(_) => self.is_covered(index, None),
+            };
+            if !is_right {
+                let reason = format!("{} does not lead to what was mounted there: it was renamed", path.absolute());
+                return Err(Failure::check(&reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what is found at the path of a mount is of a later one: at the path, above it, or where a link of the
+    /// image led; or a copy of the mount, where what is around it was made read-only.
+    fn is_covered(&self, index: usize, found: Option<&Status>) -> bool {
+        let (path, mounted) = &self.mounted[index];
+        let is_over = |later: &RelPath| {
+            let rest = path.as_str().strip_prefix(later.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let is_copy = |found: &Status| self.has_copies && found.is_same(mounted);
+        found.is_some_and(is_copy)
+            || self.mounted[index + 1..]
+                .iter()
+                .any(|(later, mount)| is_over(later) || found.is_some_and(|found| found.mount == mount.mount))
+    }
+}
+
+fn make_symlink(tree: &Tree, at: &Target, target: &str) -> Outcome<()> {
+    let (parent, name) = tree.open_parent(at)?;
+    match file::make_symlink(target, &parent, name) {
+        // An image may bring its own; a link decides nothing here that the image could not decide itself.
+        Err(Errno::EEXIST) => Ok(()),
+        made => made.named("symlinkat"),
+    }
+}
+
+fn make_node(
+    tree: &Tree,
+    at: &Target,
+    mode: u32,
+    (major, minor): (u32, u32),
+    (uid, gid): (Id, Id),
+    expect: Expect,
+) -> Outcome<()> {
+    let (parent, name) = tree.open_parent(at)?;
+    let made = file::make_node(&parent, name, mode, major, minor);
+    if made != Err(Errno::EEXIST) {
+        made.named("mknodat")?;
+    }
+    let node = file::open_at(&parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")?;
+    verify(&node, expect)?;
+    if (uid, gid) != (Id::ROOT, Id::ROOT) {
+        file::change_owner(&node, uid.raw(), gid.raw()).named("fchownat")?;
+    }
+    Ok(())
+}
+
+/// Attaches a mount on top of everything, where a process whose root is below does not see it.
+fn attach_over_all(mount: &Fd) -> Outcome<()> {
+    let slash = file::open_host("/", file::O_PATH).named("openat2")?;
+    mount::attach(mount, &slash).named("move_mount")
 }
 
 /// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
@@ -228,10 +297,6 @@ fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
     let attrs = MountAttrs { propagation: Some(propagation), recursive, ..MountAttrs::default() };
     mount::set_attributes(&slash, &attrs, None).named("mount_setattr")
-}
-
-fn new_virtual_filesystem(fs: VirtualFs, params: &[FsParam], attrs: u64, slots: &Slots) -> Outcome<Fd> {
-    new_filesystem(fs.name(), params, attrs, slots)
 }
 
 /// Writes below a procfs of our own that is never attached: nothing of the container can stand in for its files

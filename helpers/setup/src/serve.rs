@@ -11,7 +11,7 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, file};
+use rspawn_sys::{Fd, channel, cred, file, process};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -23,9 +23,9 @@ use crate::supervise::supervise;
 use crate::update;
 
 /// Serves one parent: one plan, one container.
-pub fn serve(control: Fd, page: Fd) -> i32 {
+pub fn serve(control: Fd, page: Fd, programs: Fd) -> i32 {
     // Before anything is opened here: a number that is free now will be one of this program's own later.
-    let inherited = Fd::open_between(3, control.raw().min(page.raw()));
+    let inherited = Fd::open_between(3, control.raw().min(page.raw()).min(programs.raw()));
     let progress = match sanitise().and_then(|()| SharedWord::map(&page, false).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
@@ -33,7 +33,7 @@ pub fn serve(control: Fd, page: Fd) -> i32 {
             return 1;
         }
     };
-    let mut parent = Parent { control, progress, page, audit: false, early: RefCell::default() };
+    let mut parent = Parent { control, progress, page, programs, audit: false, early: RefCell::default() };
     // If the parent does not hear it, there is nobody to tell.
     let _ = match run(&mut parent, inherited) {
         Ok(()) => return 0,
@@ -48,13 +48,15 @@ pub fn serve(control: Fd, page: Fd) -> i32 {
 fn sanitise() -> Outcome<()> {
     spawn::guard_descriptors()?;
     cred::set_dumpable(false).named("prctl")?;
+    // Executed from a copy, its name would be the copy's.
+    process::set_name(c"rspawn-setup").named("prctl")?;
     rspawn_sys::signal::reset_dispositions();
     file::set_umask(0);
     file::change_directory_to("/").named("chdir")
 }
 
 fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
-    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal("rspawn-init"))?;
+    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal(&parent.programs, "rspawn-init"))?;
     let invoker = invoker::receive(parent)?;
     let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
     parent.audit = invoker.trusted.audit;
@@ -86,18 +88,27 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
 /// The second message, judged.
 fn receive_plan(parent: &Parent, trusted: &Trusted, kind: Kind) -> Result<Approved<Plan>, End> {
     let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Check));
-    let message = match channel::receive(&parent.control, MAX_PLAN) {
-        Ok(Some((message, _))) => message,
+    let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
+        Ok(Some(received)) => received,
         Ok(None) => return Err(End::Orphaned),
         Err(errno) => return Err(Failure::of("recvmsg", errno).at(Place::Check).into()),
     };
-    let ToSetup::Plan(plan) = codec::decode_plan(&message).map_err(refuse)? else {
+    let ToSetup::Plan { plan, streams } = codec::decode_plan(&message).map_err(refuse)? else {
         return Err(refuse("the second message is not a plan"));
     };
+    take_streams(&streams, &fds).map_err(|failure| failure.at(Place::Check))?;
     if (&plan.header.id, plan.header.kind, plan.finish.preserve_fds) != (&trusted.id, kind, trusted.preserve_fds) {
         return Err(refuse("the plan is not for what the invoker asked"));
     }
     approve(parent, trusted, plan)
+}
+
+/// Puts pipes of the parent's in the place of standard streams, which the payload gets from this process.
+fn take_streams(streams: &[u8], pipes: &[Fd]) -> Outcome<()> {
+    if streams.len() != pipes.len() || streams.iter().any(|number| *number > 2) {
+        return Err(Failure::check("descriptors that are no standard streams"));
+    }
+    streams.iter().zip(pipes).try_for_each(|(number, pipe)| pipe.install(i32::from(*number)).named("dup3"))
 }
 
 /// Structure, then policy, on the whole plan: before the first effect.

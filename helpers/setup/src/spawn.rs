@@ -2,7 +2,9 @@
 //!
 //! The order here is security and therefore not the plan's: namespaces are joined by a process that ends at once;
 //! ids are mapped before the new process makes any use of them; and it executes rspawn-init
-//! from sealed memory before the container's files are in sight.
+//! from a source that nobody can write to before the container's files are in sight.
+//! This program itself is executed from such a source: between clone3 and execveat the new process runs it in the
+//! container's pid namespace.
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,7 +15,7 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::process::{Side, StringArray};
-use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, image, process, tune};
 
 use crate::host::Slots;
 use crate::rootfs::open_terminal;
@@ -72,17 +74,14 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
     Ok(Some(limit))
 }
 
-/// Opens another of rspawn's programs, beside this one.
-pub fn open_beside(name: &str) -> Outcome<Fd> {
-    let me = file::read_self_path().named("readlink")?;
-    let directory = me.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let path = format!("{directory}/{name}");
-    file::open_host(&path, file::O_RDONLY).named("openat2").map_err(|failure| failure.with(path))
+/// Copies another of rspawn's programs to where nobody can change it, to be executed where the container can see it.
+pub fn seal(programs: &Fd, name: &str) -> Outcome<Fd> {
+    image::unwritable(&open_program(programs, name)?, name)
 }
 
-/// Copies another of rspawn's programs into sealed memory, to be executed where the container can reach it.
-pub fn seal(name: &str) -> Outcome<Fd> {
-    file::sealed_copy(&open_beside(name)?, name).named("memfd_create")
+/// Opens another of rspawn's programs.
+pub fn open_program(programs: &Fd, name: &str) -> Outcome<Fd> {
+    file::open_program(programs, name).named("openat2").map_err(|failure| failure.with(name))
 }
 
 /// Creates the process. On return it waits in rspawn-init for its last mile, or for its id maps.

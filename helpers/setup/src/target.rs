@@ -1,13 +1,17 @@
-//! Paths inside the container's root: found or created without ever leaving it.
+//! Targets inside the container's root: found or created without ever leaving it.
 //!
-//! Safe for a hostile image because: each lookup is one openat2(2) below the root's descriptor, with links confined
-//! to it; each creation is a single component in a held directory, which fails on anything that is already there.
+//! Safe for a hostile image because: each lookup is one openat2(2) below a held descriptor, with links confined to the
+//! container's root; each creation is a single component in a held directory, which fails on anything that is already
+//! there. What lies on a mount is looked up from that mount, so that a neighbour who renames directories of the root
+//! filesystem meanwhile changes nothing. Only a path that leads over a link of the image is looked up from the root;
+//! where it has led is verified before the pivot.
 use alloc::string::String;
 
-use rspawn_proto::ids::RelPath;
+use rspawn_proto::plan::Target;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd};
 
+use crate::host::Slots;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What to create at the end of a path.
@@ -20,27 +24,61 @@ pub enum Leaf {
 /// Links to nothing that one path may lead over: as many links as the kernel follows.
 const MAX_LINKS: usize = 40;
 
-/// Opens a path with O_PATH; `None` if it does not exist.
-pub fn find(root: &Fd, path: &RelPath, resolve: Resolve) -> Outcome<Option<Fd>> {
-    match file::open_at(root, path.as_str(), file::O_PATH, 0, resolve) {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::ENOENT | Errno::ENOTDIR) => Ok(None),
-        Err(errno) => Err(errno).named("openat2"),
+/// The container's tree.
+pub struct Tree<'a> {
+    pub root: &'a Fd,
+    pub slots: &'a Slots,
+    /// Links of the image are followed, inside its root.
+    pub links: bool,
+}
+
+impl Tree<'_> {
+    /// Opens a target with O_PATH; `None` if its filesystem does not have it.
+    pub fn find(&self, at: &Target) -> Outcome<Option<Fd>> {
+        if self.slots.filled(at.mount).is_none() {
+            // Below a read-only path that is not there.
+            return Ok(None);
+        }
+        let found = self.look_up(at, |dir, path, resolve| {
+            if path.is_empty() {
+                // The mount itself, which may be of a file.
+                return dir.duplicate(3).named("fcntl");
+            }
+            file::open_at(dir, path, file::O_PATH, 0, resolve).named("openat2")
+        });
+        match found {
+            Err(failure) if [Errno::ENOENT.0, Errno::ENOTDIR.0].contains(&failure.errno) => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Opens a target with O_PATH, creating what is missing of it.
+    pub fn find_or_create(&self, at: &Target, leaf: Leaf) -> Outcome<Fd> {
+        self.look_up(at, |dir, path, resolve| open_or_create(dir, path, resolve, leaf))
+    }
+
+    /// The directory that a target's last component is in, created if need be, and that component.
+    pub fn open_parent<'a>(&self, at: &'a Target) -> Outcome<(Fd, &'a str)> {
+        let (_, name) = split(at.path.as_str());
+        let make = Leaf::Directory { mode: 0o755 };
+        let parent = self.look_up(at, |dir, path, resolve| open_or_create(dir, split(path).0, resolve, make))?;
+        Ok((parent, name))
+    }
+
+    fn look_up<T>(&self, at: &Target, open: impl Fn(&Fd, &str, Resolve) -> Outcome<T>) -> Outcome<T> {
+        let beneath = at.beneath().ok_or_else(|| Failure::check("the path does not lead over its mount"))?;
+        match open(self.slots.get(at.mount)?, beneath, Resolve::InRootNoLinks) {
+            Err(failure) if self.links && failure.errno == Errno::ELOOP.0 => {
+                open(self.root, at.path.as_str(), Resolve::InRoot)
+            }
+            opened => opened,
+        }
     }
 }
 
-/// Opens a path with O_PATH, creating what is missing of it.
-pub fn find_or_create(root: &Fd, path: &RelPath, resolve: Resolve, leaf: Leaf) -> Outcome<Fd> {
-    open_or_create(root, path.as_str(), resolve, leaf)
-}
-
-/// The directory that a path's last component is in, created if need be, and that component.
-pub fn open_parent<'a>(root: &Fd, path: &'a RelPath, resolve: Resolve) -> Outcome<(Fd, &'a str)> {
-    if path.is_root() {
-        return Err(Failure::check("the container's root itself cannot be created"));
-    }
-    let (directory, name) = path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()));
-    open_or_create(root, directory, resolve, Leaf::Directory { mode: 0o755 }).map(|parent| (parent, name))
+/// The directory of a path, and the last component.
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('/').unwrap_or(("", path))
 }
 
 fn open_or_create(root: &Fd, path: &str, resolve: Resolve, leaf: Leaf) -> Outcome<Fd> {

@@ -123,6 +123,7 @@ fn receive_packet(socket: &Fd, packet: &mut [u8], fds: &mut Vec<Fd>) -> Result<u
 }
 
 /// A descriptor to wait for, and for what.
+#[derive(Clone, Copy)]
 pub struct Interest<'a> {
     pub fd: &'a Fd,
     pub read: bool,

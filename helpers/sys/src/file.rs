@@ -67,6 +67,11 @@ pub fn open_above(dir: &Fd) -> Result<Fd> {
     open_c(dir, c"..", O_RDONLY | O_DIRECTORY, 0, libc::RESOLVE_NO_XDEV)
 }
 
+/// Opens a program of rspawn's own for reading, in the directory that has them.
+pub fn open_program(directory: &Fd, name: &str) -> Result<Fd> {
+    open_how(directory, name, O_RDONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
+}
+
 /// Opens an absolute host path, without magic links.
 pub fn open_host(path: &str, flags: i32) -> Result<Fd> {
     open_how(&HERE, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
@@ -93,11 +98,18 @@ pub struct Status {
     pub device: (u32, u32),
     pub inode: u64,
     pub links: u32,
+    /// Number of the mount that it was opened on.
+    pub mount: u64,
 }
 
 impl Status {
     pub fn is(&self, kind: u32) -> bool {
         self.mode & libc::S_IFMT == kind
+    }
+
+    /// Whether it is the same file, by whichever mount.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
     }
 
     pub fn is_directory(&self) -> bool {
@@ -111,7 +123,7 @@ impl Status {
 
 fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
     let mut found = core::mem::MaybeUninit::<libc::statx>::zeroed();
-    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS, found.as_mut_ptr())?;
+    sys!(SYS_statx, dir, &c_string(path)?, flags, libc::STATX_BASIC_STATS | libc::STATX_MNT_ID, found.as_mut_ptr())?;
     // SAFETY: a statx has integers only, so it is valid whatever the kernel left zero.
     let found = unsafe { found.assume_init() };
     Ok(Status {
@@ -123,6 +135,7 @@ fn statx(dir: &Fd, path: &str, flags: i32) -> Result<Status> {
         device: (found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
         links: found.stx_nlink,
+        mount: found.stx_mnt_id,
     })
 }
 
@@ -132,14 +145,16 @@ pub fn status(file: &Fd) -> Result<Status> {
 
 /// Whether two descriptors are of the same file, by whichever mounts they were opened.
 pub fn is_same(one: &Fd, other: &Fd) -> Result<bool> {
-    let (one, other) = (status(one)?, status(other)?);
-    Ok((one.device, one.inode) == (other.device, other.inode))
+    Ok(status(one)?.is_same(&status(other)?))
 }
 
 /// The status of one entry of a directory, links not followed.
 pub fn status_at(dir: &Fd, name: &str) -> Result<Status> {
     statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
+
+/// [`filesystem_magic`] of pipes without a name, `linux/magic.h`.
+pub const PIPEFS_MAGIC: i64 = 0x5049_5045;
 
 /// The magic number of the filesystem that a descriptor is on (statfs(2)).
 pub fn filesystem_magic(file: &Fd) -> Result<i64> {
@@ -250,23 +265,6 @@ pub fn memory(name: &str) -> Result<Fd> {
     sys!(SYS_memfd_create, &c_string(name)?, libc::MFD_CLOEXEC).map(Fd::returned)
 }
 
-/// An anonymous file with a copy of `source`, sealed so that nobody can change it again: what is executed from it
-/// cannot be overwritten through /proc/PID/exe (CVE-2019-5736). Nor read, so that the kernel keeps others from the
-/// process that executes it from its first moment on, even those with rights over its user namespace (ptrace(2)).
-pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
-    const MFD_EXEC: u32 = 0x10;
-    let name = c_string(name)?;
-    let make = |flags: u32| sys!(SYS_memfd_create, &name, flags).map(Fd::returned);
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // Kernels before 6.3 do not know MFD_EXEC; later ones may be set up to refuse a memfd without it.
-    let copy = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
-    while copy.copy_from(source, 1 << 20)? > 0 {}
-    sys!(SYS_fchmod, &copy, 0o111)?;
-    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
-    sys!(SYS_fcntl, &copy, libc::F_ADD_SEALS, seals)?;
-    Ok(copy)
-}
-
 pub fn change_directory(dir: &Fd) -> Result<()> {
     sys!(SYS_fchdir, dir).map(drop)
 }
@@ -311,14 +309,14 @@ pub fn open_plainly(path: &str) -> Result<Fd> {
     sys!(SYS_openat, &HERE, &c_string(path)?, flags, 0).map(Fd::returned)
 }
 
+/// Opens for use what a descriptor stands for.
+pub fn reopen(file: &Fd, flags: i32) -> Result<Fd> {
+    open_how(&HERE, &proc_path(file), flags, 0, 0)
+}
+
 /// Opens a file below the host's /proc for writing. `/proc/self` is a link of procfs itself, so links are followed.
 pub fn open_proc(path: &str) -> Result<Fd> {
     open_how(&HERE, path, O_WRONLY, 0, libc::RESOLVE_NO_MAGICLINKS)
-}
-
-/// Path of the running program.
-pub fn read_self_path() -> Result<String> {
-    read_link_at(&HERE, "/proc/self/exe")
 }
 
 /// Path of the place that a descriptor refers to, links resolved.

@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fd;
 pub mod file;
 pub mod hook;
+pub mod image;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -7,7 +7,7 @@ use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
-use super::explain;
+use super::{explain, stream_pipes};
 use crate::audit::Audit;
 use crate::bundle::read_config;
 use crate::cli::{Exec, Global};
@@ -92,6 +92,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         no_cgroups: false,
     };
 
+    let pipes = stream_pipes(mode)?;
     session
         .audit
         .step("give up privileges", sandbox::confine)
@@ -112,7 +113,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     };
     options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    session.send_plan(planned.plan)?;
+    session.send_plan(planned.plan, pipes, &facts.ids)?;
     session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())
 }
 

@@ -8,7 +8,7 @@ use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_sys::Fd;
 
 use super::prepare::{Intent, Prepared};
-use super::{Source, explain};
+use super::{Source, explain, stream_pipes};
 use crate::audit::Audit;
 use crate::bundle::Bundle;
 use crate::cli::overrides::OverrideOptions;
@@ -156,6 +156,7 @@ fn audited(
         no_cgroups: global.no_cgroups(),
     };
 
+    let pipes = stream_pipes(mode)?;
     session
         .audit
         .step("give up privileges", sandbox::confine)
@@ -205,7 +206,7 @@ fn audited(
         warnings.iter().for_each(streams::warn);
     }
     session.origins = planned.origins;
-    session.send_plan(planned.plan)?;
+    session.send_plan(planned.plan, pipes, &facts.ids)?;
     // rspawn-setup is at work meanwhile.
     config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;

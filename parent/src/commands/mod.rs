@@ -22,11 +22,14 @@ mod update;
 
 use std::path::{Path, PathBuf};
 
+use rspawn_proto::msg::Mode;
+
 use crate::cli::{Cli, Command, quick};
 use crate::facts::Facts;
 use crate::log::Log;
 use crate::oci::Spec;
 use crate::problem::Problem;
+use crate::stream_pipes::StreamPipes;
 use crate::streams;
 use crate::{look, opener, scratch};
 use prepare::Place;
@@ -210,4 +213,12 @@ fn own(mut spec: Spec, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
     }
     let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
     Ok((spec, bytes))
+}
+
+/// Pipes for streams that the payload may not be able to open again, where somebody stays to copy them.
+fn stream_pipes(mode: Mode) -> Result<StreamPipes, String> {
+    match mode {
+        Mode::Foreground => StreamPipes::make().map_err(|error| format!("cannot make pipes for the streams: {error}")),
+        Mode::Detached | Mode::Created => Ok(StreamPipes::default()),
+    }
 }

@@ -19,6 +19,7 @@ use crate::overrides::Origins;
 use crate::plan::{self, Changes, Living};
 use crate::problem::Problem;
 use crate::state::StateRoot;
+use crate::stream_pipes::StreamPipes;
 use crate::terminal::ConsoleMode;
 use crate::{invoker, launch, policy_file, sandbox, systemd, units};
 
@@ -96,7 +97,7 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
     for note in &planned.notes {
         crate::streams::warn(note);
     }
-    session.send_plan(planned.plan)?;
+    session.send_plan(planned.plan, StreamPipes::default(), &Ids::default())?;
     session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
     // Nothing of a payload's has ended.
     Ok(Reached::Running)

@@ -66,7 +66,7 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
             else {
                 continue;
             };
-            planner.rootfs(origin, RootfsOp::MakeSymlink { at: link, target });
+            planner.rootfs(origin, RootfsOp::MakeSymlink { at: planner.target(link), target });
         }
     }
     if read_only {
@@ -105,8 +105,9 @@ fn bind(planner: &mut Planner, origin: &str, directory: Option<String>, set: u64
     let clear = if set & attr::ATIME != 0 { attr::ATIME } else { 0 };
     let attrs = MountAttrs { set, clear, propagation: Some(Propagation::Private), ..MountAttrs::default() };
     let out = planner.slot();
-    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: false, attrs });
-    planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
+    planner
+        .host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: false, attrs, peer: false });
+    planner.attach(origin, out, at, true);
 }
 
 /// The options that name a v1 hierarchy: `name=systemd`, or a flag for each controller.
@@ -133,6 +134,6 @@ fn attach_new(
 ) -> Slot {
     let out = planner.slot();
     planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
-    planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
+    planner.attach(origin, out, at, true);
     out
 }

@@ -19,14 +19,19 @@ pub fn plan(planner: &mut Planner) {
         return;
     }
     let (rows, columns) = size(planner);
-    let devpts = planner.devpts;
-    if devpts.is_none() && !may_have_devpts(planner) {
+    if !planner.devpts && !may_have_devpts(planner) {
         let message = "a terminal needs a mount of type devpts at /dev/pts, or one of the host's that is bound there";
         planner.problem("/process/terminal", message);
         return;
     }
     let Some(uid) = planner.id("/process/user/uid", process.user.uid) else { return };
-    planner.rootfs("/process/terminal", RootfsOp::Console { devpts, rows, columns, uid });
+    let (Some(devpts), Some(console)) =
+        (planner.inside("/process/terminal", "dev/pts"), planner.inside("/process/terminal", "dev/console"))
+    else {
+        return;
+    };
+    let (devpts, console) = (planner.target(devpts), planner.target(console));
+    planner.rootfs("/process/terminal", RootfsOp::Console { devpts, console, rows, columns, uid });
 }
 
 /// Whether something of the host's is bound at /dev or /dev/pts, as clients do for `--volume /dev:/dev`. What it is shows

@@ -39,6 +39,7 @@ pub fn plan(planner: &mut Planner) {
         for (at, target) in LINKS {
             let at = RelPath::new(at).expect("a literal path");
             let target = super::mounts::key(target);
+            let at = planner.target(at);
             planner.rootfs("rule: default link", RootfsOp::MakeSymlink { at, target });
         }
     }
@@ -53,7 +54,7 @@ pub fn plan(planner: &mut Planner) {
 }
 
 /// A /dev of the host's is left as it is: nodes made there would be the host's.
-fn dev_is_bound(planner: &Planner) -> bool {
+pub fn dev_is_bound(planner: &Planner) -> bool {
     planner.spec.mounts.iter().rev().find(|mount| super::normalized(&mount.destination) == "dev").is_some_and(|mount| {
         mount.kind.as_deref() == Some("bind")
             || mount.options.iter().any(|option| option == "bind" || option == "rbind")
@@ -126,19 +127,24 @@ fn number(planner: &mut Planner, pointer: &str, value: Option<i64>, most: i64, n
 
 const CAP_MKNOD: u64 = 1 << 27;
 
-/// A node, or, where the kernel lets nobody make one (any user namespace but the first), or not this caller, the host's
-/// bound in its place.
+/// Whether device nodes can be made: in no user namespace but the first, and not by this caller if it lacks the right.
+pub fn may_make_nodes(planner: &Planner) -> bool {
+    !rootless::is_limited(planner) && planner.facts.capabilities & CAP_MKNOD != 0
+}
+
+/// A node, or, where none can be made, the host's bound in its place.
 fn emit(planner: &mut Planner, origin: &str, at: RelPath, node: Node) {
     let Node { kind, major, minor, mode, uid, gid } = node;
-    let may_make = !rootless::is_limited(planner) && planner.facts.capabilities & CAP_MKNOD != 0;
-    if kind == NodeKind::Fifo || may_make {
+    if kind == NodeKind::Fifo || may_make_nodes(planner) {
+        let at = planner.target(at);
         planner.rootfs(origin, RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid });
         return;
     }
     let Some(path) = planner.outside(origin, &at.absolute()) else { return };
     let out = planner.slot();
-    let attrs = MountAttrs { propagation: Some(Propagation::Private), ..MountAttrs::default() };
+    // A device is read and written all the same; its mode, owner and times stay the host's.
+    let attrs = MountAttrs { set: attr::RDONLY, propagation: Some(Propagation::Private), ..MountAttrs::default() };
     let expect = Expect::Device { kind, major, minor };
-    planner.host(origin, HostOp::CloneTree { out, path, expect, recursive: false, attrs });
-    planner.rootfs(origin, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: false });
+    planner.host(origin, HostOp::CloneTree { out, path, expect, recursive: false, attrs, peer: false });
+    planner.attach(origin, out, at, false);
 }

@@ -165,8 +165,10 @@ struct Planner<'a> {
     slots: u16,
     /// The container's root.
     root: Slot,
-    /// The devpts at /dev/pts, if there is one.
-    devpts: Option<Slot>,
+    /// There is a devpts of its own at /dev/pts.
+    devpts: bool,
+    /// The mount of covers for masks, where there are any.
+    covers: Option<Slot>,
     /// Attributes that are set only once everything below the mount exists.
     late: Vec<Step<RootfsOp>>,
     /// What is mounted where, in order.
@@ -190,7 +192,8 @@ impl<'a> Planner<'a> {
             notes: Vec::new(),
             slots: 0,
             root: Slot(0),
-            devpts: None,
+            devpts: false,
+            covers: None,
             late: Vec::new(),
             mounted: Vec::new(),
             id_maps: Vec::new(),
@@ -246,6 +249,26 @@ impl<'a> Planner<'a> {
     fn outside(&mut self, pointer: &str, path: &str) -> Option<HostPath> {
         let joined = if path.starts_with('/') { path.to_string() } else { format!("{}/{path}", self.options.bundle) };
         HostPath::new(joined).map_err(|reason| self.problem(pointer, reason)).ok()
+    }
+
+    /// A path as one beneath the mount that it will lead to: the last one that was attached at it or above it.
+    fn target(&self, path: RelPath) -> Target {
+        let leads = |(above, _): &&(RelPath, Slot)| {
+            let rest = path.as_str().strip_prefix(above.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let (mount, above) = match self.mounted.iter().rev().find(leads) {
+            Some((above, mount)) => (*mount, above.as_str().len() as u16),
+            None => (self.root, 0),
+        };
+        Target { path, mount, above }
+    }
+
+    /// The step that puts a finished mount in its place.
+    fn attach(&mut self, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+        let target = self.target(at.clone());
+        self.mounted.push((at, mount));
+        self.rootfs(origin, RootfsOp::Attach { mount, at: target, missing: Missing::Create, no_symlinks });
     }
 
     fn check_versions(&mut self) {

@@ -56,12 +56,6 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
     Some(at)
 }
 
-/// Emits the step that puts a finished mount in its place.
-pub fn attach(planner: &mut Planner, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
-    planner.mounted.push((at.clone(), mount));
-    planner.rootfs(origin, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks });
-}
-
 /// Changes what an earlier entry mounted, once everything below it exists.
 fn remount(planner: &mut Planner, origin: &str, at: &RelPath, options: &MountOptions) {
     let Some(mount) = planner.mounted.iter().rev().find(|(place, _)| place == at).map(|(_, mount)| *mount) else {
@@ -101,28 +95,37 @@ fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options
     }
     let idmap = id_map(planner, origin, mount, &options);
     let ridmap = idmap.is_some() && options.idmap == Some(true);
-    let mut passes = attribute_passes(&options, recursive, root::is_shared(planner));
-    // Id maps are set once, on a mount that nothing shares yet, so in the first pass.
+    let peer = root::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
+    let mut passes = attribute_passes(&options, recursive, peer);
+    // Id maps are set once, and before the mount is attached.
     match passes.first_mut() {
         Some(first) if first.recursive == ridmap || idmap.is_none() => first.idmap = idmap,
-        _ => passes.insert(0, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
+        // Behind the first, which cuts the clone off from the host's mounts.
+        _ => passes.insert(1, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
     }
     let out = planner.slot();
     let mut passes = passes.into_iter();
     let attrs = passes.next().unwrap_or_default();
-    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Any, recursive, attrs });
+    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Any, recursive, attrs, peer });
     for attrs in passes {
         planner.host(origin, HostOp::SetAttrs { mount: out, attrs });
     }
-    attach(planner, origin, out, at, false);
+    planner.attach(origin, out, at, false);
 }
 
 /// The calls of mount_setattr(2) that a bind mount needs: one, where the options allow it. A clone of a shared mount
 /// is its peer, so it is made a slave first: the container must not mount on the host. Unless that is just what was
 /// asked for, as with runc: by `shared` on the bind and on the container's root both.
-fn attribute_passes(options: &MountOptions, recursive_bind: bool, shared_root: bool) -> Vec<MountAttrs> {
-    let is_peer = shared_root && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
-    let propagation = Some(if is_peer { Propagation::Shared } else { Propagation::Slave });
+///
+/// A read-only bind is private: what the host mounts below it later would come with its own flags, writable. Who wants
+/// to see that asks for `slave`.
+fn attribute_passes(options: &MountOptions, recursive_bind: bool, is_peer: bool) -> Vec<MountAttrs> {
+    let read_only = (options.set | options.set_recursive) & attr::RDONLY != 0;
+    let propagation = Some(match (is_peer, read_only) {
+        (true, _) => Propagation::Shared,
+        (false, true) if options.propagation.is_empty() => Propagation::Private,
+        _ => Propagation::Slave,
+    });
     let base = MountAttrs { propagation, recursive: recursive_bind, ..MountAttrs::default() };
     let mut passes = vec![base];
     let mut add = |set: u64, clear: u64, recursive: bool| {
@@ -232,7 +235,7 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
         }
         None => {
             let Some(out) = host_filesystem(planner, origin, mount, kind, &options, set) else { return };
-            attach(planner, origin, out, at, false);
+            planner.attach(origin, out, at, false);
         }
     }
     if let Some((propagation, recursive)) = options.propagation.last() {
@@ -248,8 +251,9 @@ pub fn bind_instead(planner: &mut Planner, origin: &str, place: &str, at: RelPat
     let Some(path) = planner.outside(origin, place) else { return };
     let out = planner.slot();
     let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
-    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
-    attach(planner, origin, out, at, true);
+    planner
+        .host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs, peer: false });
+    planner.attach(origin, out, at, true);
 }
 
 /// False for the `gid` of a devpts if there is no such group: the kernel would refuse the mount. Every engine asks for
@@ -280,20 +284,20 @@ fn virtual_filesystem(
     let attrs = if read_only_later { set & !attr::RDONLY } else { set };
     planner.rootfs(origin, RootfsOp::NewFilesystem { out, fs, params, attrs });
     if copy_up {
-        planner.rootfs(origin, RootfsOp::CopyUp { mount: out, from: at.clone() });
+        planner.rootfs(origin, RootfsOp::CopyUp { mount: out, from: planner.target(at.clone()) });
     }
     if fs == VirtualFs::Tmpfs && !has_mode {
         // As runc and crun: who mounts one on /root does not want it open to all.
-        planner.rootfs(origin, RootfsOp::CopyMode { mount: out, from: at.clone() });
+        planner.rootfs(origin, RootfsOp::CopyMode { mount: out, from: planner.target(at.clone()) });
     }
     if read_only_later {
         let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         planner.late.push(Step::new(origin, RootfsOp::SetAttrs { mount: out, attrs }));
     }
     if fs == VirtualFs::Devpts && at.as_str() == "dev/pts" {
-        planner.devpts = Some(out);
+        planner.devpts = true;
     }
-    attach(planner, origin, out, at, fs.refuses_symlinks());
+    planner.attach(origin, out, at, fs.refuses_symlinks());
 }
 
 /// A filesystem on something of the host's: a block device, layers of directories, a network.

@@ -2,7 +2,7 @@
 use rspawn_proto::ids::HostPath;
 use rspawn_proto::plan::*;
 
-use super::{Planner, mounts};
+use super::Planner;
 
 const RULE: &str = "rule: NOTIFY_SOCKET";
 
@@ -22,6 +22,6 @@ pub fn plan(planner: &mut Planner) {
     let set = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
     let attrs = MountAttrs { set, propagation: Some(Propagation::Private), ..MountAttrs::default() };
     let out = planner.slot();
-    planner.host(RULE, HostOp::CloneTree { out, path, expect: Expect::Any, recursive: false, attrs });
-    mounts::attach(planner, RULE, out, at, false);
+    planner.host(RULE, HostOp::CloneTree { out, path, expect: Expect::Any, recursive: false, attrs, peer: false });
+    planner.attach(RULE, out, at, false);
 }

@@ -1,9 +1,11 @@
 //! `linux.maskedPaths` and `linux.readonlyPaths`.
-use rspawn_proto::ids::HostPath;
+use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 
-use super::Planner;
 use super::mounts::key;
+use super::{Planner, devices};
+
+const RULE: &str = "rule: masks";
 
 pub fn plan(planner: &mut Planner) {
     let Some(linux) = planner.linux() else { return };
@@ -13,32 +15,66 @@ pub fn plan(planner: &mut Planner) {
     for (index, path) in linux.readonly_paths.iter().enumerate() {
         let origin = format!("/linux/readonlyPaths/{index}");
         if let Some(at) = absolute(planner, &origin, path) {
-            planner.rootfs(origin, RootfsOp::ReadOnly { at });
+            let (out, target) = (planner.slot(), planner.target(at.clone()));
+            planner.mounted.push((at, out));
+            planner.rootfs(origin, RootfsOp::ReadOnly { at: target, out });
         }
     }
 }
 
-/// One null device and one empty directory cover them all: a superblock for each would cost the host dearly.
+/// One filesystem of covers for all of them: a superblock for each would cost the host dearly.
 fn masks(planner: &mut Planner, paths: &[String]) {
-    let rule = "rule: masks";
-    let (null, empty) = (planner.slot(), planner.slot());
-    let path = HostPath::new("/dev/null").expect("a literal path");
-    let attrs = MountAttrs { propagation: Some(Propagation::Private), ..MountAttrs::default() };
-    planner.host(rule, HostOp::CloneTree { out: null, path, expect: Expect::NullDevice, recursive: false, attrs });
-    // Readable, since it is empty: what finds an error instead of no files may fail for it.
-    let params = [("size", "0"), ("nr_inodes", "1"), ("mode", "555")]
-        .map(|(name, value)| FsParam { key: key(name), value: FsValue::Text(key(value)) });
-    let attrs = attr::RDONLY | attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    planner.rootfs(rule, RootfsOp::NewFilesystem { out: empty, fs: VirtualFs::Tmpfs, params: params.into(), attrs });
+    let Some(covers) = planner.covers else { return };
+    make_covers(planner, covers);
     for (index, path) in paths.iter().enumerate() {
         let origin = format!("/linux/maskedPaths/{index}");
         if let Some(at) = absolute(planner, &origin, path) {
-            planner.rootfs(origin, RootfsOp::Mask { at, null, empty });
+            let at = planner.target(at);
+            planner.rootfs(origin, RootfsOp::Mask { at, covers });
         }
     }
 }
 
-fn absolute(planner: &mut Planner, origin: &str, path: &str) -> Option<rspawn_proto::ids::RelPath> {
+/// Makes the filesystem that masks take their covers from, if there will be any: a null device and an empty directory.
+/// It is out of the container's sight, and attached, since only what is attached can be cloned (before Linux 6.15).
+pub fn set_covers_aside(planner: &mut Planner) {
+    if !planner.linux().is_some_and(|linux| !linux.masked_paths.is_empty()) {
+        return;
+    }
+    let out = planner.slot();
+    // The directory is readable, since it is empty: what finds an error instead of no files may fail for it.
+    let params = [("nr_inodes", "3"), ("mode", "555")]
+        .map(|(name, value)| FsParam { key: key(name), value: FsValue::Text(key(value)) });
+    let attrs = attr::NOSUID | attr::NOEXEC;
+    planner.rootfs(RULE, RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params: params.into(), attrs });
+    planner.rootfs(RULE, RootfsOp::Shelve { mount: out });
+    planner.covers = Some(out);
+}
+
+/// Puts the two into it, and makes it read-only. The host's own device would be writable in its mode and owner by
+/// whoever is root in the container (`chmod 666 /proc/keys`), so the node is made here; where none can be made, the
+/// host's is cloned read-only.
+fn make_covers(planner: &mut Planner, covers: Slot) {
+    let inner = |name: &str| Target { path: RelPath::new(name).expect("a literal path"), mount: covers, above: 0 };
+    let (null, empty) = (inner(MASK_NULL), inner(MASK_EMPTY));
+    if devices::may_make_nodes(planner) {
+        let (kind, major, minor, uid, gid) = (NodeKind::Char, 1, 3, Id::ROOT, Id::ROOT);
+        planner.rootfs(RULE, RootfsOp::MakeNode { at: null, kind, major, minor, mode: 0o666, uid, gid });
+    } else {
+        let mount = planner.slot();
+        let path = HostPath::new("/dev/null").expect("a literal path");
+        let attrs = MountAttrs { set: attr::RDONLY, propagation: Some(Propagation::Private), ..MountAttrs::default() };
+        let expect = Expect::NullDevice;
+        planner.host(RULE, HostOp::CloneTree { out: mount, path, expect, recursive: false, attrs, peer: false });
+        let (missing, no_symlinks) = (Missing::Create, true);
+        planner.rootfs(RULE, RootfsOp::Attach { mount, at: null, missing, no_symlinks });
+    }
+    planner.rootfs(RULE, RootfsOp::MakeDirectory { at: empty, mode: 0o555 });
+    let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
+    planner.rootfs(RULE, RootfsOp::SetAttrs { mount: covers, attrs });
+}
+
+fn absolute(planner: &mut Planner, origin: &str, path: &str) -> Option<RelPath> {
     if !path.starts_with('/') {
         planner.problem(origin, format!("the path {path:?} is not absolute"));
         return None;

@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
-use super::{Planner, capabilities, console, init_mode, rootless, seccomp};
+use super::{Planner, capabilities, console, devices, init_mode, rootless, seccomp};
 use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
 
@@ -78,7 +78,7 @@ fn named<T: Copy>(planner: &mut Planner, pointer: &str, name: &str, table: &[(&s
 pub fn working_directory(planner: &mut Planner) {
     let Some(process) = &planner.spec.process else { return };
     let Some(at) = planner.inside("/process/cwd", &process.cwd).filter(|at| !at.is_root()) else { return };
-    planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at, mode: 0o755 });
+    planner.rootfs("/process/cwd", RootfsOp::MakeDirectory { at: planner.target(at), mode: 0o755 });
 }
 
 /// The last mile; `hooks` are those of its end.
@@ -142,6 +142,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         uid,
         capabilities,
         no_new_privileges: process.no_new_privileges,
+        own_null: !devices::dev_is_bound(planner),
         preserve_fds: planner.options.preserve_fds,
         seccomp,
         hooks,

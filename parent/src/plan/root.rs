@@ -3,7 +3,7 @@ use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mounts::key;
-use super::{Planner, VOLATILE, hooks};
+use super::{Planner, VOLATILE, hooks, paths};
 use crate::oci::VolatileRoot;
 use crate::problem::did_you_mean;
 
@@ -43,14 +43,22 @@ pub fn begin(planner: &mut Planner) {
     let out = planner.root;
     match &root.volatile {
         Some(VolatileRoot::Overlay { scratch }) => overlay(planner, path, scratch),
-        _ => planner
-            .host("/root/path", HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs }),
+        _ => planner.host(
+            "/root/path",
+            HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs, peer: false },
+        ),
     }
-    planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
+    isolate(planner);
     planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over });
     if root.volatile == Some(VolatileRoot::State) {
         temporary(planner, "var");
     }
+}
+
+/// Cuts the mounts off from the host's, and sets aside what covers are cloned from.
+fn isolate(planner: &mut Planner) {
+    planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
+    paths::set_covers_aside(planner);
 }
 
 /// An empty root in memory, with the image's /usr and the links to it.
@@ -64,14 +72,18 @@ fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str], over: Option
         recursive: true,
         ..MountAttrs::default()
     };
-    planner.host(VOLATILE, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs });
-    planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
+    planner.host(
+        VOLATILE,
+        HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs, peer: false },
+    );
+    isolate(planner);
     let root = planner.root;
     planner.rootfs(VOLATILE, tmpfs(root));
     planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root, over });
-    planner.rootfs(VOLATILE, RootfsOp::Attach { mount: out, at, missing: Missing::Create, no_symlinks: true });
+    planner.attach(VOLATILE, out, at, true);
     for name in links {
         let Some(at) = planner.inside(VOLATILE, name) else { continue };
+        let at = planner.target(at);
         planner.rootfs(VOLATILE, RootfsOp::MakeSymlink { at, target: key(&format!("usr/{name}")) });
     }
 }
@@ -101,7 +113,7 @@ fn temporary(planner: &mut Planner, path: &str) {
     let Some(at) = planner.inside(VOLATILE, path) else { return };
     let mount = planner.slot();
     planner.rootfs(VOLATILE, tmpfs(mount));
-    planner.rootfs(VOLATILE, RootfsOp::Attach { mount, at, missing: Missing::Create, no_symlinks: false });
+    planner.attach(VOLATILE, mount, at, false);
 }
 
 fn tmpfs(out: Slot) -> RootfsOp {

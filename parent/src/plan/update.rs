@@ -107,6 +107,7 @@ fn nothing() -> Result<Finish, &'static str> {
         uid: Id::new(0)?,
         capabilities: Capabilities::default(),
         no_new_privileges: false,
+        own_null: false,
         preserve_fds: 0,
         seccomp: None,
         hooks: Vec::new(),

@@ -301,7 +301,7 @@ fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         |path| format!("{path} is masked"),
     );
     let read_only = |op: &RootfsOp| match op {
-        RootfsOp::ReadOnly { at } => Some(at.absolute()),
+        RootfsOp::ReadOnly { at, .. } => Some(at.absolute()),
         _ => None,
     };
     both_ways(

@@ -149,8 +149,13 @@ fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),
-        RootfsOp::Console { devpts, .. } => devpts.as_mut(),
-        RootfsOp::Mask { null, .. } => Some(null),
+        RootfsOp::Shelve { mount } => Some(mount),
+        RootfsOp::Console { devpts, .. } => Some(&mut devpts.mount),
+        RootfsOp::Mask { covers, .. } => Some(covers),
+        RootfsOp::MakeDirectory { at, .. }
+        | RootfsOp::MakeSymlink { at, .. }
+        | RootfsOp::MakeNode { at, .. }
+        | RootfsOp::ReadOnly { at, .. } => Some(&mut at.mount),
         _ => None,
     }
 }
@@ -190,15 +195,17 @@ fn order(cases: &mut Cases) {
             );
         }
     }
+    let isolated =
+        good.rootfs.iter().position(|step| matches!(step.op, RootfsOp::Propagate { .. })).expect("isolation");
     cases.add("no pivot", "never enters", |p| p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Pivot)));
     cases.add("two roots", "attached twice", |p| p.rootfs.insert(attached, p.rootfs[attached].clone()));
     cases.add("the host's mounts stay shared", "cut off", |p| {
         p.rootfs.retain(|s| !matches!(s.op, RootfsOp::Propagate { .. }));
     });
-    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, attached - 1));
+    cases.add("cut off too late", "before the host's mounts are cut off", |p| p.rootfs.swap(attached, isolated));
     for propagation in [Propagation::Shared, Propagation::Unbindable] {
         cases.add(format!("made {propagation:?}"), "not cut off", |p| {
-            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: true };
+            p.rootfs[isolated].op = RootfsOp::Propagate { propagation, recursive: true };
         });
         cases.add(format!("made {propagation:?} as well"), "not cut off", |p| {
             p.rootfs.insert(attached, step(RootfsOp::Propagate { propagation, recursive: true }));
@@ -206,7 +213,7 @@ fn order(cases: &mut Cases) {
     }
     for propagation in [Propagation::Slave, Propagation::Private] {
         cases.add(format!("made {propagation:?} at / alone"), "not cut off", |p| {
-            p.rootfs[attached - 1].op = RootfsOp::Propagate { propagation, recursive: false };
+            p.rootfs[isolated].op = RootfsOp::Propagate { propagation, recursive: false };
         });
         cases.add(format!("made {propagation:?} later"), "after the root is attached", |p| {
             p.rootfs.insert(attached + 1, step(RootfsOp::Propagate { propagation, recursive: true }));
@@ -239,12 +246,12 @@ fn host(cases: &mut Cases, secret: &str) {
     let flag = |slot| FsParam { key: text("source"), value: FsValue::Paths(vec![slot]) };
     cases.add("ext4 on an undefined slot", UNDEFINED, |p| p.host.push(new("ext4", vec![flag(Slot(77))])));
     cases.add("ext4 on a mount", WRONG, |p| {
-        let root = used_slot(&mut p.rootfs[1].op).copied().expect("the root");
+        let root = mount_of(p);
         p.host.push(new("ext4", vec![flag(root)]));
     });
     let clone = |recursive: bool, attrs: MountAttrs| {
         let path = HostPath::new("/").unwrap();
-        step(HostOp::CloneTree { out: Slot(500), path, expect: Expect::Any, recursive, attrs })
+        step(HostOp::CloneTree { out: Slot(500), path, expect: Expect::Any, recursive, attrs, peer: false })
     };
     let with = |propagation: Option<Propagation>, recursive: bool| MountAttrs {
         propagation,
@@ -368,8 +375,10 @@ fn rootfs(cases: &mut Cases) {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
         before_pivot(format!("sysctl {key:?}"), "odd component", op);
     }
+    // A path looked up from the root's own mount.
+    let under_root = |path: &str| Target { path: rel(path), mount, above: 0 };
     let node = |at: &str, major, minor, mode| RootfsOp::MakeNode {
-        at: rel(at),
+        at: under_root(at),
         kind: NodeKind::Char,
         major,
         minor,
@@ -382,12 +391,20 @@ fn rootfs(cases: &mut Cases) {
     }
     for mode in [0o10000, 0o20600, 0o60666, 0o100644, 0o170000, u32::MAX] {
         before_pivot(format!("node of mode {mode:o}"), "says what it is", node("dev/x", 1, 3, mode));
-        before_pivot(format!("directory of mode {mode:o}"), KERNEL, RootfsOp::MakeDirectory { at: rel("x"), mode });
+        before_pivot(
+            format!("directory of mode {mode:o}"),
+            KERNEL,
+            RootfsOp::MakeDirectory { at: under_root("x"), mode },
+        );
     }
     before_pivot("a node for a root".into(), "root itself", node("", 1, 3, 0o600));
-    let link = RootfsOp::MakeSymlink { at: RelPath::root(), target: text("/etc") };
+    let link = RootfsOp::MakeSymlink { at: under_root(""), target: text("/etc") };
     before_pivot("a link for a root".into(), "root itself", link);
-    before_pivot("a read-only root by cover".into(), "root itself", RootfsOp::ReadOnly { at: RelPath::root() });
+    before_pivot(
+        "a read-only root by cover".into(),
+        "root itself",
+        RootfsOp::ReadOnly { at: under_root(""), out: Slot(600) },
+    );
     for bit in [0, 19, 20, 22, 32, 63] {
         let attrs = if bit == 0 { attr::ALL << 8 } else { 1 << bit };
         let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
@@ -436,13 +453,16 @@ fn rootfs(cases: &mut Cases) {
     }
     // Files of the host's would be written, with owners and modes of the image's choice.
     for (name, op) in [
-        ("copied up to", RootfsOp::CopyUp { mount, from: rel("tmp") }),
-        ("given a mode", RootfsOp::CopyMode { mount, from: rel("tmp") }),
+        ("copied up to", RootfsOp::CopyUp { mount, from: under_root("tmp") }),
+        ("given a mode", RootfsOp::CopyMode { mount, from: under_root("tmp") }),
     ] {
         cases.add(format!("a clone of the host's {name}"), WRONG, |p| p.rootfs.insert(last, step(op)));
     }
     // rspawn-setup waits for words in one order; with another it would let the payload begin before the pivot.
-    let console = || step(RootfsOp::Console { devpts: None, rows: 0, columns: 0, uid: Id::ROOT });
+    let console = || {
+        let (devpts, console) = (under_root("dev/pts"), under_root("dev/console"));
+        step(RootfsOp::Console { devpts, console, rows: 0, columns: 0, uid: Id::ROOT })
+    };
     let out_of_place = "out of their place";
     cases.add("a console without a terminal", out_of_place, |p| p.rootfs.insert(last, console()));
     cases.add("a terminal without a console", out_of_place, |p| p.finish.terminal = true);
@@ -463,11 +483,31 @@ fn rootfs(cases: &mut Cases) {
         });
     }
     for (name, op) in [
-        ("attach", RootfsOp::Attach { mount, at: RelPath::root(), missing: Missing::Create, no_symlinks: true }),
-        ("mask", RootfsOp::Mask { at: RelPath::root(), null: mount, empty: mount }),
+        ("attach", RootfsOp::Attach { mount, at: under_root(""), missing: Missing::Create, no_symlinks: true }),
+        ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 }, out: Slot(600) }),
     ] {
         cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
     }
+    for above in [1, 2, 4, u16::MAX] {
+        let at = Target { path: rel("tmp"), mount, above };
+        cases.add(format!("a target {above} bytes below its mount"), "does not lead over its mount", |p| {
+            p.rootfs.insert(last, step(RootfsOp::ReadOnly { at, out: Slot(600) }));
+        });
+    }
+    cases.add("a clone of the host's is a mask", WRONG, |p| {
+        p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount }));
+    });
+    // On top of the root, it would be the root of whoever joins the namespace.
+    let shelve = || {
+        let tmpfs = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs: 0 };
+        [step(tmpfs), step(RootfsOp::Shelve { mount: Slot(600) })]
+    };
+    cases.add("set aside late", "set aside after the root is attached", |p| {
+        p.rootfs.splice(last..last, shelve());
+    });
+    cases.add("set aside before the isolation", "set aside before the host's mounts are cut off", |p| {
+        p.rootfs.splice(0..0, shelve());
+    });
 }
 
 fn sysctl(key: &str) -> RootfsOp {
