@@ -2,9 +2,38 @@
 //!
 //! The order is security. Limits and labels need rights that the ids take away; groups go before the gid and the gid
 //! before the uid, which ends the right to change either; capabilities go when nothing needs them any more; seccomp
-//! is last, or, where no_new_privs is not set, just before the right to install it goes.
+//! is last.
+//!
+//! # What is called after the filter
+//!
+//! A profile is written for the payload. It must allow `execve`, which is the last thing that is called, and should
+//! allow nothing for rspawn's own sake. So whatever needs a look-up or a descriptor comes before, under the payload's ids
+//! and capabilities:
+//!
+//! 1. working directory, program and HOME are found, and the head of the program is read, with which a failed execve is
+//!    explained. What a look-up is refused by EPERM or ENOSYS (rspawn itself may be under a filter) is unknown, and
+//!    execve decides.
+//! 2. arguments, environment and hooks are made ready, no_new_privs is set, and signals are let through: those that ask
+//!    a program to end have a handler now, so that the wait at the gate is one `read`.
+//! 3. Without an agent: the gate, where `create` ends and `start` begins; then the startContainer hooks, which
+//!    install the filter themselves ([`hooks`]); then the filter; then `execve`.
+//!
+//! Without no_new_privs the kernel wants CAP_SYS_ADMIN of who installs a filter. It stays among the permitted
+//! capabilities until the payload's exec, if it is there, and among the effective ones from the filter on: what a
+//! process may do after execve is computed from its inheritable, ambient and bounding sets and the file (capabilities(7)),
+//! which are the payload's by then, and not from what it had. So no capset comes after the filter.
+//!
+//! With an agent (SCMP_ACT_NOTIFY), the agent is to have its listener before `create` returns, as with runc, and for
+//! that the filter must be on. Then 3. is: the filter, then the gate, then the hooks, then `execve`. So the
+//! profile must allow, or the agent must, beside `execve`: for `create`, the `read` at the gate; for startContainer hooks
+//! `clone`, `dup3` and `wait4` (and `nanosleep` and `setpgid` where one has a timeout, `close_range` with
+//! `--preserve-fds`). A process without the filter, which shares the descriptors, takes the listener to the agent, and
+//! says that the container is created ([`listener`]).
+//!
+//! What goes wrong after the filter is noted in memory that is shared with whoever waits, then said by `write`, then
+//! the process ends by `exit_group`. Where the filter refuses these, the note is what is known (the step, and errno of
+//! an execve), and a fault ends the process.
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::plan::{Capabilities, Finish, Label, Seccomp};
@@ -12,9 +41,10 @@ use rspawn_proto::report::FinishStep;
 use rspawn_sys::cred::Filter;
 use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
-use rspawn_sys::{Errno, Fd, cred, fd, file, process, pty, tune};
+use rspawn_sys::process::StringArray;
+use rspawn_sys::{Errno, Fd, Result, cred, fd, file, process, pty, signal, tune};
 
-use crate::lookup::Program;
+use crate::lookup::{Found, Program};
 use crate::{home, hooks, listener, streams};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
@@ -28,18 +58,18 @@ pub struct Last<'a> {
     pub null: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
-    /// rspawn-hooks, in sealed memory, where there are startContainer hooks.
-    pub hooks: Option<&'a Fd>,
     /// The seccomp agent that the filter asks, and what it is told.
     pub agent: Option<(&'a Fd, &'a str)>,
 }
 
 /// What is left to execute when all steps are taken.
 pub struct Ready {
-    pub path: String,
-    /// An entry for the environment, which has none for HOME.
-    pub home: Option<String>,
+    pub program: Found,
+    pub argv: StringArray,
+    pub env: StringArray,
 }
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 impl Last<'_> {
     /// What PID 1 and the payload share: session, terminal, standard streams. `None` if a step failed.
@@ -58,6 +88,53 @@ impl Last<'_> {
 
     /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
     pub fn apply(&self, stage: &mut Stage, payload: &Program) -> Option<Ready> {
+        let finish = self.finish;
+        self.take_attributes(stage)?;
+        stage.wait_for_root()?;
+        if finish.own_null && self.console.is_none() {
+            stage.step(FinishStep::Stdio, streams::take_containers_null)?;
+        }
+        self.take_rights(stage)?;
+        let program = stage.step(FinishStep::Exec, || payload.find())?;
+        let home = home::missing_home(payload.env, finish.uid.raw());
+        let environment = || payload.environment(home.as_deref());
+        let env = stage.step(FinishStep::Exec, || environment().named("execve"))?;
+        let hooks = stage.step(FinishStep::Hooks, || hooks::prepare(finish, environment))?;
+        if finish.no_new_privileges {
+            stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
+        }
+        stage.step(FinishStep::Gate, || {
+            signal::end_when_told().named("rt_sigaction")?;
+            signal::set_blocked(0).named("rt_sigprocmask").map(drop)
+        })?;
+        let filter = finish.seccomp.as_ref().map(compiled);
+        let install = || filter.as_ref().map_or(Ok(0), |filter| self.install(filter));
+        let wear = || install().map(drop);
+        match self.agent {
+            Some(agent) => {
+                let install = |stage: &_| listener::install(stage, agent, !hooks.is_empty(), install);
+                stage.last_step(FinishStep::Listener, install)?;
+                stage.wait_for_start()?;
+                stage.step(FinishStep::Hooks, || hooks::run(&hooks, finish.preserve_fds, None))?;
+            }
+            None => {
+                stage.say_done();
+                stage.wait_for_start()?;
+                if !hooks.is_empty() {
+                    stage.step(FinishStep::Hooks, || hooks::run(&hooks, finish.preserve_fds, Some(&wear)))?;
+                }
+                if filter.is_some() {
+                    stage.last_step(FinishStep::Seccomp, |_| install().named("seccomp"))?;
+                }
+            }
+        }
+        // Closed under the filter, they would be a call of rspawn's own; the exec closes them.
+        core::mem::forget(hooks);
+        Some(Ready { program, argv: StringArray::from_start(payload.argv), env })
+    }
+
+    /// What needs the rights that go next, and no look-up.
+    fn take_attributes(&self, stage: &Stage) -> Option<()> {
         let finish = self.finish;
         for (index, limit) in finish.rlimits.iter().enumerate() {
             stage.step(FinishStep::Rlimits, || {
@@ -96,53 +173,56 @@ impl Last<'_> {
                 Ok(())
             })?;
         }
-        stage.wait_for_root()?;
-        if finish.own_null && self.console.is_none() {
-            stage.step(FinishStep::Stdio, streams::take_containers_null)?;
-        }
+        Some(())
+    }
+
+    /// Ids and capabilities, and the working directory, which one or the other may open.
+    fn take_rights(&self, stage: &Stage) -> Option<()> {
+        let finish = self.finish;
         let early = stage.step(FinishStep::Cwd, || self.enter_cwd(true))?;
         if let Some(groups) = &finish.groups {
             stage.step(FinishStep::Groups, || cred::set_groups(groups).named("setgroups"))?;
         }
         stage.step(FinishStep::Gid, || cred::set_gid(finish.gid.raw()).named("setresgid"))?;
         stage.step(FinishStep::BoundingSet, || limit_bounding_set(&finish.capabilities))?;
-        if !finish.no_new_privileges {
-            self.announce_and_filter(stage)?;
-        }
         stage.step(FinishStep::Uid, || {
             cred::keep_capabilities(true).named("prctl PR_SET_KEEPCAPS")?;
             cred::set_uid(finish.uid.raw()).named("setresuid")?;
             die_with_parent(self.foreground)
         })?;
-        stage.step(FinishStep::Capabilities, || set_capabilities(&finish.capabilities))?;
+        // Not effective yet: the look-ups are the payload's.
+        let set = || self.installing().and_then(|kept| self.set_capabilities(0, kept));
+        stage.step(FinishStep::Capabilities, || set().named("capset"))?;
         if !early {
             // What root could not enter, its owner may: a FUSE or NFS directory of the user's.
             stage.step(FinishStep::Cwd, || self.enter_cwd(false))?;
         }
-        let path = stage.step(FinishStep::Exec, || payload.find())?;
-        let home = home::missing_home(payload.env, finish.uid.raw());
-        let gated = stage.wait_for_start()?;
-        if let Some(program) = self.hooks {
-            stage.step(FinishStep::Hooks, || hooks::run(program, finish))?;
-        }
-        if finish.no_new_privileges {
-            stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
-            self.announce_and_filter(stage)?;
-        } else if gated {
-            stage.announce_unless_gated();
-        }
-        Some(Ready { path, home })
+        Some(())
     }
 
-    /// Says that all is well while the filter cannot forbid it yet, then installs the filter. Failures after this
-    /// are still reported, and override it, if the filter lets them pass.
-    fn announce_and_filter(&self, stage: &Stage) -> Option<()> {
-        stage.announce_unless_gated();
-        let Some(seccomp) = &self.finish.seccomp else { return Some(()) };
-        match self.agent {
-            Some(agent) => stage.step(FinishStep::Listener, || listener::install(stage, agent, || install(seccomp))),
-            None => stage.step(FinishStep::Seccomp, || install(seccomp).map(drop)),
+    /// What it takes to install the filter, if it is there.
+    fn installing(&self) -> Result<u64> {
+        let needs_it = self.finish.seccomp.is_some() && !self.finish.no_new_privileges;
+        Ok(if needs_it { CAP_SYS_ADMIN & cred::permitted_capabilities()? } else { 0 })
+    }
+
+    /// Sets the four sets that are not the bounding set, and keeps some for this process alone. A set may hold more than
+    /// this process has: capset says EPERM.
+    fn set_capabilities(&self, effective: u64, permitted: u64) -> Result<()> {
+        let caps = self.finish.capabilities;
+        let (effective, permitted) = (caps.effective | effective, caps.permitted | permitted);
+        cred::set_capabilities(&Capabilities { effective, permitted, ..caps })
+    }
+
+    /// Installs the filter on this process. Gives the number of the listener, if the filter has one.
+    fn install(&self, filter: &[Filter]) -> Result<usize> {
+        match self.installing()? {
+            0 => {}
+            kept => self.set_capabilities(kept, kept)?,
         }
+        // Room for what is said of a failure: more memory would be a call.
+        drop(core::hint::black_box(Vec::<u8>::with_capacity(16 << 10)));
+        cred::install_filter(filter, self.finish.seccomp.as_ref().map_or(0, |seccomp| seccomp.flags))
     }
 
     /// Enters the working directory; false if `later` may still succeed where this could not.
@@ -197,14 +277,6 @@ fn limit_bounding_set(caps: &Capabilities) -> Outcome<()> {
     cred::limit_bounding_set(caps.bounding).named("prctl PR_CAPBSET_DROP")
 }
 
-/// Sets the four sets that are not the bounding set. A set may hold more than this process has: capset says EPERM.
-fn set_capabilities(caps: &Capabilities) -> Outcome<()> {
-    cred::set_capabilities(caps).named("capset")
-}
-
-/// Gives the number of the listener, if the filter has one.
-fn install(seccomp: &Seccomp) -> Outcome<usize> {
-    let program: Vec<Filter> =
-        seccomp.program.iter().map(|i| Filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-    cred::install_filter(&program, seccomp.flags).named("seccomp")
+fn compiled(seccomp: &Seccomp) -> Vec<Filter> {
+    seccomp.program.iter().map(|i| Filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect()
 }

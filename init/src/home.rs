@@ -1,6 +1,6 @@
 //! HOME, where config.json does not give it: from the container's /etc/passwd, as runc and crun do.
 //!
-//! Looked up with the payload's rights and under its filter; what can go wrong ends in `/`.
+//! Looked up with the payload's rights, before its filter is on; what can go wrong ends in `/`.
 use alloc::format;
 use alloc::string::String;
 use core::ffi::CStr;
@@ -10,7 +10,7 @@ use rspawn_sys::{Fd, file};
 /// Bytes that are read of it at most: an image must not keep its start waiting.
 const MOST: usize = 64 << 10;
 
-/// The entry to add to an environment that has no HOME, or an empty one.
+/// The entry for an environment that has no HOME, or an empty one, in whose place it goes.
 pub fn missing_home(env: &[&'static CStr], uid: u32) -> Option<String> {
     let has_home = |entry: &&CStr| entry.to_bytes().strip_prefix(b"HOME=").is_some_and(|home| !home.is_empty());
     if env.iter().any(has_home) {

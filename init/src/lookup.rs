@@ -1,9 +1,12 @@
 //! Finding the payload's program, and saying why it cannot be executed.
-use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use alloc::{format, vec};
 use core::ffi::CStr;
 
-use rspawn_sys::{Errno, file};
+use rspawn_sys::file::Status;
+use rspawn_sys::process::StringArray;
+use rspawn_sys::{Errno, file, process};
 
 use rspawn_sys::failure::{Failure, Outcome};
 
@@ -13,15 +16,24 @@ pub struct Program<'a> {
     pub env: &'a [&'static CStr],
 }
 
+/// What there is to execute.
+pub struct Found {
+    /// Usually one. What a look-up was not let say of comes before the first that is sure: execve tells.
+    paths: Vec<String>,
+    /// The beginning of the last one, if it is a file that may be read: [`explain`] is for when nothing may be.
+    head: Vec<u8>,
+}
+
 impl Program<'_> {
     /// The path to execute. A name without a slash is looked up in the payload's own PATH. The error texts are runc's,
     /// which podman and docker match on.
-    pub fn find(&self) -> Outcome<String> {
+    pub fn find(&self) -> Outcome<Found> {
         let name = self.argv.first().and_then(|word| word.to_str().ok()).unwrap_or_default();
         let failed = |errno: Errno, detail: String| Err(Failure::of("exec", errno).with(detail));
         if name.contains('/') {
             let reason = match usable(name) {
-                Ok(()) => return Ok(name.to_string()),
+                Ok(found) => return Ok(Found::of(vec![name.to_string()], found.is(libc::S_IFREG))),
+                Err(errno) if is_unknown(errno) => return Ok(Found::of(vec![name.to_string()], false)),
                 Err(Errno::ENOENT) => format!("stat {name}: no such file or directory"),
                 Err(Errno::ENOTDIR) => format!("stat {name}: not a directory"),
                 Err(Errno::ELOOP) => format!("stat {name}: too many levels of symbolic links"),
@@ -33,28 +45,74 @@ impl Program<'_> {
         }
         let path = self.env.iter().filter_map(|entry| entry.to_str().ok()?.strip_prefix("PATH=")).next();
         let mut denied = false;
+        let mut paths = Vec::new();
         for directory in path.unwrap_or_default().split(':').filter(|_| !name.is_empty()) {
             let directory = if directory.is_empty() { "." } else { directory };
             let candidate = format!("{directory}/{name}");
             match usable(&candidate) {
-                Ok(()) => return Ok(candidate),
+                Ok(found) => {
+                    paths.push(candidate);
+                    return Ok(Found::of(paths, found.is(libc::S_IFREG)));
+                }
+                Err(errno) if is_unknown(errno) => paths.push(candidate),
                 Err(errno) => denied |= errno == Errno::EACCES,
             }
+        }
+        if !paths.is_empty() {
+            return Ok(Found::of(paths, false));
         }
         let reason = if denied { "permission denied" } else { "executable file not found in $PATH" };
         failed(Errno(0), format!("exec: {name:?}: {reason}"))
     }
+
+    /// The environment, in which an entry for HOME takes the place of an empty one.
+    pub fn environment(&self, home: Option<&str>) -> rspawn_sys::Result<StringArray> {
+        let kept = |entry: &&&CStr| home.is_none() || !entry.to_bytes().starts_with(b"HOME=");
+        let entries: Vec<&'static CStr> = self.env.iter().filter(kept).copied().collect();
+        let mut environment = StringArray::from_start(&entries);
+        home.map_or(Ok(()), |entry| environment.push(entry))?;
+        Ok(environment)
+    }
 }
 
-fn usable(path: &str) -> Result<(), Errno> {
-    if file::may_execute(path)?.is_directory() { Err(Errno::EISDIR) } else { Ok(()) }
+/// A look-up that was refused as a call, by a filter around rspawn: it says nothing of the file.
+fn is_unknown(errno: Errno) -> bool {
+    matches!(errno, Errno::EPERM | Errno::ENOSYS)
 }
 
-/// Why an existing, executable file could not be executed: execve(2) says ENOENT for a missing interpreter too.
-pub fn explain(path: &str, errno: Errno) -> String {
-    let mut head = [0u8; 4096];
-    let length = file::open_plainly(path).and_then(|program| program.read(&mut head)).unwrap_or(0);
-    let head = &head[..length];
+impl Found {
+    /// Becomes it. On failure, errno and what it means.
+    pub fn execute(&self, argv: &StringArray, env: &StringArray) -> (Errno, String) {
+        let mut failed = (Errno::ENOENT, "");
+        for path in &self.paths {
+            failed = (process::execute(path, argv, env), path);
+            // What was unknown is now known not to be it.
+            if !matches!(failed.0, Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) {
+                break;
+            }
+        }
+        (failed.0, explain(failed.1, &self.head, failed.0))
+    }
+
+    /// The last path is a file, as far as that is known: to open anything else may have an effect.
+    fn of(paths: Vec<String>, is_file: bool) -> Self {
+        let mut head = vec![0u8; if is_file { 4096 } else { 0 }];
+        let mut read = |path: &String| file::open_plainly(path).and_then(|program| program.read(&mut head));
+        // Without it the explanation has less to say.
+        let length = paths.last().filter(|_| is_file).and_then(|path| read(path).ok()).unwrap_or(0);
+        head.truncate(length);
+        Self { paths, head }
+    }
+}
+
+fn usable(path: &str) -> Result<Status, Errno> {
+    let found = file::may_execute(path)?;
+    if found.is_directory() { Err(Errno::EISDIR) } else { Ok(found) }
+}
+
+/// Why an existing, executable file with this head could not be executed: execve(2) says ENOENT for a missing
+/// interpreter too.
+fn explain(path: &str, head: &[u8], errno: Errno) -> String {
     match (errno, interpreter(head)) {
         (Errno::ENOENT, Some(interpreter)) => {
             format!("exec {path}: its interpreter {interpreter} was not found: no such file or directory")

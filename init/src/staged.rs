@@ -6,14 +6,14 @@ use rspawn_proto::MAX_PLAN;
 use rspawn_proto::codec;
 use rspawn_proto::msg::{FromStage, Mode, ToInit};
 use rspawn_proto::plan::InitMode;
-use rspawn_proto::report::{FinishStep, Place};
-use rspawn_sys::channel::Interest;
+use rspawn_proto::report::{FinishStep, Place, finish_word};
 use rspawn_sys::failure::{Failure, Named, Outcome, timed};
-use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::memory::SharedWord;
+use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Errno, Fd, channel, cred, fd, file, signal};
 
 use crate::finish::{Last, Ready};
-use crate::lookup::{self, Program};
+use crate::lookup::Program;
 use crate::supervise;
 
 /// The line to whoever waits for this process: rspawn-setup, and once the gate is open, `rspawn start`.
@@ -24,11 +24,16 @@ pub struct Stage {
     /// In the payload's process beside PID 1: at its end when PID 1 has given up its rights.
     beside: Option<Fd>,
     audit: bool,
+    /// Where the step is noted, in the payload's process.
+    word: Option<SharedWord>,
+    /// The container's root is complete.
+    rooted: bool,
 }
 
 impl Stage {
-    /// Takes one step, times it if asked, reports its failure. `None` if it failed.
+    /// Takes one step, notes it, times it if asked, reports its failure. `None` if it failed.
     pub fn step<T>(&self, step: FinishStep, action: impl FnOnce() -> Outcome<T>) -> Option<T> {
+        self.note(step, 0);
         let (done, record) = timed(self.audit, Place::Finish(step), action);
         if let Some(record) = record {
             let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
@@ -36,14 +41,28 @@ impl Stage {
         done.map_err(|failure| {
             self.report(step, failure);
             // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
-            let _ = self.wait_for_root();
+            if !self.rooted {
+                let _ = self.hear_go();
+            }
         })
         .ok()
     }
 
+    /// Takes the step that puts the filter on. From it on nothing is recorded: the payload need not be let send.
+    pub fn last_step<T>(&mut self, step: FinishStep, action: impl FnOnce(&Self) -> Outcome<T>) -> Option<T> {
+        self.audit = false;
+        self.step(step, || action(self))
+    }
+
     /// Waits until the container's root is complete and nothing of the host in reach. `None` if that never happens:
     /// rspawn-setup then knows why.
-    pub fn wait_for_root(&self) -> Option<()> {
+    pub fn wait_for_root(&mut self) -> Option<()> {
+        self.hear_go()?;
+        self.rooted = true;
+        Some(())
+    }
+
+    fn hear_go(&self) -> Option<()> {
         let (message, _) = channel::receive_value(&self.socket).ok()??;
         if let Some(beside) = &self.beside {
             // Nothing is ever written to it.
@@ -52,7 +71,12 @@ impl Stage {
         matches!(message, ToInit::Go).then_some(())
     }
 
+    fn note(&self, step: FinishStep, errno: i32) {
+        self.word.inspect(|word| word.store(finish_word(step, errno)));
+    }
+
     pub fn report(&self, step: FinishStep, failure: Failure) {
+        self.note(step, if failure.errno == 0 { -1 } else { failure.errno });
         // By write(2), which a payload's filter lets pass sooner than sendmsg(2).
         let _ = channel::write_value(&self.socket, &FromStage::Failed(failure.at(Place::Finish(step))));
     }
@@ -62,41 +86,24 @@ impl Stage {
         let _ = channel::write_value(&self.socket, &FromStage::Ready);
     }
 
-    /// Says that nothing more can be wrong but what the payload's own filter will do; a gate is announced by itself.
-    pub fn announce_unless_gated(&self) {
-        if self.gate.is_none() {
+    /// If there is a gate, says that only the start is left to do. Whoever does not hear it hears the end.
+    pub fn say_done(&self) {
+        if self.gate.is_some() {
             let _ = channel::write_value(&self.socket, &FromStage::Done);
         }
     }
 
     /// Waits at the gate, if there is one, for `rspawn start`: the first byte opens it. rspawn-setup is gone then, and
-    /// whoever starts the container hears the report. Gives whether there was one.
-    pub fn wait_for_start(&mut self) -> Option<bool> {
-        let Some((gate, report)) = self.gate.take() else { return Some(false) };
-        channel::write_value(&self.socket, &FromStage::Done).ok()?;
-        end_if_told_to(&gate);
-        gate.read(&mut [0]).ok()?;
-        self.socket = report;
+    /// whoever starts the container hears the report.
+    pub fn wait_for_start(&mut self) -> Option<()> {
+        let Some((gate, report)) = self.gate.take() else { return Some(()) };
+        self.note(FinishStep::Gate, 0);
         self.audit = false;
-        Some(true)
-    }
-}
-
-/// Waits until the gate opens. Before that, a signal that asks a program to end ends this process: as PID 1 it has no
-/// default action for any, and clients stop containers that they never started.
-fn end_if_told_to(gate: &Fd) {
-    const TOLD: u64 =
-        1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1) | 1 << (libc::SIGTERM - 1);
-    let readable = |fd| Interest { fd, read: true, write: false };
-    let Ok(signals) = signal::descriptor(TOLD) else { return };
-    if let Ok([open, told]) = channel::wait([readable(gate), readable(&signals)], None)
-        && told.read
-        && !open.read
-    {
-        // struct signalfd_siginfo begins with the number.
-        let mut info = [0u8; 128];
-        let _ = signals.read(&mut info);
-        process::exit(128 + i32::from(info[0]));
+        let opened = gate.read(&mut [0]);
+        // Neither is closed here: the filter may be on, and the courier may still need the socket.
+        gate.leak();
+        core::mem::replace(&mut self.socket, report).leak();
+        opened.map_err(|errno| self.report(FinishStep::Gate, Failure::of("read", errno))).ok().map(drop)
     }
 }
 
@@ -113,7 +120,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Executed from memory, its name would be the memory's.
     let _ = process::set_name(c"rspawn-init");
     let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
-    let mut stage = Stage { socket, gate: None, beside: None, audit: false };
+    let mut stage = Stage { socket, gate: None, beside: None, audit: false, word: None, rooted: false };
     let (finish, audit, mode, chroot, null, notice) = match codec::decode_plan(&message) {
         Ok(ToInit::Finish { finish, audit, mode, chroot, null, notice }) => (finish, audit, mode, chroot, null, notice),
         other => {
@@ -123,6 +130,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     };
     stage.audit = audit;
     let mut fds = fds.into_iter();
+    let page = fds.next();
     // Before the fork, so that nobody keeps the host's root, and before anything is looked up.
     if chroot && stage.step(FinishStep::Receive, || enter_root(fds.next())).is_none() {
         return REPORTED;
@@ -130,26 +138,18 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let null = if null { fds.next() } else { None };
     let console = if finish.terminal { fds.next() } else { None };
     stage.gate = if mode == Mode::Created { fds.next().zip(fds.next()) } else { None };
-    let hooks = if finish.hooks.is_empty() { None } else { fds.next() };
     let agent = fds.next();
     // argv is: rspawn-init, --stage=N, --, and the payload's.
     let payload = Program { argv: argv.get(3..).unwrap_or_default(), env };
     let foreground = mode == Mode::Foreground;
     let told = agent.as_ref().map(|socket| (socket, notice.as_str()));
-    let last = Last {
-        finish: &finish,
-        console: console.as_ref(),
-        null: null.as_ref(),
-        foreground,
-        hooks: hooks.as_ref(),
-        agent: told,
-    };
+    let last = Last { finish: &finish, console: console.as_ref(), null: null.as_ref(), foreground, agent: told };
     if last.prepare(&stage).is_none() {
         return REPORTED;
     }
     if finish.init == InitMode::Exec {
         stage.say_ready();
-        return become_payload(stage, &last, &payload);
+        return become_payload(stage, &last, &payload, page);
     }
     let forked = stage.step(FinishStep::Fork, || {
         let (read, write) = process::pipe().named("pipe2")?;
@@ -161,7 +161,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             drop(write);
             stage.beside = Some(read);
             supervise::lead_process_group();
-            become_payload(stage, &last, &payload)
+            become_payload(stage, &last, &payload, page)
         }
         Some((Side::Parent { pid, child }, read, write)) => {
             stage.say_ready();
@@ -171,7 +171,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             // With the pipe's last end the payload learns that this process has no more rights than it.
-            core::mem::forget((stage, child, null, console, hooks, agent, read, write));
+            core::mem::forget((stage, child, null, console, page, agent, read, write));
             match fd::close_from(3).and_then(|()| supervise::confine()) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),
@@ -187,15 +187,18 @@ fn enter_root(root: Option<Fd>) -> Outcome<()> {
 }
 
 /// Applies the last mile and executes the payload. Returns an exit status on failure.
-fn become_payload(mut stage: Stage, last: &Last, payload: &Program) -> i32 {
-    let Some(Ready { path, home }) = last.apply(&mut stage, payload) else { return REPORTED };
-    let _ = signal::set_blocked(0);
-    let argv = StringArray::from_start(payload.argv);
-    let mut env = StringArray::from_start(payload.env);
-    if home.is_some_and(|entry| env.push(&entry).is_err()) {
+fn become_payload(mut stage: Stage, last: &Last, payload: &Program, page: Option<Fd>) -> i32 {
+    let note = || {
+        let page = page.ok_or_else(|| Failure::check("there is no page for its last words"))?;
+        SharedWord::map(&page, true).named("mmap")
+    };
+    stage.word = stage.step(FinishStep::Receive, note);
+    if stage.word.is_none() {
         return REPORTED;
     }
-    let errno = process::execute(&path, &argv, &env);
-    stage.report(FinishStep::Exec, Failure::of("execve", errno).with(lookup::explain(&path, errno)));
+    let Some(Ready { program, argv, env }) = last.apply(&mut stage, payload) else { return REPORTED };
+    stage.note(FinishStep::Exec, 0);
+    let (errno, reason) = program.execute(&argv, &env);
+    stage.report(FinishStep::Exec, Failure::of("execve", errno).with(reason));
     if errno == Errno::ENOENT { crate::NOT_FOUND } else { crate::NOT_EXECUTABLE }
 }

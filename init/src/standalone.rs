@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, cred, signal};
 
-use crate::lookup::{self, Program};
+use crate::lookup::Program;
 use crate::supervise;
 use crate::{NOT_EXECUTABLE, NOT_FOUND, complain};
 
@@ -39,15 +39,15 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
 /// In the child. Returns an exit status on failure.
 fn execute(program: &Program, blocked: u64) -> i32 {
     supervise::lead_process_group();
-    let path = match program.find() {
-        Ok(path) => path,
+    let found = match program.find() {
+        Ok(found) => found,
         Err(failure) => {
             complain(&format!("rspawn-init: {}\n", failure.detail));
             return if failure.detail.ends_with("permission denied") { NOT_EXECUTABLE } else { NOT_FOUND };
         }
     };
     let _ = signal::set_blocked(blocked);
-    let errno = process::execute(&path, &StringArray::from_start(program.argv), &StringArray::from_start(program.env));
-    complain(&format!("rspawn-init: {}\n", lookup::explain(&path, errno)));
+    let (errno, reason) = found.execute(&StringArray::from_start(program.argv), &StringArray::from_start(program.env));
+    complain(&format!("rspawn-init: {reason}\n"));
     if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE }
 }

@@ -75,7 +75,8 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum Purpose {
     /// A new container. The descriptor of its state directory rides on the message, behind it that of the directory
-    /// around it, and, where the container is only created, its gate and its report (two pipes with names).
+    /// around it, and, where the container is only created, its gate and its report (two pipes with names), and the page for
+    /// the last words of its first process.
     Container { bundle: HostPath, created: u64, owner: u32, boot: Text },
     /// Another process in a container that runs. A pidfd of its first process rides on the message.
     Exec { namespaces: NamespaceSet, cgroups: Vec<CgroupDir> },
@@ -124,15 +125,17 @@ pub enum FromSetup {
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
-    /// Everything but argv and env, which are rspawn-init's own since its exec. The root to enter by chroot(2) rides on
-    /// it, then a null device for standard streams that are the host's, then the console's slave, then gate and report, then the image of rspawn-hooks, then the
-    /// socket of the seccomp agent, who gets the notice, each if there is one.
+    /// Everything but argv and env, which are rspawn-init's own since its exec. The page for its last words rides on it,
+    /// then the root to enter by chroot(2), then a null device for standard streams that are the host's, then the
+    /// console's slave, then gate and report, then the socket of the seccomp agent, who gets the notice, each but the
+    /// first if there is one.
     Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, null: bool, notice: String },
     /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
     Go,
 }
 
-/// rspawn-init, or the worker, to rspawn-setup. The end of the stream means success: the descriptor closes on exec.
+/// rspawn-init, or the worker, to rspawn-setup. The end of rspawn-init's stream means that the payload's program was
+/// executed, since the descriptor closes on exec, or that the process ended: [`crate::report::unfinished`] tells which.
 /// Through the gate's report, rspawn-init says the same to `rspawn start`.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum FromStage {
@@ -146,7 +149,8 @@ pub enum FromStage {
     Mounted,
     /// From rspawn-init: it has forked, if it was to. A fork that pivot_root(2) overtook would keep the host's root.
     Ready,
-    /// From the worker: all steps done.
+    /// From the worker: all steps done. From rspawn-init: it waits at its gate, with nothing left to go wrong but what its
+    /// start does.
     Done,
 }
 

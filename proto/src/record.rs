@@ -11,7 +11,7 @@ use crate::namespaces::NamespaceSet;
 use crate::plan::{InitMode, UnitProperty};
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1004;
+pub const RECORD_VERSION: u32 = 0x5253_1005;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -73,7 +73,8 @@ pub struct Hook {
     pub origin: String,
     pub path: HostPath,
     pub argv: Vec<Text>,
-    pub env: Vec<Text>,
+    /// Where config.json gives none: of a startContainer hook the payload's, of any other nothing.
+    pub env: Option<Vec<Text>>,
     /// Seconds; 0 for no limit.
     pub timeout: u32,
 }

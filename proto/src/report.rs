@@ -4,6 +4,8 @@ use alloc::string::String;
 
 use bincode::{Decode, Encode};
 
+use crate::codec;
+
 /// A place in the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Place {
@@ -76,15 +78,35 @@ pub enum FinishStep {
     BoundingSet,
     Uid,
     Capabilities,
+    NoNewPrivileges,
+    /// The filter of a payload that an agent watches over.
+    Listener,
     /// Waiting for `start`.
     Gate,
     Hooks,
-    NoNewPrivileges,
     Seccomp,
-    /// The filter of a payload that an agent watches over.
-    Listener,
     Fork,
     Exec,
+}
+
+/// One number for what rspawn-init is at, for the page that it shares with whoever waits for it: the last thing that it
+/// can say where the payload's filter lets no call pass. With the errno of its failure, or -1 for that of a check.
+pub fn finish_word(step: FinishStep, errno: i32) -> u32 {
+    (errno as u32) << 8 | step as u32
+}
+
+/// What such a word says of a process that is no longer rspawn-init: `None` if the payload's program was executed.
+pub fn unfinished(word: u32) -> Option<StepError> {
+    let step = codec::decode_message(&[word as u8]).unwrap_or(FinishStep::Receive);
+    let (errno, call) = match step {
+        FinishStep::Exec => (word as i32 >> 8, "execve"),
+        FinishStep::Gate => (word as i32 >> 8, "read"),
+        // Which of its calls, only its own words would say.
+        _ => (0, "check"),
+    };
+    let detail = "the first process ended here, before the payload began".into();
+    let is_done = step == FinishStep::Exec && errno == 0;
+    (!is_done).then(|| StepError { place: Place::Finish(step), call: call.into(), errno: errno.max(0), detail })
 }
 
 /// Why a step failed.
@@ -105,4 +127,24 @@ pub struct AuditRecord {
     pub place: Place,
     pub errno: i32,
     pub microseconds: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_survives_its_word() {
+        for (step, errno) in [(FinishStep::Receive, 0), (FinishStep::Hooks, 0), (FinishStep::Gate, 1)] {
+            let error = unfinished(finish_word(step, errno)).unwrap();
+            assert_eq!((error.place, error.errno), (Place::Finish(step), errno));
+        }
+        assert_eq!(unfinished(finish_word(FinishStep::Exec, 0)), None);
+        assert_eq!(unfinished(finish_word(FinishStep::Exec, 2)).map(|error| error.errno), Some(2));
+        assert_eq!(unfinished(finish_word(FinishStep::Exec, -1)).map(|error| error.errno), Some(0));
+        // Nothing was noted, or nonsense.
+        for word in [0, 0xff, u32::MAX] {
+            assert_eq!(unfinished(word).map(|error| error.place), Some(Place::Finish(FinishStep::Receive)));
+        }
+    }
 }

@@ -482,11 +482,40 @@ fn start_container_hooks_are_the_payloads_equals() {
         wait_for("the payload's own", || life.file("tmp/own").contains("Seccomp"));
         assert_eq!((life.file("tmp/name").as_str(), life.file("tmp/cwd").as_str()), ("the container's\n", "/\n"));
         let (hook, own) = (life.file("tmp/status"), life.file("tmp/own"));
-        for field in ["Uid", "Gid", "Groups", "CapBnd", "CapInh", "CapEff", "CapPrm", "CapAmb", "SigBlk", "SigIgn"] {
+        for field in [
+            "Uid", "Gid", "Groups", "CapBnd", "CapInh", "CapEff", "CapPrm", "CapAmb", "SigBlk", "SigIgn", "NoNewPrivs",
+            "Seccomp", "Seccomp_filters",
+        ] {
             let of = |text: &str| rspawn_tests::status_field(text, field).map(str::to_string);
             assert_eq!(of(&hook), of(&own), "{field} {init}");
         }
         assert_eq!(rspawn_tests::status_field(&hook, "Uid"), Some("1234\t1234\t1234\t1234"));
+    }
+}
+
+/// Without an environment of its own a startContainer hook gets the payload's, as with runc; HOME and all.
+#[test]
+fn a_start_container_hook_without_env_has_the_payloads() {
+    if cannot_make_containers() {
+        return;
+    }
+    for (env, wanted) in [
+        (Value::Null, "PATH=/bin\nNAME=of the process\nHOME=/home/me\n"),
+        (json!([]), ""),
+        (json!(["OF=the hook"]), "OF=the hook\n"),
+    ] {
+        let mut life = with_hooks(&[]);
+        let mut hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "/bin/tr '\\0' '\\n' < /proc/$$/environ > /env; /bin/pwd > /cwd"]});
+        if !env.is_null() {
+            hook["env"] = env;
+        }
+        fs::write(life.bundle.rootfs().join("etc/passwd"), "me:x:0:0::/home/me:/bin/sh\n").unwrap();
+        life.bundle.config["hooks"] = json!({"startContainer": [hook]});
+        life.bundle.config["process"]["env"] = json!(["PATH=/bin", "HOME=", "NAME=of the process"]);
+        life.bundle.config["process"]["cwd"] = json!("/tmp");
+        life.bundle.write_config();
+        life.created(&[]).started();
+        assert_eq!((life.file("env").as_str(), life.file("cwd").as_str()), (wanted, "/tmp\n"));
     }
 }
 

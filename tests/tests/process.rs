@@ -69,6 +69,9 @@ fn home_comes_from_the_images_passwd_file() {
     assert_eq!(run(path(), 0, None), "/");
     assert_eq!(run(json!(["PATH=/bin", "HOME="]), 1000, Some(&passwd)), "/home/user");
     assert_eq!(run(json!(["PATH=/bin", "HOME=/set"]), 1000, Some(&passwd)), "/set");
+    // In the place of an empty entry, not beside it.
+    let bundle = with_process(Bundle::new().with_args(&["env"]), json!({"env": ["PATH=/bin", "HOME=", "A=b"]}));
+    assert_eq!(bundle.run().ok(), "PATH=/bin\nA=b\nHOME=/\n");
 }
 
 #[test]

@@ -287,7 +287,7 @@ fn what_is_written_is_the_users_alone() {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        assert_eq!(names, ["config.json", "gate", "record", "report"]);
+        assert_eq!(names, ["config.json", "gate", "record", "report", "step"]);
         for name in names {
             assert_eq!(mode(&state.join(&name)), 0o600, "{name}");
         }

@@ -11,6 +11,7 @@ use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
@@ -18,7 +19,7 @@ use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker,
 use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
-use crate::invoker::Invoker;
+use crate::invoker::{Gates, Invoker};
 use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::procfs;
@@ -80,7 +81,7 @@ impl<'a> Traces<'a> {
 pub fn create(
     parent: &Parent,
     invoker: &Invoker,
-    gate: Option<&(Fd, Fd)>,
+    gate: Option<&Gates>,
     plan: Approved<Plan>,
     mut image: InitImage,
     traces: &mut Traces,
@@ -149,12 +150,12 @@ pub fn create(
     };
     let root = if hands_root { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
-    let start_hooks = (!plan.finish.hooks.is_empty())
-        .then(|| parent.step(Place::Spawn(SpawnStep::Hooks), || spawn::seal(&parent.programs, "rspawn-hooks")))
-        .transpose()?;
+    let page = gate.map_or(&parent.page, |gates| &gates.page);
+    let note = parent.step(Place::Spawn(SpawnStep::Record), || SharedWord::map(page, true).named("mmap"))?;
     let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
-    let gates = gate.iter().flat_map(|(gate, report)| [gate, report]);
-    let fds: Vec<&Fd> = root.iter().chain(&null).chain(&slave).chain(gates).chain(&start_hooks).chain(&agent).collect();
+    let gates = gate.iter().flat_map(|gates| [&gates.gate, &gates.report]);
+    let fds = [page].into_iter().chain(&root).chain(&null).chain(&slave).chain(gates).chain(&agent);
+    let fds: Vec<&Fd> = fds.collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
     send_finish(invoker, plan.finish, &container, (root.is_some(), null.is_some()), &fds)?;
     // Agents take the end of the stream for the end of the message.
@@ -168,7 +169,7 @@ pub fn create(
     drop((worker, guest, slots));
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("record", &record))?;
-    follow_init(parent, &mut container, mode)?;
+    follow_init(parent, &mut container, mode, note)?;
     traces.state.unlock();
     if mode != Mode::Created {
         traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;

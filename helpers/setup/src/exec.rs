@@ -7,6 +7,7 @@ use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Fd};
 use rspawn_sys::{file, tune};
 
@@ -54,11 +55,13 @@ pub fn exec(
     } else {
         None
     };
-    let fds: Vec<&Fd> = null.iter().chain(&slave).chain(&agent).collect();
+    let note = SharedWord::map(&parent.page, true).named("mmap");
+    let note = note.map_err(|failure| failure.at(Place::Spawn(SpawnStep::Record)))?;
+    let fds: Vec<&Fd> = [&parent.page].into_iter().chain(&null).chain(&slave).chain(&agent).collect();
     send_finish(invoker, finish, &process, (false, null.is_some()), &fds)?;
     drop(agent);
     await_init(parent, &process)?;
-    follow_init(parent, &mut process, mode)?;
+    follow_init(parent, &mut process, mode, note)?;
     announce(parent, invoker, &process)?;
     stay(parent, mode, process)
 }

@@ -6,8 +6,9 @@ use alloc::string::String;
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
-use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
 use rspawn_sys::failure::{Failure, Named};
+use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Fd, channel, process};
 
 use crate::host::Slots;
@@ -130,19 +131,15 @@ pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
 }
 
 /// Lets rspawn-init end its last mile, and waits until the payload's program has been executed, or, where the container
-/// is only created, until nothing but its start is left to do.
-pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode) -> Result<(), End> {
+/// is only created, until nothing but its start is left to do. `note` is the step that rspawn-init is at.
+pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode, note: SharedWord) -> Result<(), End> {
     let place = Place::Finish(FinishStep::Receive);
     parent.progress.store(progress_word(place));
     told(channel::send_value(&container.stage, &ToInit::Go, &[]), place)?;
-    let mut ready = false;
-    loop {
-        match next_word(parent, container)? {
-            Some(FromStage::Done) if mode == Mode::Created => return Ok(()),
-            Some(FromStage::Done) => ready = true,
-            None if ready => return Ok(()),
-            _ => return Err(obituary(container).into()),
-        }
+    match (next_word(parent, container)?, unfinished(note.load())) {
+        (Some(FromStage::Done), _) if mode == Mode::Created => Ok(()),
+        (None, None) if mode != Mode::Created => Ok(()),
+        (_, error) => Err(obituary(container, error).into()),
     }
 }
 
@@ -157,12 +154,15 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
     }
 }
 
-/// rspawn-init is gone, or makes no sense.
-fn obituary(container: &mut Container) -> StepError {
+/// rspawn-init is gone, or makes no sense; with what it has noted of the reason.
+fn obituary(container: &mut Container, noted: Option<StepError>) -> StepError {
     let _ = process::signal(&container.process, libc::SIGKILL);
     let status = container.wait().map_or(0, process::exit_status);
-    let reason = format!("rspawn-init ended with status {status} before the payload began");
-    Failure::check(&reason).at(Place::Finish(FinishStep::Receive))
+    let died = Failure::check(&format!("rspawn-init ended with status {status} before the payload began"));
+    match noted {
+        Some(error) if error.errno != 0 => error,
+        noted => died.at(noted.map_or(Place::Finish(FinishStep::Receive), |error| error.place)),
+    }
 }
 
 /// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other

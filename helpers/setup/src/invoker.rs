@@ -19,12 +19,19 @@ pub struct Invoker {
     pub bus: Option<Fd>,
 }
 
+/// Where a container waits for its start: two pipes, and the page for its last words.
+pub struct Gates {
+    pub gate: Fd,
+    pub report: Fd,
+    pub page: Fd,
+}
+
 /// The descriptors of a purpose.
 pub enum Held {
     Container {
         state: StateDir,
-        /// Where the container is only created: its gate, and its report.
-        gate: Option<(Fd, Fd)>,
+        /// Where the container is only created.
+        gate: Option<Gates>,
     },
     Exec {
         target: Fd,
@@ -51,7 +58,8 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
         Purpose::Container { .. } => {
             let name = trusted.id.as_str().to_string();
             let state = StateDir { dir: take()?, root: take()?, name };
-            let gate = if trusted.mode == Mode::Created { Some((take()?, take()?)) } else { None };
+            let mut gates = || Ok::<Gates, End>(Gates { gate: take()?, report: take()?, page: take()? });
+            let gate = if trusted.mode == Mode::Created { Some(gates()?) } else { None };
             Held::Container { state, gate }
         }
         Purpose::Exec { .. } => Held::Exec { target: take()? },

@@ -33,6 +33,8 @@ pub type Heard = Option<(FromStage, Vec<Fd>)>;
 pub struct Parent {
     pub control: Fd,
     pub progress: SharedWord,
+    /// The page that the word is in. The next one in it is for rspawn-init.
+    pub page: Fd,
     /// The directory of rspawn's programs. This one, executed from a copy, does not know where it was.
     pub programs: Fd,
     pub audit: bool,

@@ -23,19 +23,19 @@ use crate::supervise::supervise;
 use crate::update;
 
 /// Serves one parent: one plan, one container.
-pub fn serve(control: Fd, progress: Fd, programs: Fd) -> i32 {
+pub fn serve(control: Fd, page: Fd, programs: Fd) -> i32 {
     // Before anything is opened here: a number that is free now will be one of this program's own later.
-    let own = [&control, &progress, &programs].map(Fd::raw);
+    let own = [&control, &page, &programs].map(Fd::raw);
     let lowest = own.into_iter().min().unwrap_or(3);
     let inherited = Fd::open_between(3, lowest);
-    let progress = match sanitise(lowest, own).and_then(|()| SharedWord::map(&progress).named("mmap")) {
+    let progress = match sanitise(lowest, own).and_then(|()| SharedWord::map(&page, false).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
             let _ = channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
             return 1;
         }
     };
-    let mut parent = Parent { control, progress, programs, audit: false, early: RefCell::default() };
+    let mut parent = Parent { control, progress, page, programs, audit: false, early: RefCell::default() };
     // If the parent does not hear it, there is nobody to tell.
     let _ = match run(&mut parent, inherited) {
         Ok(()) => return 0,

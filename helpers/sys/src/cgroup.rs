@@ -96,7 +96,7 @@ pub fn remove(above: &Fd, name: &CStr, is_scope: bool) -> Result<()> {
         if waited >= PATIENCE {
             return Err(Errno::EBUSY);
         }
-        process::sleep(pause);
+        process::sleep(pause)?;
         waited += pause;
         pause = (2 * pause).min(50);
     }

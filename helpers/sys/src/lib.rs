@@ -16,6 +16,7 @@ pub mod failure;
 pub mod fd;
 pub mod file;
 pub mod fixed_path;
+pub mod hook;
 pub mod image;
 pub mod memory;
 pub mod mount;

@@ -10,11 +10,19 @@ use crate::raw::{Result, sys};
 pub struct SharedWord(&'static AtomicU32);
 
 impl SharedWord {
-    /// Maps the first word of a file of at least four bytes.
-    pub fn map(file: &Fd) -> Result<Self> {
+    /// Maps one of the first two words of a file of at least eight bytes.
+    pub fn map(file: &Fd, second: bool) -> Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let address = sys!(SYS_mmap, 0, 4096, protection, libc::MAP_SHARED, file, 0)?;
+        let address = sys!(SYS_mmap, 0, 4096, protection, libc::MAP_SHARED, file, 0)? + 4 * usize::from(second);
         // SAFETY: the mapping is page-aligned, is never unmapped, and is used atomically only.
+        Ok(Self(unsafe { &*(address as *const AtomicU32) }))
+    }
+
+    /// One for this process and its children, of no file. It begins as 0.
+    pub fn of_family() -> Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let address = sys!(SYS_mmap, 0, 4096, protection, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1, 0)?;
+        // SAFETY: as above.
         Ok(Self(unsafe { &*(address as *const AtomicU32) }))
     }
 

@@ -110,6 +110,20 @@ unsafe fn instruction(number: libc::c_long, a: [usize; 6]) -> isize {
     result
 }
 
+/// Executes what is no instruction, by which the kernel ends the process.
+pub(crate) fn fault() -> ! {
+    // SAFETY: it touches nothing and does not return.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!("ud2", options(noreturn, nomem, nostack))
+    }
+    // SAFETY: the same.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!("udf #0", options(noreturn, nomem, nostack))
+    }
+}
+
 /// Makes a system call, again while a signal interrupts it.
 ///
 /// # Safety

@@ -30,3 +30,26 @@ pub fn wait(mask: u64) -> Result<i32> {
 pub fn descriptor(mask: u64) -> Result<Fd> {
     sys!(SYS_signalfd4, -1, &raw const mask, SET, libc::SFD_CLOEXEC).map(Fd::returned)
 }
+
+/// Up to the next exec, children that end are forgotten, as if this process had waited for them (sigaction(2)).
+pub fn forget_children() -> Result<()> {
+    let action = [libc::SIG_DFL, libc::SA_NOCLDWAIT as usize, 0, 0];
+    sys!(SYS_rt_sigaction, libc::SIGCHLD, action.as_ptr(), 0, SET).map(drop)
+}
+
+/// From here on, a signal that asks a program to end ends this process, with the status of a shell's: by a handler,
+/// since as PID 1 it has no default action for any (pid_namespaces(7)). It takes no call but the last one to wait so,
+/// and the next exec undoes it.
+pub fn end_when_told() -> Result<()> {
+    extern "C" fn end(signal: i32) {
+        crate::process::exit(128 + signal)
+    }
+    const SA_RESTORER: usize = 0x0400_0000;
+    let end = end as extern "C" fn(i32) as usize;
+    // What it would return to is never reached; x86 takes no handler without it.
+    let action = [end, SA_RESTORER, end, 0];
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM] {
+        sys!(SYS_rt_sigaction, signal, action.as_ptr(), 0, SET)?;
+    }
+    Ok(())
+}

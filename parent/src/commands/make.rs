@@ -135,7 +135,7 @@ fn audited(
     session.relay = relay.flatten();
     let (state, mut config) = new.hand_over();
     let mut fds = vec![fd(state), fd(root.into_directory())];
-    fds.extend(gate.into_iter().flat_map(|gate| [fd(gate.gate), fd(gate.report)]));
+    fds.extend(gate.into_iter().flat_map(|gate| [gate.gate, gate.report, gate.page].map(fd)));
     fds.extend(pid_file.map(|file| file.directory));
     fds.extend(bus);
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;

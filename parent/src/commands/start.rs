@@ -1,9 +1,11 @@
 //! `rspawn start`: opens the gate of a created container.
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rspawn_proto::msg::FromStage;
+use rspawn_proto::report::unfinished;
+use rspawn_sys::Errno;
 use rspawn_sys::channel::{self, Interest};
 
 use crate::cli::{Global, Start};
@@ -27,7 +29,7 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     let relay = directory.map(|directory| Relay::listen(&directory)).transpose()?.zip(container.process());
     // What has failed is stopped (runtime.md, "Lifecycle"): whoever asks next finds it so.
     open_gate(&container).inspect_err(|_| drop(container.end()))?;
-    for name in ["gate", "report"] {
+    for name in ["gate", "report", "step"] {
         let _ = fs::remove_file(container.path.join(name));
     }
     // Others may look at, stop and delete it while its hooks run.
@@ -57,17 +59,21 @@ fn open_gate(container: &Container) -> Result<(), String> {
         _ => format!("cannot open the gate of container {}: {error}", container.record.id),
     };
     let report = fd(open("report", false).map_err(say)?);
+    let step = open("step", false).map_err(say)?;
     open("gate", true).and_then(|mut gate| gate.write_all(b"0")).map_err(say)?;
-    // Words, until the payload's program closes the last other end of it, or the process ends.
-    let mut ready = false;
-    loop {
-        let readable = |fd| Interest { fd, read: true, write: false };
-        channel::wait([readable(&report), readable(&process)], None).map_err(|errno| describe::errno(errno.0))?;
-        match channel::read_value(&report).ok().flatten() {
-            Some(FromStage::Failed(error)) => return Err(describe::failure(None, &error, &Origins::default())),
-            Some(_) => ready = true,
-            None if ready => return Ok(()),
-            None => return Err("the container's first process ended before the payload began".into()),
-        }
-    }
+    // The reason of a failure, unless the payload's program closes the last other end, or the process ends without a
+    // word: then its note says which it was.
+    let readable = |fd| Interest { fd, read: true, write: false };
+    channel::wait([readable(&report), readable(&process)], None).map_err(|errno| describe::errno(errno.0))?;
+    let noted = || {
+        let mut note = [0u8; 4];
+        let read = step.read_exact_at(&mut note, 4);
+        read.map(|()| unfinished(u32::from_ne_bytes(note))).map_err(|error| format!("cannot read its step: {error}"))
+    };
+    let failed = match channel::read_value(&report) {
+        Ok(Some(FromStage::Failed(error))) => Some(error),
+        Ok(None) | Err(Errno::EAGAIN) => noted()?,
+        other => return Err(format!("the container's first process makes no sense: {other:?}")),
+    };
+    failed.map_or(Ok(()), |error| Err(describe::failure(None, &error, &Origins::default())))
 }

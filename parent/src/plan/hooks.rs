@@ -49,7 +49,8 @@ fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
             let texts = words.iter().enumerate().filter_map(|(index, word)| planner.text(&pointer(index), word));
             texts.collect::<Vec<_>>()
         };
-        let (argv, env) = (texts("args", &hook.args), texts("env", &hook.env));
+        let argv = texts("args", &hook.args);
+        let env = hook.env.as_deref().map(|env| texts("env", env));
         let timeout = match hook.timeout.map(u32::try_from) {
             None => 0,
             Some(Ok(seconds @ 1..)) => seconds,

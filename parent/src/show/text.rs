@@ -185,9 +185,6 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     lines.add(FinishStep::Groups, format!("supplementary groups: {groups}"));
     lines.add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
     lines.set(FinishStep::BoundingSet, "capability bounding set", finish.capabilities.bounding);
-    if !finish.no_new_privileges {
-        lines.filter(finish);
-    }
     lines.add(FinishStep::Uid, format!("uid {}", finish.uid.raw()));
     let caps = &finish.capabilities;
     for (name, bits) in [
@@ -200,13 +197,13 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     }
     if finish.no_new_privileges {
         lines.add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
-        lines.filter(finish);
     } else {
         let pointer = describe::finish_origin(FinishStep::NoNewPrivileges).to_string();
         lines.at(pointer, "new privileges by exec are possible".into(), Tone::Notable);
     }
     let variables: Vec<&str> = finish.env.iter().filter_map(|entry| entry.as_str().split('=').next()).collect();
     lines.at("/process/env".into(), format!("environment: {}", variables.join(" ")), Tone::Plain);
+    lines.filter(finish);
     lines.add(FinishStep::Exec, format!("execute {}", summary::command(finish)));
     lines.0
 }

@@ -31,6 +31,8 @@ pub struct NewContainer {
 pub struct Gate {
     pub gate: File,
     pub report: File,
+    /// A page for the step that who waited is at: what it cannot report, it notes there.
+    pub page: File,
 }
 
 impl NewContainer {
@@ -69,7 +71,7 @@ impl NewContainer {
         Err(EXISTS.into())
     }
 
-    /// The pipes that a container waits at which is only created.
+    /// What a container waits at which is only created.
     pub fn make_gate(&self) -> io::Result<Gate> {
         let pipe = |name: &str| {
             let path = self.path.join(name);
@@ -79,7 +81,10 @@ impl NewContainer {
         let (gate, report) = (pipe("gate")?, pipe("report")?);
         // In packets: of two messages that are read late, each is read by itself (pipe(2), O_DIRECT).
         fcntl(&report, FcntlArg::F_SETFL(OFlag::O_DIRECT))?;
-        Ok(Gate { gate, report })
+        let page = self.path.join("step");
+        let page = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(page)?;
+        page.set_len(8)?;
+        Ok(Gate { gate, report, page })
     }
 
     /// Where the container's notifications are listened to: by `run` at once, in a socket that goes with the other files;
