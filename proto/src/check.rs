@@ -312,9 +312,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
     }
     let needs = |kind| if owned.contains(kind) { Ok(()) } else { Err("a namespace that is not the container's own") };
     match op {
-        RootfsOp::Propagate { .. } | RootfsOp::Shelve { .. } | RootfsOp::AttachRoot { .. } => {
-            root_steps(op, slots, root)
-        }
+        RootfsOp::Propagate { .. } | RootfsOp::AttachRoot { .. } => root_steps(op, slots, root),
         RootfsOp::NewFilesystem { out, fs, params, attrs } => {
             fs_params(params, slots)?;
             if attrs & !attr::ALL != 0 {
@@ -364,12 +362,9 @@ fn root_steps(op: &RootfsOp, slots: &Slots, root: &mut Root) -> Result<(), &'sta
             *root = Root::Missing;
             Ok(())
         }
-        // Over the root it would be what a process that joins the namespace finds as its root.
-        (RootfsOp::Shelve { mount }, Root::Missing) => slots.uses(*mount, SlotKind::Fresh),
-        (RootfsOp::Shelve { .. }, Root::Shared) => Err("a mount is set aside before the host's mounts are cut off"),
-        (RootfsOp::Shelve { .. }, _) => Err("a mount is set aside after the root is attached"),
-        (RootfsOp::AttachRoot { mount, over }, Root::Missing) => {
+        (RootfsOp::AttachRoot { mount, over, below }, Root::Missing) => {
             slots.uses_mount(*mount)?;
+            below.map_or(Ok(()), |below| slots.uses(below, SlotKind::Fresh))?;
             over.map_or(Ok(()), |over| slots.uses(over, SlotKind::Path))?;
             *root = Root::Attached(*mount);
             Ok(())

@@ -355,10 +355,12 @@ pub enum RootfsOp {
         recursive: bool,
     },
     /// Makes a detached mount the root that all paths below are resolved in. It is attached over the place that
-    /// `over` was opened at, where hooks look for it; over `/` if there is none.
+    /// `over` was opened at, where hooks look for it; over `/` if there is none. `below` it lies what clones are taken
+    /// from, out of everybody's sight: what is to be cloned must be attached (before Linux 6.15).
     AttachRoot {
         mount: Slot,
         over: Option<Slot>,
+        below: Option<Slot>,
     },
     /// A detached mount of a virtual filesystem.
     NewFilesystem {
@@ -383,11 +385,6 @@ pub enum RootfsOp {
         at: Target,
         missing: Missing,
         no_symlinks: bool,
-    },
-    /// Attaches a mount where no path of the container leads, and which the pivot drops: what is to be cloned must be
-    /// attached (before Linux 6.15).
-    Shelve {
-        mount: Slot,
     },
     /// Changes attributes of an attached mount, or of the root.
     SetAttrs {

@@ -28,7 +28,7 @@ mod state;
 mod supervise;
 mod target;
 mod update;
-mod worker;
+pub mod worker;
 
 use alloc::vec::Vec;
 use core::ffi::CStr;

@@ -30,8 +30,10 @@ pub struct Rootfs<'a> {
     root: Option<Fd>,
     /// Where no other can be made here, the procfs to write sysctls through.
     procfs: Option<&'a Fd>,
-    /// What is attached out of the container's sight.
-    shelved: Vec<Slot>,
+    /// What lies below it, out of the container's sight.
+    below: Option<Slot>,
+    /// The root and that are attached over `/` itself.
+    over_all: bool,
     /// Every mount of the container's tree, in order.
     mounted: Vec<(RelPath, Status)>,
     /// Some of them are copies of others, made read-only.
@@ -58,9 +60,10 @@ impl<'p> Rootfs<'p> {
     pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots, tell: Tell) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
-            RootfsOp::AttachRoot { mount, over } => {
-                let over = over.map(|over| slots.get(over)).transpose()?;
-                self.attach_root(slots.get(*mount)?, over)?;
+            RootfsOp::AttachRoot { mount, over, below } => {
+                (self.below, self.over_all) = (*below, over.is_none());
+                let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
+                self.attach_root(slots.get(*mount)?, over?, below?)?;
             }
             // Made before, by one who can.
             RootfsOp::NewFilesystem { out, .. } if slots.filled(*out).is_some() => {}
@@ -78,10 +81,6 @@ impl<'p> Rootfs<'p> {
             }
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(*mount, at, *missing, *no_symlinks, slots)?;
-            }
-            RootfsOp::Shelve { mount } => {
-                self.shelved.push(*mount);
-                attach_over_all(slots.get(*mount)?)?;
             }
             RootfsOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
             RootfsOp::MakeDirectory { at, mode } => {
@@ -119,7 +118,7 @@ impl<'p> Rootfs<'p> {
 
     /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already. Or
     /// where hooks look for it: in this namespace's copy of the place that was opened in the host's.
-    fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>) -> Outcome<()> {
+    fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>, below: Option<&Fd>) -> Outcome<()> {
         let place = over.map_or(Ok("/".into()), file::place).named("readlinkat")?;
         let target = file::open_host(&place, file::O_PATH).named("openat2")?;
         if let Some(over) = over
@@ -127,6 +126,7 @@ impl<'p> Rootfs<'p> {
         {
             return Err(Failure::check("another directory has taken its place"));
         }
+        below.map_or(Ok(()), |below| mount::attach(below, &target)).named("move_mount")?;
         mount::attach(mount, &target).named("move_mount")?;
         self.root = Some(mount.duplicate(3).named("fcntl")?);
         Ok(())
@@ -160,7 +160,7 @@ impl<'p> Rootfs<'p> {
     /// Attaches a mount on an opened target, and remembers where it is.
     fn place(&mut self, mount: &Fd, target: &Fd, at: &Target) -> Outcome<()> {
         mount::attach(mount, target).named("move_mount")?;
-        if !self.shelved.contains(&at.mount) {
+        if self.below != Some(at.mount) {
             self.mounted.push((at.path.clone(), file::status(mount).named("statx")?));
         }
         Ok(())
@@ -196,8 +196,11 @@ impl<'p> Rootfs<'p> {
         self.verify_mounted()?;
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
-        // What was set aside lies on top of the old root, so it goes first.
-        (0..=self.shelved.len()).try_for_each(|_| mount::drop_old_root().named("umount2"))
+        if self.over_all && self.below.is_some() {
+            // What lay below this root lies on top of the old one now.
+            mount::drop_old_root().named("umount2")?;
+        }
+        mount::drop_old_root().named("umount2")
     }
 
     /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace

@@ -100,7 +100,8 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
     entry.mapped = plan.new.contains(Namespace::User);
     entry.own_view = plan.new.contains(Namespace::Cgroup);
-    if hides_root(plan) {
+    entry.among_others = hides_root(plan);
+    if entry.among_others {
         let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount");
         entry.root = Some(empty.map_err(at(SpawnStep::Enter))?);
     }
@@ -110,7 +111,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     new.remove(Namespace::Cgroup);
     let (pid, child) = with_oom_score(plan.oom_score_adj, || {
         if !plan.join.is_empty() {
-            return joined_clone(|| join_and_create(plan, new, slots, &entry));
+            return joined_clone(&entry, |answer| join_and_create(plan, new, slots, &entry, answer));
         }
         let forked = process::fork_into(new.clone_flags(), entry.seats.born_in).named("clone3");
         match forked.map_err(at(SpawnStep::Clone))? {
@@ -174,6 +175,11 @@ impl<'a> Seats<'a> {
         Ok(seats)
     }
 
+    /// Joins the cgroups of v1.
+    fn join(&self) -> Outcome<()> {
+        self.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))
+    }
+
     /// Puts a process where it was not born.
     fn put(&self, pid: i32) -> Outcome<()> {
         let Some(found) = self.put_in else { return Ok(()) };
@@ -214,15 +220,17 @@ pub fn spawn_inside(
     let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
     let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
     entry.terminal = finish.terminal.then_some((finish.uid, finish.terminal_size));
-    let create = || {
+    entry.among_others = true;
+    let create = |answer: &Fd| {
         process::join(target, kinds.clone_flags()).named("setns")?;
         if kinds.contains(Namespace::User) {
             become_root()?;
         }
         entry.keep_what_it_needs()?;
+        entry.close_the_rest(answer)?;
         create_sibling(NamespaceSet::default(), &entry)
     };
-    let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(create))?;
+    let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(&entry, create))?;
     let container = Container { pid, process: child, stage: mine, ended: false };
     raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
@@ -231,12 +239,15 @@ pub fn spawn_inside(
 }
 
 /// A helper process joins namespaces, creates the container's process as a sibling, all by `create`, and ends.
-fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), StepError> {
+fn joined_clone(entry: &Entry, create: impl FnOnce(&Fd) -> Outcome<i32>) -> Result<(i32, Fd), StepError> {
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
-    match process::fork(0).named("clone3").map_err(at)? {
+    // Among others the new process must have no descriptor of a cgroup, so it inherits the cgroups of the helper.
+    let born_in = if entry.among_others { entry.seats.born_in } else { None };
+    match process::fork_into(0, born_in).named("clone3").map_err(at)? {
         Side::Child => {
-            let created = create().map_err(at);
+            let seated = if entry.among_others { entry.seats.join() } else { Ok(()) };
+            let created = seated.and_then(|()| create(&theirs)).map_err(at);
             process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
         }
         Side::Parent { pid: helper, child: _ } => {
@@ -252,7 +263,7 @@ fn joined_clone(create: impl FnOnce() -> Outcome<i32>) -> Result<(i32, Fd), Step
 }
 
 /// In the helper process.
-fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry) -> Outcome<i32> {
+fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry, answer: &Fd) -> Outcome<i32> {
     let join = |join: &Join| {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
         joined.map_err(|failure| failure.with(join.kind.name()))
@@ -266,9 +277,12 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
         become_root()?;
     }
     // A process whose root is not its mount namespace's can make no user namespace (clone(2)): the child enters it then.
-    if !new.contains(Namespace::User) {
-        entry.enter_empty_root()?;
-        entry.keep_what_it_needs()?;
+    if entry.among_others {
+        if !new.contains(Namespace::User) {
+            entry.enter_empty_root()?;
+            entry.keep_what_it_needs()?;
+        }
+        entry.close_the_rest(answer)?;
     }
     create_sibling(new, entry)
 }
@@ -293,7 +307,8 @@ fn become_root() -> Outcome<()> {
 }
 
 fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
-    match process::fork_sibling(new.clone_flags(), entry.seats.born_in).named("clone3")? {
+    let born_in = if entry.among_others { None } else { entry.seats.born_in };
+    match process::fork_sibling(new.clone_flags(), born_in).named("clone3")? {
         Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
@@ -309,6 +324,8 @@ struct Entry<'a> {
     mapped: bool,
     /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
     own_view: bool,
+    /// It is created in a pid namespace with others, who may look at it.
+    among_others: bool,
     /// An empty directory that it has for a root at first.
     root: Option<Fd>,
     /// Capabilities that it needs on its way, and then as the payload.
@@ -336,6 +353,7 @@ impl<'a> Entry<'a> {
             seats,
             mapped: false,
             own_view: false,
+            among_others: false,
             root: None,
             capabilities: needed_capabilities(finish),
             terminal: None,
@@ -343,6 +361,13 @@ impl<'a> Entry<'a> {
             env,
             image,
         })
+    }
+
+    /// In the helper, whose end is near: closes what the new process would otherwise have until its exec.
+    fn close_the_rest(&self, answer: &Fd) -> Outcome<()> {
+        let own = [&self.stage, &self.image.sealed, answer].into_iter().chain(&self.root);
+        let mut kept: Vec<i32> = (0..3).chain(own.chain(&self.image.inherited).map(Fd::raw)).collect();
+        fd::close_all_but(&mut kept).named("close_range")
     }
 
     fn enter_empty_root(&self) -> Outcome<()> {
@@ -388,7 +413,9 @@ impl<'a> Entry<'a> {
     }
 
     fn join_cgroups(&self) -> Outcome<()> {
-        self.seats.tasks.iter().try_for_each(|tasks| tasks.write(b"0").named("write"))?;
+        if !self.among_others {
+            self.seats.join()?;
+        }
         if self.waits() {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
         }

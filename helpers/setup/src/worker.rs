@@ -80,7 +80,7 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
         1
     };
     let entered = job.inside.enter(container);
-    if let Err(failure) = entered.and_then(|()| confine(job)) {
+    if let Err(failure) = entered.and_then(|()| confine(job.plan, job.kernel_mounts.is_some())) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }
     let mut rootfs = Rootfs::new(job.procfs.as_ref());
@@ -128,9 +128,9 @@ fn wait_for_word(socket: &Fd, told: &mut bool) -> Outcome<()> {
 }
 
 /// For good. Without no_new_privs it takes CAP_SYS_ADMIN, which the worker has in its user namespace.
-fn confine(job: &Job) -> Outcome<()> {
+pub fn confine(plan: &Plan, no_pivot: bool) -> Outcome<()> {
     fixed_path::seal().named("mmap")?;
-    allow_only(allowed_calls(job).into_iter()).named("seccomp")
+    allow_only(allowed_calls(plan, no_pivot).into_iter()).named("seccomp")
 }
 
 /// Every call that the operations make, each with its reason. What is missing is missing on purpose: open and openat,
@@ -157,7 +157,7 @@ const CALLS: [(c_long, &str); 15] = [
 ];
 
 /// The same with arguments: paths are compared by their address, at which nothing can change (see [`fixed_path`]).
-fn allowed_calls(job: &Job) -> Vec<Allowed> {
+fn allowed_calls(plan: &Plan, no_pivot: bool) -> Vec<Allowed> {
     let path = |index: u32, address: usize| Argument::is(index, address as u64);
     let (empty, dot) = (fixed_path::empty(), fixed_path::dot());
     const EMPTY_PATH: u32 = AT_EMPTY_PATH as u32;
@@ -181,11 +181,11 @@ fn allowed_calls(job: &Job) -> Vec<Allowed> {
             [Argument::int(2, (PROT_READ | PROT_WRITE) as u32), Argument::int(3, (MAP_PRIVATE | MAP_ANONYMOUS) as u32)],
         ),
     ]);
-    if job.kernel_mounts.is_some() {
+    if no_pivot {
         // The host's procfs and sysfs, which the invoker named.
         allowed.push(Allowed::with(SYS_umount2, [Argument::int(1, (MNT_DETACH | UMOUNT_NOFOLLOW) as u32)]));
     }
-    job.plan.rootfs.iter().for_each(|step| allowed.extend(calls_of(&step.op)));
+    plan.rootfs.iter().for_each(|step| allowed.extend(calls_of(&step.op)));
     allowed
 }
 

@@ -370,7 +370,6 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
         RootfsOp::CopyMode { from, .. } => format!("give it the mode of {}", from.absolute()),
         RootfsOp::CopyUp { from, .. } => format!("copy what the image has at {}", from.absolute()),
         RootfsOp::Attach { mount, at, .. } => format!("mount {} on {}", mount_name(plan, *mount), at.absolute()),
-        RootfsOp::Shelve { mount } => format!("set {} aside, out of the container's sight", mount_name(plan, *mount)),
         RootfsOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         RootfsOp::MakeDirectory { at, mode } => format!("mkdir {} (mode {mode:04o}) if missing", at.absolute()),
         RootfsOp::MakeSymlink { at, target } => format!("symlink {} -> {target}", at.absolute()),

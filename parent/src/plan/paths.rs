@@ -36,8 +36,8 @@ fn masks(planner: &mut Planner, paths: &[String]) {
 }
 
 /// Makes the filesystem that masks take their covers from, if there will be any: a null device and an empty directory.
-/// It is out of the container's sight, and attached, since only what is attached can be cloned (before Linux 6.15).
-pub fn set_covers_aside(planner: &mut Planner) {
+/// It will lie below the root, out of everybody's sight.
+pub fn begin(planner: &mut Planner) {
     if !planner.linux().is_some_and(|linux| !linux.masked_paths.is_empty()) {
         return;
     }
@@ -47,7 +47,6 @@ pub fn set_covers_aside(planner: &mut Planner) {
         .map(|(name, value)| FsParam { key: key(name), value: FsValue::Text(key(value)) });
     let attrs = attr::NOSUID | attr::NOEXEC;
     planner.rootfs(RULE, RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params: params.into(), attrs });
-    planner.rootfs(RULE, RootfsOp::Shelve { mount: out });
     planner.covers = Some(out);
 }
 

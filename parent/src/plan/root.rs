@@ -49,16 +49,16 @@ pub fn begin(planner: &mut Planner) {
         ),
     }
     isolate(planner);
-    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over });
+    planner.rootfs("/root/path", RootfsOp::AttachRoot { mount: out, over, below: planner.covers });
     if root.volatile == Some(VolatileRoot::State) {
         temporary(planner, "var");
     }
 }
 
-/// Cuts the mounts off from the host's, and sets aside what covers are cloned from.
+/// Cuts the mounts off from the host's, and makes what covers are cloned from.
 fn isolate(planner: &mut Planner) {
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
-    paths::set_covers_aside(planner);
+    paths::begin(planner);
 }
 
 /// An empty root in memory, with the image's /usr and the links to it.
@@ -79,7 +79,7 @@ fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str], over: Option
     isolate(planner);
     let root = planner.root;
     planner.rootfs(VOLATILE, tmpfs(root));
-    planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root, over });
+    planner.rootfs(VOLATILE, RootfsOp::AttachRoot { mount: root, over, below: planner.covers });
     planner.attach(VOLATILE, out, at, true);
     for name in links {
         let Some(at) = planner.inside(VOLATILE, name) else { continue };

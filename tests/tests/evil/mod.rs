@@ -145,11 +145,10 @@ fn slots(cases: &mut Cases) {
 
 fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
     match op {
-        RootfsOp::AttachRoot { mount, over: _ }
+        RootfsOp::AttachRoot { mount, .. }
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),
-        RootfsOp::Shelve { mount } => Some(mount),
         RootfsOp::Console { devpts, .. } => Some(&mut devpts.mount),
         RootfsOp::Mask { covers, .. } => Some(covers),
         RootfsOp::MakeDirectory { at, .. }
@@ -497,16 +496,12 @@ fn rootfs(cases: &mut Cases) {
     cases.add("a clone of the host's is a mask", WRONG, |p| {
         p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount }));
     });
-    // On top of the root, it would be the root of whoever joins the namespace.
-    let shelve = || {
-        let tmpfs = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs: 0 };
-        [step(tmpfs), step(RootfsOp::Shelve { mount: Slot(600) })]
-    };
-    cases.add("set aside late", "set aside after the root is attached", |p| {
-        p.rootfs.splice(last..last, shelve());
-    });
-    cases.add("set aside before the isolation", "set aside before the host's mounts are cut off", |p| {
-        p.rootfs.splice(0..0, shelve());
+    cases.add("a clone of the host's below the root", WRONG, |p| {
+        if let Some(Step { op: RootfsOp::AttachRoot { below, .. }, .. }) =
+            p.rootfs.iter_mut().find(|step| matches!(step.op, RootfsOp::AttachRoot { .. }))
+        {
+            *below = Some(mount);
+        }
     });
 }
 
