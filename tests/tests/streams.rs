@@ -144,7 +144,7 @@ fn a_null_device_is_the_containers() {
     if cannot_make_containers() {
         return;
     }
-    let script = "for n in 0 1 2; do /bin/stat -L -c '%F %t:%T %d' /proc/$$/fd/$n >> /seen; done; stat -c '%d' /dev/null >> /seen; \
+    let script = "for n in 0 1 2; do /bin/stat -L -c '%F %t:%T %d' /proc/$$/fd/$n | cat >> /seen; done; stat -c '%d' /dev/null >> /seen; \
         echo x && echo written >> /seen; exit 0";
     let host = fs::metadata("/dev/null").expect("a device").dev();
     for (verb, options) in [("run", &["--init=supervise"][..]), ("run", &["--init=exec"]), ("run", &["--detach"])] {
