@@ -124,7 +124,7 @@ impl Last<'_> {
             stage.step(FinishStep::NoNewPrivileges, || cred::no_new_privileges().named("prctl"))?;
             self.announce_and_filter(stage)?;
         } else if gated {
-            stage.announce_unless_gated();
+            stage.announce_unless_gated()?;
         }
         Some(Ready { path, home })
     }
@@ -132,7 +132,7 @@ impl Last<'_> {
     /// Says that all is well while the filter cannot forbid it yet, then installs the filter. Failures after this
     /// are still reported, and override it, if the filter lets them pass.
     fn announce_and_filter(&self, stage: &Stage) -> Option<()> {
-        stage.announce_unless_gated();
+        stage.announce_unless_gated()?;
         let Some(seccomp) = &self.finish.seccomp else { return Some(()) };
         match self.agent {
             Some(agent) => stage.step(FinishStep::Listener, || listener::install(stage, agent, || install(seccomp))),

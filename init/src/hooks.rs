@@ -18,8 +18,9 @@ pub fn run(program: &Fd, finish: &Finish) -> Outcome<()> {
         Side::Parent { pid, .. } => pid,
         Side::Child => {
             drop(mine);
-            let _ = theirs.keep_on_exec();
-            process::execute_file(program, &argv, &env);
+            if theirs.keep_on_exec().is_ok() {
+                process::execute_file(program, &argv, &env);
+            }
             process::exit(127)
         }
     };
@@ -28,7 +29,7 @@ pub fn run(program: &Fd, finish: &Finish) -> Outcome<()> {
     let job = HookJob { hooks: finish.hooks.clone(), state: finish.state.fill("created", Some(first)) };
     let answer = channel::send_value(&mine, &job, &[]).and_then(|()| channel::receive_value(&mine));
     drop(mine);
-    let _ = process::wait(pid, true);
+    process::wait(pid, true).named("wait4")?;
     match answer.named("recvmsg")? {
         Some((FromStage::Done, _)) => Ok(()),
         Some((FromStage::Failed(error), _)) => Err(Failure::of("execve", Errno(error.errno)).with(error.detail)),

@@ -30,26 +30,29 @@ impl Stage {
     /// Takes one step, times it if asked, reports its failure. `None` if it failed.
     pub fn step<T>(&self, step: FinishStep, action: impl FnOnce() -> Outcome<T>) -> Option<T> {
         let (done, record) = timed(self.audit, Place::Finish(step), action);
-        if let Some(record) = record {
-            let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
+        let recorded = record.map_or(Ok(()), |record| {
+            channel::send_value(&self.socket, &FromStage::Audit(record), &[]).named("sendmsg")
+        });
+        match done.and_then(|value| recorded.map(|()| value)) {
+            Ok(value) => Some(value),
+            Err(failure) => {
+                self.report(step, failure);
+                // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
+                self.wait_for_root();
+                None
+            }
         }
-        done.map_err(|failure| {
-            self.report(step, failure);
-            // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
-            let _ = self.wait_for_root();
-        })
-        .ok()
     }
 
     /// Waits until the container's root is complete and nothing of the host in reach. `None` if that never happens:
     /// rspawn-setup then knows why.
     pub fn wait_for_root(&self) -> Option<()> {
-        let (message, _) = channel::receive_value(&self.socket).ok()??;
-        if let Some(beside) = &self.beside {
-            // Nothing is ever written to it.
-            let _ = beside.read(&mut [0]);
+        let Ok(Some((ToInit::Go, _))) = channel::receive_value(&self.socket) else { return None };
+        // Nothing is ever written to it.
+        match self.beside.as_ref().map(|beside| beside.read(&mut [0])) {
+            None | Some(Ok(_)) => Some(()),
+            Some(Err(_)) => None,
         }
-        matches!(message, ToInit::Go).then_some(())
     }
 
     pub fn report(&self, step: FinishStep, failure: Failure) {
@@ -57,47 +60,49 @@ impl Stage {
         let _ = channel::write_value(&self.socket, &FromStage::Failed(failure.at(Place::Finish(step))));
     }
 
-    /// Says that this process will fork no more.
-    fn say_ready(&self) {
-        let _ = channel::write_value(&self.socket, &FromStage::Ready);
+    /// Says a word that rspawn-setup waits for. Where it cannot be said, this process has to end: that is heard.
+    fn say(&self, word: &FromStage) -> Result<(), Errno> {
+        channel::write_value(&self.socket, word)
     }
 
     /// Says that nothing more can be wrong but what the payload's own filter will do; a gate is announced by itself.
-    pub fn announce_unless_gated(&self) {
-        if self.gate.is_none() {
-            let _ = channel::write_value(&self.socket, &FromStage::Done);
-        }
+    pub fn announce_unless_gated(&self) -> Option<()> {
+        (self.gate.is_some() || self.say(&FromStage::Done).is_ok()).then_some(())
     }
 
     /// Waits at the gate, if there is one, for `rspawn start`: the first byte opens it. rspawn-setup is gone then, and
     /// whoever starts the container hears the report. Gives whether there was one.
     pub fn wait_for_start(&mut self) -> Option<bool> {
-        let Some((gate, report)) = self.gate.take() else { return Some(false) };
-        channel::write_value(&self.socket, &FromStage::Done).ok()?;
-        end_if_told_to(&gate);
-        gate.read(&mut [0]).ok()?;
+        if self.gate.is_none() {
+            return Some(false);
+        }
+        let signals = self.step(FinishStep::Gate, || signal::descriptor(TOLD).named("signalfd4"))?;
+        let (gate, report) = self.gate.take()?;
+        if self.say(&FromStage::Done).and_then(|()| await_start(&gate, &signals)).is_err() {
+            return None;
+        }
         self.socket = report;
         self.audit = false;
         Some(true)
     }
 }
 
+/// Signals that ask a program to end.
+const TOLD: u64 =
+    1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1) | 1 << (libc::SIGTERM - 1);
+
 /// Waits until the gate opens. Before that, a signal that asks a program to end ends this process: as PID 1 it has no
 /// default action for any, and clients stop containers that they never started.
-fn end_if_told_to(gate: &Fd) {
-    const TOLD: u64 =
-        1 << (libc::SIGHUP - 1) | 1 << (libc::SIGINT - 1) | 1 << (libc::SIGQUIT - 1) | 1 << (libc::SIGTERM - 1);
+fn await_start(gate: &Fd, signals: &Fd) -> Result<(), Errno> {
     let readable = |fd| Interest { fd, read: true, write: false };
-    let Ok(signals) = signal::descriptor(TOLD) else { return };
-    if let Ok([open, told]) = channel::wait([readable(gate), readable(&signals)], None)
-        && told.read
-        && !open.read
-    {
+    let [open, told] = channel::wait([readable(gate), readable(signals)], None)?;
+    if told.read && !open.read {
         // struct signalfd_siginfo begins with the number.
         let mut info = [0u8; 128];
-        let _ = signals.read(&mut info);
+        signals.read(&mut info)?;
         process::exit(128 + i32::from(info[0]));
     }
+    gate.read(&mut [0]).map(drop)
 }
 
 /// Exit status of a failure that rspawn-setup was told of.
@@ -106,14 +111,18 @@ const REPORTED: i32 = 1;
 pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
-    let _ = signal::set_blocked(u64::MAX);
+    let blocked = signal::set_blocked(u64::MAX).named("rt_sigprocmask");
     // In a pid namespace that was joined there are others, who must not reach this process while it has more rights
     // than they (CVE-2016-9962). The payload's exec ends it.
-    let _ = cred::set_dumpable(false);
+    let apart = blocked.and_then(|_| cred::set_dumpable(false).named("prctl PR_SET_DUMPABLE"));
     // Executed from memory, its name would be the memory's.
-    let _ = process::set_name(c"rspawn-init");
-    let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
+    let named = apart.and_then(|()| process::set_name(c"rspawn-init").named("prctl PR_SET_NAME"));
     let mut stage = Stage { socket, gate: None, beside: None, audit: false };
+    if let Err(failure) = named {
+        stage.report(FinishStep::Receive, failure);
+        return REPORTED;
+    }
+    let Ok(Some((message, fds))) = channel::receive(&stage.socket, MAX_PLAN) else { return REPORTED };
     let (finish, audit, mode, chroot, notice) = match codec::decode_plan(&message) {
         Ok(ToInit::Finish { finish, audit, mode, chroot, notice }) => (finish, audit, mode, chroot, notice),
         other => {
@@ -140,7 +149,9 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         return REPORTED;
     }
     if finish.init == InitMode::Exec {
-        stage.say_ready();
+        if stage.say(&FromStage::Ready).is_err() {
+            return REPORTED;
+        }
         return become_payload(stage, &last, &payload);
     }
     let forked = stage.step(FinishStep::Fork, || {
@@ -152,12 +163,14 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         Some((Side::Child, read, write)) => {
             drop(write);
             stage.beside = Some(read);
-            supervise::lead_process_group();
-            become_payload(stage, &last, &payload)
+            match stage.step(FinishStep::Fork, || supervise::lead_process_group().named("setpgid")) {
+                Some(()) => become_payload(stage, &last, &payload),
+                None => REPORTED,
+            }
         }
         Some((Side::Parent { pid, child }, read, write)) => {
-            stage.say_ready();
-            if let Err(errno) = supervise::hold_no_more_than(&finish, foreground) {
+            let ready = stage.say(&FromStage::Ready);
+            if let Err(errno) = ready.and_then(|()| supervise::hold_no_more_than(&finish, foreground)) {
                 return supervise::give_up(pid, errno);
             }
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
@@ -181,10 +194,11 @@ fn enter_root(root: Option<Fd>) -> Outcome<()> {
 /// Applies the last mile and executes the payload. Returns an exit status on failure.
 fn become_payload(mut stage: Stage, last: &Last, payload: &Program) -> i32 {
     let Some(Ready { path, home }) = last.apply(&mut stage, payload) else { return REPORTED };
-    let _ = signal::set_blocked(0);
     let argv = StringArray::from_start(payload.argv);
     let mut env = StringArray::from_start(payload.env);
-    if home.is_some_and(|entry| env.push(&entry).is_err()) {
+    let ready = signal::set_blocked(0).and_then(|_| home.map_or(Ok(()), |entry| env.push(&entry)));
+    if let Err(errno) = ready {
+        stage.report(FinishStep::Exec, Failure::of("rt_sigprocmask", errno));
         return REPORTED;
     }
     let errno = process::execute(&path, &argv, &env);

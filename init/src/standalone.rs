@@ -38,7 +38,10 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
 
 /// In the child. Returns an exit status on failure.
 fn execute(program: &Program, blocked: u64) -> i32 {
-    supervise::lead_process_group();
+    if let Err(errno) = supervise::lead_process_group() {
+        complain(&format!("rspawn-init: cannot lead a process group: errno {}\n", errno.0));
+        return NOT_EXECUTABLE;
+    }
     let path = match program.find() {
         Ok(path) => path,
         Err(failure) => {
@@ -46,8 +49,8 @@ fn execute(program: &Program, blocked: u64) -> i32 {
             return if failure.detail.ends_with("permission denied") { NOT_EXECUTABLE } else { NOT_FOUND };
         }
     };
-    let _ = signal::set_blocked(blocked);
-    let errno = process::execute(&path, &StringArray::from_start(program.argv), &StringArray::from_start(program.env));
+    let (argv, env) = (StringArray::from_start(program.argv), StringArray::from_start(program.env));
+    let errno = signal::set_blocked(blocked).err().unwrap_or_else(|| process::execute(&path, &argv, &env));
     complain(&format!("rspawn-init: {}\n", lookup::explain(&path, errno)));
     if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE }
 }

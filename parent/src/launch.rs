@@ -7,8 +7,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::Pid;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel, signal};
+use rspawn_sys::{Errno, Fd, channel, signal};
 
+use crate::describe;
 use crate::ids::Ids;
 
 /// The running helper, from the parent's side.
@@ -17,7 +18,12 @@ pub struct Setup {
     /// The step that the helper is at, in memory that outlives it.
     pub progress: std::fs::File,
     pid: i32,
+    process: Fd,
 }
+
+/// How long it may take to clear away what it has made, once it is told to: rspawn_sys::cgroup waits ten seconds for
+/// processes to die.
+const PATIENCE: u32 = 15_000;
 
 impl Setup {
     /// Binds it, and so all that it starts from here on, to CPUs, and this process as well (sched_setaffinity(2)).
@@ -30,10 +36,18 @@ impl Setup {
         bind(0).and_then(|()| bind(self.pid)).map_err(|error| format!("cannot run on these CPUs: {error}"))
     }
 
-    /// Waits for its end; its exit status as a shell gives it, if that is still to be had.
-    pub fn wait(&self) -> Option<i32> {
-        let ended = process::wait(self.pid, true).ok().flatten();
-        ended.map(|(_, status)| process::exit_status(status))
+    /// Waits for its end, but not for ever: somebody may have stopped it, or a file system may not answer it. Its wait
+    /// status.
+    pub fn wait(&self) -> Result<i32, String> {
+        let say = |errno: Errno| format!("cannot wait for rspawn-setup: {}", describe::errno(errno.0));
+        if !channel::wait_readable(&self.process, Some(PATIENCE)).map_err(say)? {
+            let (seconds, pid) = (PATIENCE / 1000, self.pid);
+            return Err(format!("rspawn-setup, process {pid}, does not end within {seconds} s: what it made stays"));
+        }
+        match process::wait(self.pid, true).map_err(say)? {
+            Some((_, status)) => Ok(status),
+            None => Err("rspawn-setup's end is not told".into()),
+        }
     }
 }
 
@@ -71,14 +85,15 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
                 // The child begins on this processor, and only its exec takes it to another one. Else it would wait
                 // here until this process waits for it.
                 std::thread::yield_now();
-                return Ok(Setup { control, progress, pid });
+                return Ok(Setup { control, progress, pid, process: child });
             };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
-                Ok(()) => Ok(Setup { control, progress, pid }),
+                Ok(()) => Ok(Setup { control, progress, pid, process: child }),
                 Err(error) => {
-                    let _ = process::signal(&child, libc::SIGKILL);
-                    let _ = process::wait(pid, true);
+                    // It ends with the other end of its socket, too.
+                    drop(go);
+                    process::wait(pid, true).map_err(errno)?;
                     Err(error)
                 }
             }
@@ -89,9 +104,9 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
             // of the parent ends the wait.
             let mapped = ids.is_none() || channel::receive(&wait, 0).is_ok_and(|word| word.is_some());
             // The terminal's signals are the parent's to pass on; the helper would die of them.
-            let _ = process::new_process_group(0);
-            let _ = signal::set_blocked(0);
-            if mapped && theirs.keep_on_exec().and_then(|()| page.keep_on_exec()).is_ok() {
+            let ready = process::new_process_group(0).and_then(|()| signal::set_blocked(0));
+            let ready = ready.and_then(|_| theirs.keep_on_exec()).and_then(|()| page.keep_on_exec());
+            if mapped && ready.is_ok() {
                 process::execute(path, &argv, &env);
             }
             process::exit(NOT_EXECUTED)
@@ -123,11 +138,13 @@ pub fn no_user_namespaces() -> Option<String> {
 pub fn find(name: &str) -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    let candidates = [directory.join(name), directory.join("../libexec/rspawn").join(name)];
-    candidates.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-        let message = format!("{name} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
-        io::Error::new(io::ErrorKind::NotFound, message)
-    })
+    for path in [directory.join(name), directory.join("../libexec/rspawn").join(name)] {
+        if path.try_exists()? {
+            return Ok(path);
+        }
+    }
+    let message = format!("{name} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
 }
 
 /// An errno of the sys crate as the standard library's error.

@@ -32,10 +32,11 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
         return 2;
     };
     let socket = Fd::from_raw(number);
-    let _ = fd::close_from_on_exec(3);
     signal::reset_dispositions();
-    let _ = signal::set_blocked(0);
-    let _ = file::change_directory_to("/");
+    let apart = fd::close_from_on_exec(3).and_then(|()| signal::set_blocked(0));
+    if apart.and_then(|_| file::change_directory_to("/")).is_err() {
+        return 1;
+    }
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
         // As large as a plan may be: the state has every annotation.
         let Ok(job) = codec::decode_plan::<HookJob>(&message) else { return 1 };
@@ -101,10 +102,10 @@ fn start_and_wait(hook: &Hook, state: &str) -> Outcome<()> {
 
 /// In the child. Returns only on failure.
 fn execute(hook: &Hook, input: &Fd, output: &Fd, argv: &StringArray, env: &StringArray) -> Errno {
-    let _ = process::new_process_group(0);
     // A hook that hangs does not outlive whoever waits for it.
-    let _ = cred::set_parent_death_signal(libc::SIGKILL);
-    let placed = input.install(0).and_then(|()| output.install(1)).and_then(|()| output.install(2));
+    let apart = process::new_process_group(0).and_then(|()| cred::set_parent_death_signal(libc::SIGKILL));
+    let placed =
+        apart.and_then(|()| input.install(0)).and_then(|()| output.install(1)).and_then(|()| output.install(2));
     match placed {
         Ok(()) => process::execute(hook.path.as_str(), argv, env),
         Err(errno) => errno,

@@ -40,25 +40,29 @@ impl<'a> Traces<'a> {
         Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default() }
     }
 
-    /// Clears them away, if nobody else has: the container has ended, or never began.
-    pub fn clear(&mut self) {
-        if !self.state.lock() {
-            return;
+    /// Clears them away, if nobody else has: the container has ended, or never began. What cannot be removed stays
+    /// recorded, so that `delete --force` and the next container of this name find it.
+    pub fn clear(&mut self, parent: &Parent) -> Outcome<()> {
+        if !self.state.lock()? {
+            return Ok(());
         }
-        self.keeper = None;
-        self.cgroups.remove();
+        let kept = self.keeper.as_mut().is_none_or(Keeper::end);
+        self.cgroups.remove()?;
+        if !kept {
+            return Err(Failure::check(
+                "the process that was to remove the container's cgroups could not, or was killed",
+            ));
+        }
         if let Some(runner) = &self.runner {
             for hook in &self.hooks.after.poststop {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
-                let _ = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+                let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+                if let Err(End::Failed(error)) = ran {
+                    parent.mention(error);
+                }
             }
         }
-        self.state.remove();
-    }
-
-    /// Leaves them to later commands.
-    pub fn leave(&mut self) {
-        self.cgroups.leave();
+        self.state.remove()
     }
 
     fn state_text(&self, status: &str, pid: Option<i32>) -> String {
@@ -86,7 +90,7 @@ pub fn create(
     let mut plan = plan.into_inner();
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
-    let directories = cgroup::directories(&plan);
+    let directories = parent.step(Place::Check, || cgroup::directories(&plan))?;
     if !directories.is_empty() {
         // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
@@ -160,7 +164,7 @@ pub fn create(
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("record", &record))?;
     follow_init(parent, &mut container, mode)?;
-    traces.state.unlock();
+    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.unlock())?;
     if mode != Mode::Created {
         traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;
     }

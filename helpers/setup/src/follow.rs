@@ -3,6 +3,7 @@ use alloc::format;
 
 use alloc::string::String;
 
+use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
@@ -153,10 +154,14 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
 
 /// rspawn-init is gone, or makes no sense.
 fn obituary(container: &mut Container) -> StepError {
-    let _ = process::signal(&container.process, libc::SIGKILL);
-    let status = container.wait().map_or(0, process::exit_status);
-    let reason = format!("rspawn-init ended with status {status} before the payload began");
-    Failure::check(&reason).at(Place::Finish(FinishStep::Receive))
+    let place = Place::Finish(FinishStep::Receive);
+    let reason = match container.kill().map(|status| status.map(process::exit_status)) {
+        Ok(Some(OUT_OF_MEMORY)) => "rspawn-init was out of memory".into(),
+        Ok(Some(status)) => format!("rspawn-init ended with status {status} before the payload began"),
+        Ok(None) => "rspawn-init makes no sense, and does not end".into(),
+        Err(failure) => return failure.at(place),
+    };
+    Failure::check(&reason).at(place)
 }
 
 /// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other

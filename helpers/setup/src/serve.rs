@@ -11,7 +11,7 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, file};
+use rspawn_sys::{Fd, channel, cred, file, signal};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -29,27 +29,33 @@ pub fn serve(control: Fd, progress: Fd) -> i32 {
     let progress = match sanitise().and_then(|()| SharedWord::map(&progress).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
-            let _ = channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
-            return 1;
+            return told(channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]));
         }
     };
     let mut parent = Parent { control, progress, audit: false, early: RefCell::default() };
-    // If the parent does not hear it, there is nobody to tell.
-    let _ = match run(&mut parent, inherited) {
-        Ok(()) => return 0,
-        Err(End::Failed(error)) => parent.tell(&FromSetup::Failed(error), &[]),
-        Err(End::Refused(violations)) => parent.tell(&FromSetup::Refused(some(violations)), &[]),
-        Err(End::Orphaned) => Ok(()),
-    };
-    1
+    match run(&mut parent, inherited) {
+        Ok(()) => 0,
+        Err(End::Failed(error)) => told(channel::send_value(&parent.control, &FromSetup::Failed(error), &[])),
+        Err(End::Refused(violations)) => {
+            told(channel::send_value(&parent.control, &FromSetup::Refused(some(violations)), &[]))
+        }
+        Err(End::Orphaned) => 1,
+    }
+}
+
+/// The exit status of who has failed: another where the parent could not be told, which it says then.
+fn told(sent: rspawn_sys::Result<()>) -> i32 {
+    if sent.is_ok() { 1 } else { 2 }
 }
 
 /// First act: nothing that the caller left behind may leak into the container or be reached from it.
 fn sanitise() -> Outcome<()> {
     spawn::guard_descriptors()?;
     cred::set_dumpable(false).named("prctl")?;
-    rspawn_sys::signal::reset_dispositions();
+    signal::reset_dispositions();
     file::set_umask(0);
+    // A write beyond the invoker's limit of file sizes is to fail, and not to end this program before it has cleared up.
+    signal::set_blocked(1 << (libc::SIGXFSZ - 1)).named("rt_sigprocmask")?;
     file::change_directory_to("/").named("chdir")
 }
 
@@ -58,6 +64,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let invoker = invoker::receive(parent)?;
     let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
     parent.audit = invoker.trusted.audit;
+    parent.tell(&FromSetup::Taken, &[])?;
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.held {
         Held::Container { state, gate } => {
@@ -65,9 +72,9 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             let ended = receive_plan(parent, &invoker.trusted, Kind::Container)
                 .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut traces));
             if ended.is_err() || (mode == Mode::Foreground && !keep) {
-                traces.clear();
-            } else {
-                traces.leave();
+                if let Err(failure) = traces.clear(parent) {
+                    parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));
+                }
             }
             ended?
         }

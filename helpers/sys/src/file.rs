@@ -259,7 +259,10 @@ pub fn sealed_copy(source: &Fd, name: &str) -> Result<Fd> {
     let make = |flags: u32| sys!(SYS_memfd_create, &name, flags).map(Fd::returned);
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // Kernels before 6.3 do not know MFD_EXEC; later ones may be set up to refuse a memfd without it.
-    let copy = make(flags | MFD_EXEC).or_else(|_| make(flags))?;
+    let copy = match make(flags | MFD_EXEC) {
+        Err(Errno::EINVAL) => make(flags)?,
+        made => made?,
+    };
     while copy.copy_from(source, 1 << 20)? > 0 {}
     sys!(SYS_fchmod, &copy, 0o111)?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
