@@ -18,6 +18,7 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
 
 use crate::device_program;
+use crate::host::Slots;
 
 /// A directory that is to go at the end.
 struct Made {
@@ -307,6 +308,22 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
     let letters = [(access::READ, 'r'), (access::WRITE, 'w'), (access::MKNOD, 'm')];
     line.extend(letters.iter().filter(|(bit, _)| ways & bit != 0).map(|(_, letter)| letter));
     Ok(line)
+}
+
+/// The cgroup of a plan that limits memory.
+pub fn of_memory(plan: &Plan, slots: &Slots) -> Outcome<Option<Fd>> {
+    let limits = |names: &str| names.is_empty() || names.split(',').any(|name| name == "memory");
+    let found = plan.host.iter().find_map(|step| match &step.op {
+        HostOp::OpenCgroup { out, hierarchy, .. } if limits(hierarchy.as_str()) => Some(*out),
+        _ => None,
+    });
+    found.map(|slot| slots.get(slot)?.duplicate(0).named("fcntl")).transpose()
+}
+
+/// What a file of a cgroup says, for the words of an error.
+pub fn words_of(directory: &Fd, name: &str) -> Option<String> {
+    let text = cgroup::read(directory, name).ok()?;
+    Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())
 }
 
 /// The directories that a plan makes, for the record of its container.

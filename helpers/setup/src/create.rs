@@ -1,4 +1,5 @@
 //! A new container: from an approved plan to a payload that runs, or waits for its start.
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::slice;
@@ -8,7 +9,7 @@ use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Finish, Hooks, HostOp, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
-use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process;
@@ -33,11 +34,13 @@ pub struct Traces<'a> {
     keeper: Option<Keeper>,
     runner: Option<Runner>,
     hooks: Hooks,
+    /// The cgroup that limits its memory.
+    memory: Option<Fd>,
 }
 
 impl<'a> Traces<'a> {
     pub fn new(state: &'a StateDir) -> Self {
-        Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default() }
+        Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default(), memory: None }
     }
 
     /// Clears them away, if nobody else has: the container has ended, or never began. What cannot be removed stays
@@ -63,6 +66,20 @@ impl<'a> Traces<'a> {
             }
         }
         self.state.remove()
+    }
+
+    /// Why a stage has died without a word, where the container's own limit of memory did it.
+    pub fn explain(&self, error: &mut StepError) {
+        let died = matches!(error.place, Place::Spawn(SpawnStep::Enter) | Place::Finish(FinishStep::Receive));
+        let Some(memory) = self.memory.as_ref().filter(|_| died && error.errno == 0) else { return };
+        let read = |names: [&str; 2]| names.iter().find_map(|name| cgroup::words_of(memory, name));
+        let Some(events) = read(["memory.events", "memory.oom_control"]) else { return };
+        let killed = events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0");
+        if let Some(limit) = read(["memory.max", "memory.limit_in_bytes"]).filter(|_| killed) {
+            let used = read(["memory.peak", "memory.max_usage_in_bytes"]).unwrap_or("unknown".into());
+            error.detail =
+                format!("{}: its limit of memory, {limit} bytes, is too small ({used} were used)", error.detail);
+        }
     }
 
     fn state_text(&self, status: &str, pid: Option<i32>) -> String {
@@ -97,6 +114,7 @@ pub fn create(
     }
     let (mut slots, held) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     traces.cgroups.share();
+    traces.memory = parent.step(Place::Spawn(SpawnStep::Cgroups), || cgroup::of_memory(&plan, &slots))?;
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;

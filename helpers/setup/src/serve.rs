@@ -69,8 +69,11 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let status = match &invoker.held {
         Held::Container { state, gate } => {
             let mut traces = Traces::new(state);
-            let ended = receive_plan(parent, &invoker.trusted, Kind::Container)
+            let mut ended = receive_plan(parent, &invoker.trusted, Kind::Container)
                 .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut traces));
+            if let Err(End::Failed(error)) = &mut ended {
+                traces.explain(error);
+            }
             if ended.is_err() || (mode == Mode::Foreground && !keep) {
                 if let Err(failure) = traces.clear(parent) {
                     parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));

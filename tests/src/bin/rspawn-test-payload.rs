@@ -140,6 +140,8 @@ fn confinement(file: Option<&String>) {
     let nodes = [("c", 1, 3), ("c", 1, 1), ("c", 1, 11), ("c", 10, 229), ("b", 7, 0), ("b", 1, 0)];
     for (index, (kind, major, minor)) in nodes.into_iter().enumerate() {
         let name = format!("/tmp/node{index}");
+        // Of one that was killed at it.
+        let _ = std::fs::remove_file(&name);
         let words = [name.as_str(), kind, &major.to_string(), &minor.to_string()].map(str::to_string);
         let made = std::process::Command::new("/bin/mknod").args(words).status().is_ok_and(|status| status.success());
         let opened = std::fs::OpenOptions::new().read(true).write(true).open(&name).map(drop);

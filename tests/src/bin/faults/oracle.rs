@@ -28,7 +28,10 @@ pub fn words_fault(output: &Output, killed: bool, runtime: bool) -> Option<Strin
     if (stderr.contains("panicked") && !is_its) || stderr.contains("a bug") {
         return Some(format!("PANIC: {stderr:?}"));
     }
-    let is_error = |line: &&str| line.starts_with("rspawn: ") && !line.starts_with("rspawn: warning: ");
+    // rspawn-init says it itself where it has no other way.
+    let is_error = |line: &&str| {
+        (line.starts_with("rspawn: ") || line.starts_with("rspawn-init: ")) && !line.starts_with("rspawn: warning: ")
+    };
     let errors = stderr.lines().filter(is_error).count();
     match status {
         0 if errors > 0 => Some(format!("success with an error: {stderr:?}")),

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -84,8 +85,8 @@ impl Tracer {
         self.go_on(root, None);
         loop {
             match waitpid(None, Some(WAIT)) {
-                Ok(WaitStatus::Exited(pid, status)) if pid == root => return status,
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == root => return 128 + signal as i32,
+                Ok(WaitStatus::Exited(pid, status)) if pid == root => return self.leave(status),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == root => return self.leave(128 + signal as i32),
                 Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
                     self.tracees.remove(&pid.as_raw());
                 }
@@ -94,6 +95,22 @@ impl Tracer {
                 Err(errno) => panic!("waitpid: {errno}"),
             }
         }
+    }
+
+    /// Before this process ends: the first stop of a new process, which would become a real one, has to be taken.
+    fn leave(&mut self, status: i32) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.tracees.values().any(|tracee| !tracee.begun) && Instant::now() < deadline {
+            match waitpid(None, Some(WAIT | WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_micros(200)),
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => {
+                    self.tracees.remove(&pid.as_raw());
+                }
+                Ok(status) => self.stopped(status),
+                Err(_) => break,
+            }
+        }
+        status
     }
 
     fn add(&mut self, pid: Pid, name: String, begun: bool) {
