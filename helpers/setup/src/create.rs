@@ -71,7 +71,9 @@ impl<'a> Traces<'a> {
     /// Why a stage has died without a word, where the container's own limit of memory did it.
     pub fn explain(&self, error: &mut StepError) {
         let died = matches!(error.place, Place::Spawn(SpawnStep::Enter) | Place::Finish(FinishStep::Receive));
-        let Some(memory) = self.memory.as_ref().filter(|_| died && error.errno == 0) else { return };
+        // Or what was to be done with it found nobody.
+        let gone = error.errno == libc::ESRCH;
+        let Some(memory) = self.memory.as_ref().filter(|_| gone || (died && error.errno == 0)) else { return };
         let read = |names: [&str; 2]| names.iter().find_map(|name| cgroup::words_of(memory, name));
         let Some(events) = read(["memory.events", "memory.oom_control"]) else { return };
         let killed = events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0");
