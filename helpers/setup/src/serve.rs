@@ -74,10 +74,10 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             if let Err(End::Failed(error)) = &mut ended {
                 traces.explain(error);
             }
-            if ended.is_err() || (mode == Mode::Foreground && !keep) {
-                if let Err(failure) = traces.clear(parent) {
-                    parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));
-                }
+            if (ended.is_err() || (mode == Mode::Foreground && !keep))
+                && let Err(failure) = traces.clear(parent)
+            {
+                parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));
             }
             ended?
         }

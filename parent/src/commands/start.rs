@@ -19,6 +19,10 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     let root = StateRoot::open(global.root.as_deref())?;
     let container = root.container(&arguments.id)?.lock()?;
     match container.status()? {
+        // It would wait for one that does not run, with the lock that `resume` needs.
+        Status::Created if container.is_frozen()? => {
+            return Err("cannot start a container in the paused state".into());
+        }
         Status::Created => {}
         Status::Running => return Err("cannot start an already running container".into()),
         Status::Stopped => return Err("cannot start a container that has stopped".into()),

@@ -154,7 +154,7 @@ fn confinement(file: Option<&String>) {
         let _ = writeln!(text, "masked {path} {:?}", found.map_err(|error| error.to_string()));
     }
     for path in ["/proc/sys/kernel/panic", "/proc/sysrq-trigger", "/proc/irq/0/smp_affinity", "/data/new", "/sys/new"] {
-        let opened = std::fs::OpenOptions::new().write(true).create(true).open(path).map(drop);
+        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop);
         let _ = writeln!(text, "read-only {path} {}", error(opened));
     }
     match file {
