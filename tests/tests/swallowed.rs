@@ -26,7 +26,7 @@ fn no_error_is_thrown_away_but_those_of_the_list() {
         }
     }
     let mut found: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for path in sources_of(["proto", "helpers/sys", "helpers/setup", "init"].into_iter()) {
+    for path in sources_of(["proto", "helpers/sys", "helpers/setup", "init"]) {
         let relative = path.strip_prefix(workspace()).expect("inside the workspace").to_string_lossy().into_owned();
         let text = fs::read_to_string(&path).expect("a source file");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();

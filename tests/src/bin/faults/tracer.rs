@@ -65,6 +65,8 @@ impl Tracer {
     }
 
     /// The wait status of the command as a shell gives it.
+    // Waited for below, by its number.
+    #[allow(clippy::zombie_processes)]
     pub fn run(&mut self, words: &[String]) -> i32 {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
