@@ -118,7 +118,7 @@ impl Last<'_> {
                 stage.step(FinishStep::Hooks, || hooks::run(&hooks, finish.preserve_fds, None))?;
             }
             None => {
-                stage.say_done();
+                stage.say_done()?;
                 stage.wait_for_start()?;
                 if !hooks.is_empty() {
                     stage.step(FinishStep::Hooks, || hooks::run(&hooks, finish.preserve_fds, Some(&wear)))?;

@@ -63,12 +63,9 @@ fn carry(stage: &Stage, word: SharedWord, (agent, notice): (&Fd, &str), payload:
     // Calls that wait for an answer fail from here on, if the agent does not have it.
     drop(listener);
     drop(Fd::from_raw(agent.raw()));
-    match sent {
-        Ok(()) => stage.say_done(),
-        Err(errno) => {
-            stage.report(FinishStep::Listener, Failure::of("sendmsg", errno));
-            // Nothing runs that nobody watches over.
-            let _ = process::signal(payload, libc::SIGKILL);
-        }
+    let heard = sent.named("sendmsg").map_err(|failure| stage.report(FinishStep::Listener, failure)).ok();
+    if heard.and_then(|()| stage.say_done()).is_none() {
+        // Nothing runs that nobody watches over, or waits at a gate that nobody hears of. One that is gone does neither.
+        let _ = process::signal(payload, libc::SIGKILL);
     }
 }

@@ -35,17 +35,20 @@ impl Stage {
     pub fn step<T>(&self, step: FinishStep, action: impl FnOnce() -> Outcome<T>) -> Option<T> {
         self.note(step, 0);
         let (done, record) = timed(self.audit, Place::Finish(step), action);
-        if let Some(record) = record {
-            let _ = channel::send_value(&self.socket, &FromStage::Audit(record), &[]);
-        }
-        done.map_err(|failure| {
-            self.report(step, failure);
-            // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
-            if !self.rooted {
-                let _ = self.hear_go();
+        let recorded = record.map_or(Ok(()), |record| {
+            channel::send_value(&self.socket, &FromStage::Audit(record), &[]).named("sendmsg")
+        });
+        match done.and_then(|value| recorded.map(|()| value)) {
+            Ok(value) => Some(value),
+            Err(failure) => {
+                self.report(step, failure);
+                // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
+                if !self.rooted {
+                    self.hear_go();
+                }
+                None
             }
-        })
-        .ok()
+        }
     }
 
     /// Takes the step that puts the filter on. From it on nothing is recorded: the payload need not be let send.
@@ -63,12 +66,12 @@ impl Stage {
     }
 
     fn hear_go(&self) -> Option<()> {
-        let (message, _) = channel::receive_value(&self.socket).ok()??;
-        if let Some(beside) = &self.beside {
-            // Nothing is ever written to it.
-            let _ = beside.read(&mut [0]);
+        let Ok(Some((ToInit::Go, _))) = channel::receive_value(&self.socket) else { return None };
+        // Nothing is ever written to it.
+        match self.beside.as_ref().map(|beside| beside.read(&mut [0])) {
+            None | Some(Ok(_)) => Some(()),
+            Some(Err(_)) => None,
         }
-        matches!(message, ToInit::Go).then_some(())
     }
 
     fn note(&self, step: FinishStep, errno: i32) {
@@ -81,16 +84,14 @@ impl Stage {
         let _ = channel::write_value(&self.socket, &FromStage::Failed(failure.at(Place::Finish(step))));
     }
 
-    /// Says that this process will fork no more.
-    fn say_ready(&self) {
-        let _ = channel::write_value(&self.socket, &FromStage::Ready);
+    /// Says a word that rspawn-setup waits for. Where it cannot be said, this process has to end: that is heard.
+    fn say(&self, word: &FromStage) -> Result<(), Errno> {
+        channel::write_value(&self.socket, word)
     }
 
-    /// If there is a gate, says that only the start is left to do. Whoever does not hear it hears the end.
-    pub fn say_done(&self) {
-        if self.gate.is_some() {
-            let _ = channel::write_value(&self.socket, &FromStage::Done);
-        }
+    /// If there is a gate, says that only the start is left to do.
+    pub fn say_done(&self) -> Option<()> {
+        if self.gate.is_some() { self.say(&FromStage::Done).ok() } else { Some(()) }
     }
 
     /// Waits at the gate, if there is one, for `rspawn start`: the first byte opens it. rspawn-setup is gone then, and
@@ -113,14 +114,18 @@ const REPORTED: i32 = 1;
 pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     // Blocked ones are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
-    let _ = signal::set_blocked(u64::MAX);
+    let blocked = signal::set_blocked(u64::MAX).named("rt_sigprocmask");
     // In a pid namespace that was joined there are others, who must not reach this process while it has more rights
     // than they (CVE-2016-9962). The payload's exec ends it.
-    let _ = cred::set_dumpable(false);
+    let apart = blocked.and_then(|_| cred::set_dumpable(false).named("prctl PR_SET_DUMPABLE"));
     // Executed from memory, its name would be the memory's.
-    let _ = process::set_name(c"rspawn-init");
-    let Ok(Some((message, fds))) = channel::receive(&socket, MAX_PLAN) else { return REPORTED };
+    let named = apart.and_then(|()| process::set_name(c"rspawn-init").named("prctl PR_SET_NAME"));
     let mut stage = Stage { socket, gate: None, beside: None, audit: false, word: None, rooted: false };
+    if let Err(failure) = named {
+        stage.report(FinishStep::Receive, failure);
+        return REPORTED;
+    }
+    let Ok(Some((message, fds))) = channel::receive(&stage.socket, MAX_PLAN) else { return REPORTED };
     let (finish, audit, mode, chroot, null, notice) = match codec::decode_plan(&message) {
         Ok(ToInit::Finish { finish, audit, mode, chroot, null, notice }) => (finish, audit, mode, chroot, null, notice),
         other => {
@@ -148,7 +153,9 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         return REPORTED;
     }
     if finish.init == InitMode::Exec {
-        stage.say_ready();
+        if stage.say(&FromStage::Ready).is_err() {
+            return REPORTED;
+        }
         return become_payload(stage, &last, &payload, page);
     }
     let forked = stage.step(FinishStep::Fork, || {
@@ -160,12 +167,14 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         Some((Side::Child, read, write)) => {
             drop(write);
             stage.beside = Some(read);
-            supervise::lead_process_group();
-            become_payload(stage, &last, &payload, page)
+            match stage.step(FinishStep::Fork, || supervise::lead_process_group().named("setpgid")) {
+                Some(()) => become_payload(stage, &last, &payload, page),
+                None => REPORTED,
+            }
         }
         Some((Side::Parent { pid, child }, read, write)) => {
-            stage.say_ready();
-            if let Err(errno) = supervise::hold_no_more_than(&finish, foreground) {
+            let ready = stage.say(&FromStage::Ready);
+            if let Err(errno) = ready.and_then(|()| supervise::hold_no_more_than(&finish, foreground)) {
                 return supervise::give_up(pid, errno);
             }
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors

@@ -38,7 +38,10 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
 
 /// In the child. Returns an exit status on failure.
 fn execute(program: &Program, blocked: u64) -> i32 {
-    supervise::lead_process_group();
+    if let Err(errno) = supervise::lead_process_group() {
+        complain(&format!("rspawn-init: cannot lead a process group: errno {}\n", errno.0));
+        return NOT_EXECUTABLE;
+    }
     let found = match program.find() {
         Ok(found) => found,
         Err(failure) => {
@@ -46,7 +49,10 @@ fn execute(program: &Program, blocked: u64) -> i32 {
             return if failure.detail.ends_with("permission denied") { NOT_EXECUTABLE } else { NOT_FOUND };
         }
     };
-    let _ = signal::set_blocked(blocked);
+    if let Err(errno) = signal::set_blocked(blocked) {
+        complain(&format!("rspawn-init: cannot unblock signals: errno {}\n", errno.0));
+        return NOT_EXECUTABLE;
+    }
     let (errno, reason) = found.execute(&StringArray::from_start(program.argv), &StringArray::from_start(program.env));
     complain(&format!("rspawn-init: {reason}\n"));
     if errno == Errno::ENOENT { NOT_FOUND } else { NOT_EXECUTABLE }

@@ -11,12 +11,13 @@ const CAP_KILL: u64 = 1 << 5;
 
 /// In the payload's process: a process group of its own, in the foreground of the terminal if there is one, so that
 /// the terminal's signals reach the payload and not its init.
-pub fn lead_process_group() {
-    let _ = process::new_process_group(0);
+pub fn lead_process_group() -> Result<(), Errno> {
+    process::new_process_group(0)?;
     let stdin = Fd::from_raw(0);
     // ENOTTY where there is no terminal. SIGTTOU cannot stop this: all signals are blocked.
     let _ = pty::set_foreground(&stdin, process::pid());
     stdin.leak();
+    Ok(())
 }
 
 /// Gives up everything that the payload does not have, so that taking over PID 1 gains the payload nothing. What is

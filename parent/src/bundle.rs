@@ -1,6 +1,7 @@
 //! A bundle as the invoker names it: opened before privileges go, read after.
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use crate::oci::MAX_CONFIG;
@@ -17,7 +18,7 @@ impl Bundle {
         let say = |error: io::Error| format!("cannot open the bundle {}: {error}", directory.display());
         let path = directory.canonicalize().map_err(say)?;
         let file = path.join("config.json");
-        let config = File::open(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+        let config = open_regular(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
         let path = path.into_os_string().into_string().map_err(|path| format!("the path {path:?} is not UTF-8"))?;
         Ok(Self { path, config })
     }
@@ -26,6 +27,13 @@ impl Bundle {
     pub fn read(&self) -> Result<Vec<u8>, String> {
         read_config(&self.config, "config.json")
     }
+}
+
+/// Opens a file that is to be a file: who opens a FIFO, or reads from it, waits for ever if nobody is at its other end.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 /// The bytes of a file in JSON, all of them: one that is cut short would be another file.

@@ -1,6 +1,8 @@
 //! The cgroup hierarchies of the host, as the caller is in them.
 use std::fs;
+use std::io;
 
+use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
@@ -56,23 +58,28 @@ struct Mount {
 
 impl CgroupFacts {
     /// Asks the machine.
-    pub fn gather(systemd: Option<Manager>) -> Self {
-        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let mounts = read("/proc/self/mountinfo");
-        let mut facts = Self::parse(&read("/proc/self/cgroup"), &mounts);
+    /// An error where it does not answer: no cgroups, and so no device rules, is what a kernel has that knows of none,
+    /// and a machine where none are mounted.
+    pub fn gather(systemd: Option<Manager>, filesystems: &[String]) -> Result<Self, String> {
+        let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+        if !filesystems.iter().any(|known| known == "cgroup" || known == "cgroup2") {
+            return Ok(Self::default());
+        }
+        let mounts = read("/proc/self/mountinfo")?;
+        let mut facts = Self::parse(&read("/proc/self/cgroup")?, &mounts)?;
         facts.units = match systemd {
-            Some(Manager::System) => Self::parse(&read("/proc/1/cgroup"), &mounts).v2().map(units_of_first),
+            Some(Manager::System) => Self::parse(&read("/proc/1/cgroup")?, &mounts)?.v2().map(units_of_first),
             Some(Manager::User) => facts.v2().and_then(units_of_session),
             None => None,
         };
         if let Some(mount) = facts.v2().and_then(|hierarchy| hierarchy.mount.as_deref()) {
-            let controllers = read(&format!("{mount}/cgroup.controllers"));
+            let controllers = read(&format!("{mount}/cgroup.controllers"))?;
             facts.controllers = controllers.split_whitespace().map(str::to_string).collect();
         }
-        facts
+        Ok(facts)
     }
 
-    fn parse(cgroups: &str, mountinfo: &str) -> Self {
+    fn parse(cgroups: &str, mountinfo: &str) -> Result<Self, String> {
         let mounts: Vec<Mount> = mountinfo.lines().filter_map(Mount::parse).collect();
         // The last mount at a place is the one that is seen.
         let unified = mounts.iter().rev().find(|mount| mount.point == MOUNT_POINT).is_some_and(|mount| mount.v2);
@@ -90,29 +97,42 @@ impl CgroupFacts {
                 reach: Reach::Everywhere,
             })
         };
-        let mut hierarchies: Vec<Hierarchy> = cgroups.lines().filter_map(hierarchy).collect();
+        let hierarchies: Option<Vec<Hierarchy>> = cgroups.lines().map(hierarchy).collect();
+        let mut hierarchies = hierarchies.ok_or_else(|| format!("cannot understand the cgroups {cgroups:?}"))?;
+        if hierarchies.is_empty() {
+            // A kernel that has them says so of every process.
+            return Err("the kernel names no cgroup of this process".into());
+        }
         if unified {
             hierarchies.retain(|hierarchy| hierarchy.controllers.is_empty());
         }
-        Self { unified, hierarchies, controllers: Vec::new(), units: None }
+        Ok(Self { unified, hierarchies, controllers: Vec::new(), units: None })
     }
 
     /// Looks for what was delegated to a caller who is not the machine's root.
-    pub fn find_reach(&mut self) {
+    pub fn find_reach(&mut self) -> Result<(), String> {
         for hierarchy in &mut self.hierarchies {
-            let mount = hierarchy.mount.clone().unwrap_or_default();
+            // Where it is not mounted, there is nothing to reach.
+            let Some(mount) = hierarchy.mount.clone() else {
+                hierarchy.reach = Reach::Nowhere;
+                continue;
+            };
             let writable = |cgroup: &str| {
                 let directory = format!("{mount}/{cgroup}");
-                [directory.clone(), format!("{directory}/cgroup.procs")]
-                    .iter()
-                    .all(|path| access(path.as_str(), AccessFlags::W_OK).is_ok())
+                may_write(&directory).and_then(|may| Ok(may && may_write(&format!("{directory}/cgroup.procs"))?))
             };
             // A process may go from one cgroup to another if its user may write to the next one above both.
             let mut above: Vec<&str> = hierarchy.own.match_indices('/').map(|(end, _)| &hierarchy.own[..end]).collect();
             above.push(&hierarchy.own);
-            let delegated = above.into_iter().rev().take_while(|cgroup| writable(cgroup)).last();
-            hierarchy.reach = delegated.map_or(Reach::Nowhere, |cgroup| Reach::Below(cgroup.to_string()));
+            hierarchy.reach = Reach::Nowhere;
+            for cgroup in above.into_iter().rev() {
+                if !writable(cgroup)? {
+                    break;
+                }
+                hierarchy.reach = Reach::Below(cgroup.to_string());
+            }
         }
+        Ok(())
     }
 
     pub fn v1(&self) -> impl Iterator<Item = &Hierarchy> {
@@ -121,6 +141,15 @@ impl CgroupFacts {
 
     pub fn v2(&self) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty())
+    }
+}
+
+/// Whether the caller may write to a file. What is not there, or is mounted read-only, it may not.
+fn may_write(path: &str) -> Result<bool, String> {
+    match access(path, AccessFlags::W_OK) {
+        Ok(()) => Ok(true),
+        Err(Errno::EACCES | Errno::EPERM | Errno::ENOENT | Errno::ENOTDIR | Errno::EROFS) => Ok(false),
+        Err(errno) => Err(format!("cannot find out who may write to {path}: {}", io::Error::from(errno))),
     }
 }
 
@@ -185,7 +214,7 @@ mod tests {
              34 31 0:31 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
              35 31 0:32 / /sys/fs/cgroup/uni\\040fied rw - cgroup2 cgroup2 rw\n"
         );
-        let facts = CgroupFacts::parse(cgroups, &mounts);
+        let facts = CgroupFacts::parse(cgroups, &mounts).unwrap();
         let hierarchy = |controllers: &str, mount: Option<&str>, own: &str| Hierarchy {
             controllers: controllers.into(),
             mount: mount.map(str::to_string),
@@ -205,7 +234,8 @@ mod tests {
     #[test]
     fn a_mount_may_show_a_part() {
         let mounts = "32 31 0:29 /docker/abc /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
-        let own = |path: &str| CgroupFacts::parse(&format!("1:pids:{path}\n"), mounts).hierarchies.remove(0).own;
+        let own =
+            |path: &str| CgroupFacts::parse(&format!("1:pids:{path}\n"), mounts).unwrap().hierarchies.remove(0).own;
         assert_eq!([own("/docker/abc"), own("/docker/abc/d"), own("/docker/abcd"), own("/")], ["", "d", "", ""]);
     }
 
@@ -220,11 +250,17 @@ mod tests {
         assert_eq!(session("user.slice/user-1000.slice/session-3.scope"), None);
     }
 
+    /// No answer is not the answer that there are none.
+    #[test]
+    fn nothing_is_no_layout() {
+        assert!(CgroupFacts::parse("", TMPFS).is_err() && CgroupFacts::parse("nonsense", TMPFS).is_err());
+    }
+
     #[test]
     fn v2_over_everything_hides_v1() {
         let v1 = "32 31 0:29 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n";
         let v2 = "36 23 0:38 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate\n";
-        let facts = CgroupFacts::parse("1:pids:/\n0::/user.slice\n", &format!("{TMPFS}{v1}{v2}"));
+        let facts = CgroupFacts::parse("1:pids:/\n0::/user.slice\n", &format!("{TMPFS}{v1}{v2}")).unwrap();
         assert!(facts.unified && facts.v1().next().is_none());
         assert_eq!(facts.v2().unwrap().own, "user.slice");
     }

@@ -1,61 +1,136 @@
 //! The cgroups of a container that exists, by its record.
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use rspawn_proto::ids::HostPath;
 use rspawn_proto::record::{CgroupDir, RESCTRL};
-use rspawn_sys::cgroup::is_v2;
-use rspawn_sys::{file, process};
+use rspawn_sys::cgroup::{self, is_v2};
+use rspawn_sys::{Errno, Fd, file, process};
+
+use crate::describe;
+
+/// How often a tree of cgroups is walked again that changes under the walk.
+const ATTEMPTS: u32 = 10;
+
+/// Kills every process of the container's cgroups. What is frozen, there or in cgroups that the payload made below,
+/// dies of it as well: on v1 only once it is thawed.
+pub fn kill_all(cgroups: &[CgroupDir]) -> Result<(), String> {
+    signal_all(cgroups, libc::SIGKILL)?;
+    thaw_all(cgroups)
+}
 
 /// Sends a signal to every process of the container's cgroups.
-pub fn signal_all(cgroups: &[CgroupDir], signal: i32) {
-    if signal == libc::SIGKILL && cgroups.iter().any(|cgroup| write(cgroup, "cgroup.kill", "1")) {
-        return;
-    }
-    for pid in processes(cgroups) {
-        // By a descriptor, so that a number that is given to another meanwhile is not hit.
-        if let Ok(process) = process::open_pidfd(pid)
-            && processes(cgroups).contains(&pid)
-        {
-            let _ = process::signal(&process, signal);
+pub fn signal_all(cgroups: &[CgroupDir], signal: i32) -> Result<(), String> {
+    if signal == libc::SIGKILL {
+        for cgroup in cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str().is_empty()) {
+            match fs::write(format!("{}/cgroup.kill", cgroup.path), "1") {
+                Ok(()) => return Ok(()),
+                // It is gone, or threaded: its processes are in the domain above.
+                Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+                Err(error) => return Err(format!("cannot kill the processes of {}: {error}", cgroup.path)),
+            }
         }
     }
+    for pid in processes(cgroups)? {
+        let say = |errno: Errno| format!("cannot signal process {pid}: {}", describe::errno(errno.0));
+        // By a descriptor, so that a number that is given to another meanwhile is not hit.
+        let process = match process::open_pidfd(pid) {
+            Err(Errno::ESRCH) => continue,
+            opened => opened.map_err(say)?,
+        };
+        if processes(cgroups)?.contains(&pid) {
+            match process::signal(&process, signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(say(errno)),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every process in the container's cgroups, in this process's pid namespace.
-pub fn processes(cgroups: &[CgroupDir]) -> Vec<i32> {
-    let mut pids = Vec::new();
-    if let Some(cgroup) = cgroups.first() {
-        collect(cgroup.path.as_str().as_ref(), &mut pids);
-    }
+pub fn processes(cgroups: &[CgroupDir]) -> Result<Vec<i32>, String> {
+    let Some(CgroupDir { path, .. }) = cgroups.first() else { return Ok(Vec::new()) };
+    let mut pids = walk(path.as_str(), cgroup::processes)?.unwrap_or_default();
     pids.sort_unstable();
-    pids
+    Ok(pids)
 }
 
-fn collect(directory: &std::path::Path, pids: &mut Vec<i32>) {
-    let list = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    pids.extend(list.lines().filter_map(|line| line.parse::<i32>().ok()));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&entry.path(), pids);
+/// Does something with a cgroup and those below it, by descriptors: the payload decides how deep they are, and no path
+/// is longer than PATH_MAX. `None` if the cgroup is gone.
+fn walk<T>(path: &str, mut visit: impl FnMut(&Fd) -> rspawn_sys::Result<T>) -> Result<Option<T>, String> {
+    let mut last = Errno::ENOENT;
+    for _ in 0..ATTEMPTS {
+        let top = match file::open_host(path, file::O_RDONLY | file::O_DIRECTORY) {
+            Err(Errno::ENOENT) => return Ok(None),
+            opened => opened,
+        };
+        match top.and_then(|top| visit(&top)) {
+            Ok(done) => return Ok(Some(done)),
+            // One of them was removed meanwhile.
+            Err(errno @ (Errno::ENOENT | Errno::ENODEV)) => last = errno,
+            Err(errno) => {
+                last = errno;
+                break;
+            }
         }
     }
+    Err(format!("cannot look into the cgroup {path}: {}", describe::errno(last.0)))
+}
+
+/// What cgroups answer whose directory has been removed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
+/// What a file of a cgroup says; nothing if it is gone.
+fn read(cgroup: &CgroupDir, name: &str) -> Result<Option<String>, String> {
+    let path = format!("{}/{name}", cgroup.path);
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(format!("cannot read {path}: {error}")),
+    }
+}
+
+/// Whether one of the cgroups is frozen, by whoever, or on its way there; on v2 also by one above it.
+pub fn are_frozen(cgroups: &[CgroupDir]) -> Result<bool, String> {
+    let says = |cgroup: &CgroupDir, name: &str, frozen: &str| {
+        let text = read(cgroup, name)?;
+        Ok::<bool, String>(text.is_some_and(|text| text.lines().any(|line| line.trim() == frozen)))
+    };
+    for cgroup in cgroups {
+        let frozen = match cgroup.hierarchy.as_str() {
+            "" => says(cgroup, "cgroup.freeze", "1")? || says(cgroup, "cgroup.events", "frozen 1")?,
+            "freezer" => says(cgroup, "freezer.state", "FROZEN")?,
+            _ => false,
+        };
+        if frozen {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Goes where a process is, in a cgroup of v2 that takes none since it gives controllers to those below it: as systemd
 /// divides its own in a container.
-pub fn follow_if_divided(cgroup: &mut CgroupDir, pid: i32) {
-    let divided = fs::read(format!("{}/cgroup.subtree_control", cgroup.path)).is_ok_and(|given| given.len() > 1);
-    if !cgroup.hierarchy.as_str().is_empty() || !divided {
-        return;
+pub fn follow_if_divided(cgroup: &mut CgroupDir, pid: i32) -> Result<(), String> {
+    if !cgroup.hierarchy.as_str().is_empty() {
+        return Ok(());
     }
-    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let given = read(cgroup, "cgroup.subtree_control")?;
+    if given.is_none_or(|given| given.trim().is_empty()) {
+        return Ok(());
+    }
+    let file = format!("/proc/{pid}/cgroup");
+    let cgroups = fs::read_to_string(&file).map_err(|error| format!("cannot read {file}: {error}"))?;
     let now = cgroups.lines().find_map(|line| line.strip_prefix("0::"));
     // Where it is not below, or gone, joining fails, and says so.
-    if let Some(path) = now.and_then(|now| below(cgroup.path.as_str(), now)).and_then(|path| HostPath::new(path).ok()) {
-        cgroup.path = path;
+    if let Some(path) = now.and_then(|now| below(cgroup.path.as_str(), now)) {
+        cgroup.path = HostPath::new(path)?;
     }
+    Ok(())
 }
 
 /// The path of a directory's descendant, which is known by a path from some directory above both.
@@ -67,50 +142,58 @@ fn below(directory: &str, descendant: &str) -> Option<String> {
 
 /// Stops every process of the container's cgroups, and waits until all have stopped.
 pub fn freeze(cgroups: &[CgroupDir]) -> Result<(), String> {
-    let (mut asked, mut says) = (false, "there is no freezer among its cgroups".to_string());
-    for cgroup in cgroups {
-        let (file, value, state, frozen) = match cgroup.hierarchy.as_str() {
-            "freezer" => ("freezer.state", "FROZEN", "freezer.state", "FROZEN"),
-            // Where v1 has a freezer, one is enough.
-            "" if cgroups.iter().all(|other| other.hierarchy.as_str() != "freezer") => {
-                ("cgroup.freeze", "1", "cgroup.events", "frozen 1")
-            }
-            _ => continue,
-        };
-        asked = true;
-        let path = |file: &str| format!("{}/{file}", cgroup.path);
-        fs::write(path(file), value).map_err(|error| format!("cannot freeze the cgroup {}: {error}", cgroup.path))?;
-        says = format!("the processes of {} did not stop in time", cgroup.path);
-        for _ in 0..500 {
-            let now = fs::read_to_string(path(state)).unwrap_or_default();
-            if now.lines().any(|line| line.trim() == frozen) {
-                return Ok(());
-            }
-            // Asked again, a freezer of v1 takes those in that were just being made.
-            let _ = fs::write(path(file), value);
-            std::thread::sleep(std::time::Duration::from_millis(2));
+    let with = |name: &str| cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str() == name);
+    // Where v1 has a freezer, one is enough.
+    let stopped = match (with("freezer"), with("")) {
+        (Some(v1), _) => stop_all(v1, ["freezer.state", "FROZEN", "freezer.state", "FROZEN"]),
+        (None, Some(v2)) => stop_all(v2, ["cgroup.freeze", "1", "cgroup.events", "frozen 1"]),
+        (None, None) => return Err("cannot pause the container: there is no freezer among its cgroups".into()),
+    };
+    stopped.map_err(|reason| match thaw(cgroups) {
+        Ok(()) => format!("cannot pause the container: {reason}"),
+        Err(stays) => format!("cannot pause the container: {reason}; nor let it go on: {stays}"),
+    })
+}
+
+fn stop_all(cgroup: &CgroupDir, [file, value, state, frozen]: [&str; 4]) -> Result<(), String> {
+    for _ in 0..500 {
+        // Asked again, a freezer of v1 takes those in that were just being made.
+        fs::write(format!("{}/{file}", cgroup.path), value)
+            .map_err(|error| format!("cannot freeze the cgroup {}: {error}", cgroup.path))?;
+        if read(cgroup, state)?.is_some_and(|now| now.lines().any(|line| line.trim() == frozen)) {
+            return Ok(());
         }
+        std::thread::sleep(Duration::from_millis(2));
     }
-    if asked {
-        thaw(cgroups);
-    }
-    Err(format!("cannot pause the container: {says}"))
+    Err(format!("the processes of {} did not stop in time", cgroup.path))
 }
 
 /// Lets frozen processes go on.
-pub fn thaw(cgroups: &[CgroupDir]) {
+pub fn thaw(cgroups: &[CgroupDir]) -> Result<(), String> {
     for cgroup in cgroups {
-        match cgroup.hierarchy.as_str() {
-            "" => write(cgroup, "cgroup.freeze", "0"),
-            "freezer" => write(cgroup, "freezer.state", "THAWED"),
-            _ => false,
+        let (file, value) = match cgroup.hierarchy.as_str() {
+            "" => ("cgroup.freeze", "0"),
+            "freezer" => ("freezer.state", "THAWED"),
+            _ => continue,
         };
+        match fs::write(format!("{}/{file}", cgroup.path), value) {
+            Err(error) if !is_gone(&error) => {
+                return Err(format!("cannot thaw the cgroup {}: {error}", cgroup.path));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
-fn write(cgroup: &CgroupDir, file: &str, value: &str) -> bool {
-    let is_its = (cgroup.hierarchy.as_str().is_empty()) == file.starts_with("cgroup.");
-    is_its && fs::write(format!("{}/{file}", cgroup.path), value).is_ok()
+/// The same, and what the payload has frozen below them: before a container is cleared away. On v2 even what is
+/// frozen dies when it is killed.
+pub fn thaw_all(cgroups: &[CgroupDir]) -> Result<(), String> {
+    thaw(cgroups)?;
+    for CgroupDir { path, .. } in cgroups.iter().filter(|cgroup| cgroup.hierarchy.as_str() == "freezer") {
+        walk(path.as_str(), cgroup::thaw)?;
+    }
+    Ok(())
 }
 
 /// Whether it is no cgroup but a resctrl group. They come last in a record.
@@ -125,23 +208,37 @@ fn own(cgroups: &[CgroupDir]) -> impl Iterator<Item = &CgroupDir> {
 
 /// Removes the directories that are empty, or become so at once: the processes of a container that was never finished
 /// die with rspawn-setup.
-pub fn remove_empty(cgroups: &[CgroupDir]) {
+pub fn remove_empty(cgroups: &[CgroupDir]) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(2);
-    // A group that was noted and not made may be another's. The kernel would remove it with processes in it.
-    let has_tasks = |cgroup: &&CgroupDir| {
-        let tasks = format!("{}/tasks", cgroup.path);
-        is_resctrl(cgroup) && fs::read(tasks).is_ok_and(|tasks| !tasks.is_empty())
-    };
-    for CgroupDir { path, .. } in own(cgroups).filter(|cgroup| !has_tasks(cgroup)) {
-        let is_cgroup = file::open_host(path.as_str(), file::O_PATH | file::O_DIRECTORY)
-            .is_ok_and(|directory| is_v2(&directory).is_ok());
-        while is_cgroup
-            && fs::remove_dir(path.as_str()).is_err_and(|error| error.kind() == ErrorKind::ResourceBusy)
-            && Instant::now() < deadline
-        {
-            std::thread::sleep(Duration::from_millis(2));
+    for cgroup @ CgroupDir { path, .. } in own(cgroups) {
+        let say = |errno: Errno| format!("cannot look at the cgroup {path}: {}", describe::errno(errno.0));
+        let directory = match file::open_host(path.as_str(), file::O_RDONLY | file::O_DIRECTORY) {
+            Err(Errno::ENOENT) => continue,
+            opened => opened.map_err(say)?,
+        };
+        match is_v2(&directory) {
+            // It was noted, and is no cgroup: nothing of rspawn's.
+            Err(Errno::ENODEV) => continue,
+            found => found.map_err(say)?,
+        };
+        // A group that was noted and not made may be another's. The kernel would remove it with processes in it.
+        if is_resctrl(cgroup) && read(cgroup, "tasks")?.is_some_and(|tasks| !tasks.is_empty()) {
+            continue;
+        }
+        loop {
+            match fs::remove_dir(path.as_str()) {
+                Ok(()) => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                // Another container's, as it seems: it may have been noted before it was found to be taken.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => break,
+                Err(error) => return Err(format!("cannot remove the cgroup {path}: {error}")),
+            }
         }
     }
+    Ok(())
 }
 
 /// Removes the directories, those that the payload made below them first. Processes that are on their way out keep a
@@ -149,8 +246,10 @@ pub fn remove_empty(cgroups: &[CgroupDir]) {
 pub fn remove(cgroups: &[CgroupDir], is_scope: bool) -> Result<(), String> {
     let mut done = Ok(());
     for cgroup @ CgroupDir { path, .. } in own(cgroups) {
-        if let Err(errno) = rspawn_sys::cgroup::remove_path(path.as_str(), is_scope && !is_resctrl(cgroup)) {
-            done = Err(format!("cannot remove the cgroup {path}: {}", crate::describe::errno(errno.0)));
+        // Its patience is for all of them together.
+        let waits = done.is_ok();
+        if let Err(errno) = cgroup::remove_path(path.as_str(), is_scope && !is_resctrl(cgroup), waits) {
+            done = Err(format!("cannot remove the cgroup {path}: {}", describe::errno(errno.0)));
         }
     }
     done

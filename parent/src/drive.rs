@@ -2,6 +2,7 @@
 use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
+use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Violation;
@@ -33,12 +34,33 @@ impl Signals {
         signal::descriptor(u64::MAX).map(Self)
     }
 
-    /// The number of the next one that has come.
-    pub fn next(&self) -> Option<u8> {
-        let mut info = [0u8; SIGINFO];
-        let length = self.0.read(&mut info).ok()?;
-        (length == SIGINFO).then_some(info[0])
+    /// Does what may wait for somebody else, such as to read a pipe or a file system of a user's: signals end this
+    /// process meanwhile, as they do those that take none.
+    pub fn aside<T>(signals: Option<&Self>, action: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+        let block = |set: u64| {
+            let set = signals.map_or(Ok(0), |_| signal::set_blocked(set));
+            set.map(drop).map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))
+        };
+        block(FILE_SIZE)?;
+        let done = action();
+        block(u64::MAX)?;
+        done
     }
+
+    /// The number of the next one that has come.
+    pub fn next(&self) -> Result<Option<u8>, Errno> {
+        let mut info = [0u8; SIGINFO];
+        let length = self.0.read(&mut info)?;
+        Ok((length == SIGINFO).then_some(info[0]))
+    }
+}
+
+/// SIGXFSZ in a set of signals.
+const FILE_SIZE: u64 = 1 << (libc::SIGXFSZ - 1);
+
+/// Has a write beyond the limit of file sizes fail (EFBIG) instead of ending this process without a word.
+pub fn block_file_size_signal() -> Result<(), Errno> {
+    signal::set_blocked(FILE_SIZE).map(drop)
 }
 
 /// A container that is being made, or runs. When it is dropped, rspawn-setup has ended, and has cleared away what it
@@ -55,6 +77,9 @@ pub struct Session {
     copies: Vec<StreamCopy>,
     /// Nothing is left to wait for.
     ended: bool,
+    /// The payload runs, and every signal is its own. Before that, the second one that asks for the end gets it.
+    begun: bool,
+    asked_to_end: bool,
     /// Where the payload may say that it is ready.
     pub relay: Option<Relay>,
 }
@@ -80,7 +105,9 @@ impl Drop for Session {
         if !self.ended {
             // The end of the stream is what tells it.
             self.setup.control = Fd::from_raw(-1);
-            self.setup.wait();
+            if let Err(reason) = self.setup.wait() {
+                streams::warn(reason);
+            }
         }
     }
 }
@@ -88,7 +115,9 @@ impl Drop for Session {
 impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
         let origins = Origins::default();
-        Self { setup, audit, kill_signal: None, origins, plan: None, copies: Vec::new(), ended: false, relay: None }
+        let (kill_signal, plan, relay, copies) = (None, None, None, Vec::new());
+        let (ended, begun, asked_to_end) = (false, false, false);
+        Self { setup, audit, kill_signal, origins, plan, copies, ended, begun, asked_to_end, relay }
     }
 
     /// Binds everything to CPUs: before there is a container.
@@ -99,6 +128,16 @@ impl Session {
     /// The first message, before anything untrusted is read.
     pub fn send_trusted(&self, trusted: Trusted, fds: &[&Fd]) -> Result<(), String> {
         self.send_with(&ToSetup::Trusted(trusted), fds)
+    }
+
+    /// Waits until rspawn-setup has the first message, and with it what was made for it: who made it removes it until
+    /// then.
+    pub fn await_receipt(&mut self) -> Result<(), String> {
+        match self.receive()? {
+            (FromSetup::Taken, _) => Ok(()),
+            (FromSetup::Failed(error), _) => Err(describe::failure(None, &error, &self.origins)),
+            _ => Err("rspawn-setup cannot be understood".into()),
+        }
     }
 
     /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
@@ -178,7 +217,8 @@ impl Session {
                 self.relay.iter().for_each(Relay::pass_on);
             }
             if signal.read
-                && let Some(number) = signals.and_then(Signals::next)
+                && let Some(signals) = signals
+                && let Some(number) = signals.next().map_err(|errno| describe::errno(errno.0))?
             {
                 self.relay_signal(number, console.as_ref(), mode)?;
             }
@@ -200,6 +240,7 @@ impl Session {
                         if let Some(socket) = pidfd_socket {
                             pass(socket, "pidfd", b"init", &pidfd)?;
                         }
+                        self.begun = true;
                         if signals.is_none() {
                             if let Some(relay) = self.relay.take() {
                                 relay.wait(&pidfd, pid as i32);
@@ -214,14 +255,20 @@ impl Session {
                     (FromSetup::Warning(violation), _) => {
                         streams::warn(one_violation(&violation));
                     }
+                    (FromSetup::Left(error), _) => {
+                        streams::warn(describe::failure(self.plan.as_ref(), &error, &self.origins));
+                    }
                     (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
-                    (FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {}
+                    (
+                        FromSetup::Taken | FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console,
+                        _,
+                    ) => return Err("rspawn-setup cannot be understood".into()),
                 }
             }
         }
     }
 
-    fn relay_signal(&self, number: u8, console: Option<&Console>, mode: ConsoleMode) -> Result<(), String> {
+    fn relay_signal(&mut self, number: u8, console: Option<&Console>, mode: ConsoleMode) -> Result<(), String> {
         let is = |signal: Signal| i32::from(number) == signal as i32;
         if is(Signal::SIGWINCH) && mode.is_shown() && console.is_some() {
             console.into_iter().for_each(Console::resize);
@@ -230,6 +277,12 @@ impl Session {
         // A child's end shows on the control socket; SIGPIPE is this process's own.
         if is(Signal::SIGCHLD) || is(Signal::SIGPIPE) {
             return Ok(());
+        }
+        if !self.begun && (is(Signal::SIGINT) || is(Signal::SIGTERM)) && std::mem::replace(&mut self.asked_to_end, true)
+        {
+            let place =
+                self.place().map_or(String::new(), |place| format!(" on its phase {:?}", describe::phase(place)));
+            return Err(format!("interrupted by a second signal while rspawn-setup was at work{place}"));
         }
         let asked_to_end = is(Signal::SIGTERM);
         self.send(&ToSetup::Signal(self.kill_signal.filter(|_| asked_to_end).unwrap_or(number)))
@@ -243,19 +296,28 @@ impl Session {
         }
     }
 
+    /// The step that rspawn-setup was at last, if it has noted any.
+    fn place(&self) -> Option<Place> {
+        let mut word = [0u8; 4];
+        self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)))
+    }
+
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
     fn obituary(&mut self) -> String {
         let status = self.setup.wait();
         self.ended = true;
-        if status == Some(launch::NOT_EXECUTED) {
-            return "rspawn-setup cannot be executed: is it a program for this machine, and may this user execute it?"
+        let how = match status.map(rspawn_sys::process::exit_status) {
+            Ok(launch::NOT_EXECUTED) => {
+                return "rspawn-setup cannot be executed: is it a program for this machine, and may this user execute \
+                        it?"
                 .into();
-        }
-        let how = status.map_or_else(|| "nobody knows how".into(), describe::status);
-        let mut word = [0u8; 4];
-        let place = self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)));
+            }
+            Ok(OUT_OF_MEMORY) => "it was out of memory".into(),
+            Ok(status) => describe::status(status),
+            Err(reason) => reason,
+        };
         let reason = format!("rspawn-setup died: {how}");
-        match place {
+        match self.place() {
             Some(place) => {
                 let error = StepError { place, call: String::new(), errno: 0, detail: reason };
                 // Not the text that clients match on: the payload was never looked up.

@@ -1,7 +1,7 @@
 //! What the planner may know of the host. Gathered before privileges are dropped; one value, so that a plan can be
 //! made on one machine for another, and tested without either.
 use std::fs;
-use std::path::Path;
+use std::io;
 
 use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
@@ -46,41 +46,41 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
 
 impl Facts {
     /// Asks the machine.
-    pub fn gather() -> Self {
-        Self::with(Ids::of_caller())
+    pub fn gather() -> Result<Self, String> {
+        Self::with(Ids::of_caller()?)
     }
 
-    /// As [`Self::gather`], for a caller whose ids are known.
-    pub fn with(ids: Ids) -> Self {
-        let (kernel, machine) = kernel_and_machine();
-        let systemd = systemd::manager(&ids);
-        let mut cgroup = CgroupFacts::gather(systemd);
+    /// As [`Self::gather`], for a caller whose ids are known. What the machine does not answer is an error: a fact that
+    /// is missing would be one more thing that a container is allowed, or one less that keeps it.
+    pub fn with(ids: Ids) -> Result<Self, String> {
+        let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
+        let (kernel, machine) = kernel_and_machine()?;
+        let systemd = systemd::manager(&ids)?;
+        let filesystems = filesystems(&read("/proc/filesystems")?);
+        let mut cgroup = CgroupFacts::gather(systemd, &filesystems)?;
         // Only where it is certain that the container is no equal of the machine's root.
         let limited = ids.rootless || !ids.initial;
         if limited {
-            cgroup.find_reach();
+            cgroup.find_reach()?;
         }
-        let filesystems = filesystems(&fs::read_to_string("/proc/filesystems").unwrap_or_default());
-        let mounts =
-            if limited { fs::read_to_string("/proc/self/mountinfo").unwrap_or_default() } else { String::new() };
-        Self {
+        let mounts = if limited { read("/proc/self/mountinfo")? } else { String::new() };
+        Ok(Self {
             kernel,
             machine,
             uid: getuid().as_raw(),
             gid: getgid().as_raw(),
             ids,
-            capabilities: permitted_capabilities(),
-            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-                .is_ok_and(|text| text.starts_with('Y')),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            capabilities: permitted_capabilities()?,
+            apparmor: has_apparmor()?,
+            selinux: has_selinux()?,
             cgroup,
             systemd,
-            resctrl: ResctrlFacts::gather(&filesystems),
-            namespaces: names_in("/proc/self/ns"),
+            resctrl: ResctrlFacts::gather(&filesystems)?,
+            namespaces: names_in("/proc/self/ns")?,
             filesystems,
             covered_proc: limited && is_covered(&mounts, "proc"),
             covered_sysfs: limited && is_covered(&mounts, "sysfs"),
-        }
+        })
     }
 
     /// Whether the kernel has a kind of namespace, by its name in config.json.
@@ -141,17 +141,34 @@ fn is_covered(mounts: &str, kind: &str) -> bool {
     whole.iter().all(|id| lines.iter().any(|line| covers(line, id)))
 }
 
-fn kernel_and_machine() -> ((u32, u32), String) {
-    let Ok(name) = nix::sys::utsname::uname() else { return ((0, 0), String::new()) };
+/// Whether the kernel enforces AppArmor profiles.
+pub fn has_apparmor() -> Result<bool, String> {
+    const FILE: &str = "/sys/module/apparmor/parameters/enabled";
+    match fs::read_to_string(FILE) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        read => read.map(|text| text.starts_with('Y')).map_err(|error| format!("cannot read {FILE}: {error}")),
+    }
+}
+
+/// Whether the kernel has SELinux labels.
+pub fn has_selinux() -> Result<bool, String> {
+    const FILE: &str = "/sys/fs/selinux/enforce";
+    fs::exists(FILE).map_err(|error| format!("cannot look for {FILE}: {error}"))
+}
+
+fn kernel_and_machine() -> Result<((u32, u32), String), String> {
+    let name = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
     let release = name.release().to_string_lossy();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
     let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    (kernel, name.machine().to_string_lossy().into_owned())
+    Ok((kernel, name.machine().to_string_lossy().into_owned()))
 }
 
-fn names_in(directory: &str) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+fn names_in(directory: &str) -> Result<Vec<String>, String> {
+    let names = fs::read_dir(directory).and_then(|entries| {
+        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
+    });
+    names.map_err(|error: io::Error| format!("cannot list {directory}: {error}"))
 }
 
 /// The last column of /proc/filesystems.
@@ -159,9 +176,10 @@ fn filesystems(text: &str) -> Vec<String> {
     text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_string).collect()
 }
 
-fn permitted_capabilities() -> u64 {
-    let permitted = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
-    permitted.iter().fold(0, |bits, capability| bits | capability.bitmask())
+fn permitted_capabilities() -> Result<u64, String> {
+    let permitted = caps::read(None, caps::CapSet::Permitted)
+        .map_err(|error| format!("cannot read the capabilities of this process: {error}"))?;
+    Ok(permitted.iter().fold(0, |bits, capability| bits | capability.bitmask()))
 }
 
 #[cfg(test)]

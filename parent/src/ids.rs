@@ -46,10 +46,10 @@ const MAX_RANGES: usize = 340;
 
 impl Ids {
     /// What the caller can have. Nothing is done.
-    pub fn of_caller() -> Self {
-        let initial = crate::state::in_initial_user_namespace();
-        if may_mount() {
-            return if initial { Self::default() } else { Self::of_process("self") };
+    pub fn of_caller() -> Result<Self, String> {
+        let initial = crate::state::in_initial_user_namespace()?;
+        if may_mount()? {
+            return if initial { Ok(Self::default()) } else { Self::of_process("self") };
         }
         let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
         let mut ids = Self {
@@ -60,19 +60,19 @@ impl Ids {
             setgroups: false,
             alone_because: None,
         };
-        let name = user_name(uid);
-        let subordinate = |file: &str| fs::read_to_string(file).map_or(Vec::new(), |text| ranges(&text, uid, &name));
-        let (uids, gids) = (subordinate("/etc/subuid"), subordinate("/etc/subgid"));
+        let name = user_name(uid)?;
+        let subordinate = |file: &str| Ok::<_, String>(ranges(&if_there(file)?, uid, &name));
+        let (uids, gids) = (subordinate("/etc/subuid")?, subordinate("/etc/subgid")?);
         if uids.is_empty() || gids.is_empty() {
             ids.alone_because = Some(format!("neither /etc/subuid nor /etc/subgid may lack an entry for user {uid}"));
-        } else if PROGRAMS.iter().any(|program| find(program).is_none()) {
+        } else if find(PROGRAMS[0])?.is_none() || find(PROGRAMS[1])?.is_none() {
             ids.alone_because = Some("newuidmap and newgidmap are not installed".into());
         } else {
             append(&mut ids.uids, &uids);
             append(&mut ids.gids, &gids);
             ids.setgroups = true;
         }
-        ids
+        Ok(ids)
     }
 
     /// Mappings of every id to itself, as the caller calls them on the outside.
@@ -81,19 +81,23 @@ impl Ids {
     }
 
     /// Those of the user namespace that a process is in.
-    pub fn of_process(pid: &str) -> Self {
-        let read = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let existing = |file: &str| -> Ranges {
+    pub fn of_process(pid: &str) -> Result<Self, String> {
+        let read = |file: &str| {
+            let path = format!("/proc/{pid}/{file}");
+            fs::read_to_string(&path).map_err(|error| format!("cannot read {path}: {error}"))
+        };
+        let existing = |file: &str| -> Result<Ranges, String> {
             let same = |line: &str| {
                 let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
                 let (first, _, size) = (numbers.next()??, numbers.next()??, numbers.next()??);
                 Some(IdMapping { container_id: first, host_id: first, size })
             };
-            read(file).lines().filter_map(same).collect()
+            let ranges: Option<Ranges> = read(file)?.lines().map(same).collect();
+            ranges.ok_or_else(|| format!("cannot understand /proc/{pid}/{file}"))
         };
-        let setgroups = read("setgroups").trim() != "deny";
-        let (uids, gids) = (existing("uid_map"), existing("gid_map"));
-        Self { uids, gids, rootless: false, initial: false, setgroups, alone_because: None }
+        let setgroups = read("setgroups")?.trim() != "deny";
+        let (uids, gids) = (existing("uid_map")?, existing("gid_map")?);
+        Ok(Self { uids, gids, rootless: false, initial: false, setgroups, alone_because: None })
     }
 
     /// Writes the maps of a process in a new user namespace. Where the programs that may write ranges refuse, the
@@ -123,7 +127,7 @@ impl Ids {
     /// By newuidmap and newgidmap, side by side.
     fn write_ranges(&self, pid: i32) -> [Option<Result<(), String>>; 2] {
         let started = [(PROGRAMS[0], &self.uids), (PROGRAMS[1], &self.gids)].map(|(name, ranges)| {
-            let program = find(name).ok_or_else(|| format!("{name} is not installed"))?;
+            let program = find(name)?.ok_or_else(|| format!("{name} is not installed"))?;
             let numbers = ranges.iter().flat_map(|r| [r.container_id, r.host_id, r.size]);
             let mut command = Command::new(program);
             command.arg(pid.to_string()).args(numbers.map(|number| number.to_string()));
@@ -151,24 +155,43 @@ fn write_proc(pid: i32, file: &str, text: &str) -> io::Result<()> {
 }
 
 /// Mounting takes this capability over the user namespace that the mount namespace belongs to.
-fn may_mount() -> bool {
-    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).unwrap_or(false)
+fn may_mount() -> Result<bool, String> {
+    caps::has_cap(None, CapSet::Effective, Capability::CAP_SYS_ADMIN)
+        .map_err(|error| format!("cannot read the capabilities of this process: {error}"))
+}
+
+/// The text of a file that need not exist.
+fn if_there(file: &str) -> Result<String, String> {
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| format!("cannot read {file}: {error}")),
+    }
 }
 
 /// Of package uidmap: setuid programs that write the ranges which /etc/subuid and /etc/subgid grant.
 const PROGRAMS: [&str; 2] = ["newuidmap", "newgidmap"];
 
 /// Where distributions install them. Never from PATH, which is anybody's.
-fn find(program: &str) -> Option<String> {
-    let places = ["/usr/bin", "/bin", "/run/wrappers/bin"];
-    places.iter().map(|place| format!("{place}/{program}")).find(|path| Path::new(path).exists())
+fn find(program: &str) -> Result<Option<String>, String> {
+    for place in ["/usr/bin", "/bin", "/run/wrappers/bin"] {
+        let path = format!("{place}/{program}");
+        if Path::new(&path).try_exists().map_err(|error| format!("cannot look for {path}: {error}"))? {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
 }
 
 /// The name of a user, by the local file alone: the C library's other sources are no part of a static program.
-pub fn user_name(uid: u32) -> Option<String> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+pub fn user_name(uid: u32) -> Result<Option<String>, String> {
+    let passwd = if_there("/etc/passwd")?;
     let is_theirs = |line: &&str| line.split(':').nth(2).and_then(|id| id.parse().ok()) == Some(uid);
-    passwd.lines().find(is_theirs)?.split(':').next().map(str::to_string)
+    Ok(passwd.lines().find(is_theirs).and_then(|line| line.split(':').next()).map(str::to_string))
+}
+
+/// How a user is shown: by the name, or, where it is not to be had, the number.
+pub fn shown_user(uid: u32) -> String {
+    user_name(uid).ok().flatten().unwrap_or_else(|| format!("#{uid}"))
 }
 
 /// The ranges of a user in a subuid(5) file, as first id and count.

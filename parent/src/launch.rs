@@ -11,8 +11,9 @@ use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::report::Place;
 use rspawn_sys::failure::{Failure, Named};
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel, file, image, signal};
+use rspawn_sys::{Errno, Fd, channel, file, image, signal};
 
+use crate::describe;
 use crate::ids::Ids;
 
 /// The running helper, from the parent's side.
@@ -21,7 +22,12 @@ pub struct Setup {
     /// The step that the helper is at, in memory that outlives it.
     pub progress: std::fs::File,
     pid: i32,
+    process: Fd,
 }
+
+/// How long it may take to clear away what it has made, once it is told to: rspawn_sys::cgroup waits ten seconds for
+/// processes to die.
+const PATIENCE: u32 = 15_000;
 
 impl Setup {
     /// Binds it, and so all that it starts from here on, to CPUs, and this process as well (sched_setaffinity(2)).
@@ -34,10 +40,18 @@ impl Setup {
         bind(0).and_then(|()| bind(self.pid)).map_err(|error| format!("cannot run on these CPUs: {error}"))
     }
 
-    /// Waits for its end; its exit status as a shell gives it, if that is still to be had.
-    pub fn wait(&self) -> Option<i32> {
-        let ended = process::wait(self.pid, true).ok().flatten();
-        ended.map(|(_, status)| process::exit_status(status))
+    /// Waits for its end, but not for ever: somebody may have stopped it, or a file system may not answer it. Its wait
+    /// status.
+    pub fn wait(&self) -> Result<i32, String> {
+        let say = |errno: Errno| format!("cannot wait for rspawn-setup: {}", describe::errno(errno.0));
+        if !channel::wait_readable(&self.process, Some(PATIENCE)).map_err(say)? {
+            let (seconds, pid) = (PATIENCE / 1000, self.pid);
+            return Err(format!("rspawn-setup, process {pid}, does not end within {seconds} s: what it made stays"));
+        }
+        match process::wait(self.pid, true).map_err(say)? {
+            Some((_, status)) => Ok(status),
+            None => Err("rspawn-setup's end is not told".into()),
+        }
     }
 }
 
@@ -79,14 +93,15 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
                 // The child begins on this processor, and only its exec takes it to another one. Else it would wait
                 // here until this process waits for it.
                 std::thread::yield_now();
-                return Ok(Setup { control, progress, pid });
+                return Ok(Setup { control, progress, pid, process: child });
             };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
-                Ok(()) => Ok(Setup { control, progress, pid }),
+                Ok(()) => Ok(Setup { control, progress, pid, process: child }),
                 Err(error) => {
-                    let _ = process::signal(&child, libc::SIGKILL);
-                    let _ = process::wait(pid, true);
+                    // It ends with the other end of its socket, too.
+                    drop(go);
+                    process::wait(pid, true).map_err(errno)?;
                     Err(error)
                 }
             }
@@ -97,10 +112,12 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
             // of the parent ends the wait.
             let mapped = ids.is_none() || channel::receive(&wait, 0).is_ok_and(|word| word.is_some());
             // The terminal's signals are the parent's to pass on; the helper would die of them.
-            let _ = process::new_process_group(0);
-            let _ = signal::set_blocked(0);
+            let ready = process::new_process_group(0).and_then(|()| signal::set_blocked(0)).named("setpgid");
             if mapped {
-                let failure = execute(&program, [&theirs, &page, &programs], &argv, &env);
+                let failure = match ready {
+                    Ok(_) => execute(&program, [&theirs, &page, &programs], &argv, &env),
+                    Err(failure) => failure,
+                };
                 // If the parent does not hear it, there is nobody to tell.
                 let _ = channel::send_value(&theirs, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
             }
@@ -147,11 +164,13 @@ const SETUP: &str = "rspawn-setup";
 fn programs() -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    let mut candidates = [directory.to_path_buf(), directory.join("../libexec/rspawn")].into_iter();
-    candidates.find(|place| place.join(SETUP).exists()).ok_or_else(|| {
-        let message = format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
-        io::Error::new(io::ErrorKind::NotFound, message)
-    })
+    for place in [directory.to_path_buf(), directory.join("../libexec/rspawn")] {
+        if place.join(SETUP).try_exists()? {
+            return Ok(place);
+        }
+    }
+    let message = format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+    Err(io::Error::new(io::ErrorKind::NotFound, message))
 }
 
 /// One of rspawn's other programs.

@@ -10,7 +10,7 @@ use crate::plan::resources::Now;
 
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
 /// record.
-pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
+pub fn layout(cgroups: &[CgroupDir]) -> Result<CgroupFacts, String> {
     // Resctrl groups come last, so that the others keep their places.
     let cgroups: Vec<&CgroupDir> = cgroups.iter().filter(|cgroup| !is_resctrl(cgroup)).collect();
     let hierarchy = |cgroup: &&CgroupDir| Hierarchy {
@@ -20,13 +20,13 @@ pub fn layout(cgroups: &[CgroupDir]) -> CgroupFacts {
         reach: Reach::Everywhere,
     };
     let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
-    let controllers = v2.and_then(|cgroup| text(cgroup, "cgroup.controllers")).unwrap_or_default();
-    CgroupFacts {
+    let controllers = v2.map(|cgroup| text(cgroup, "cgroup.controllers")).transpose()?.flatten().unwrap_or_default();
+    Ok(CgroupFacts {
         unified: cgroups.iter().all(|cgroup| cgroup.hierarchy.as_str().is_empty()),
         hierarchies: cgroups.iter().map(hierarchy).collect(),
         controllers: controllers.split_whitespace().map(str::to_string).collect(),
         units: None,
-    }
+    })
 }
 
 /// The class of service that is the container's alone, as a slot of a plan. It is the first resctrl group; the second
@@ -37,44 +37,56 @@ pub fn resctrl(cgroups: &[CgroupDir]) -> Option<Slot> {
 }
 
 /// The limits that hold.
-pub fn now(cgroups: &[CgroupDir]) -> Now {
+pub fn now(cgroups: &[CgroupDir]) -> Result<Now, String> {
     let with = |controller: &str| {
         let has = |cgroup: &&CgroupDir| cgroup.hierarchy.as_str().split(',').any(|name| name == controller);
         cgroups.iter().find(has)
     };
     let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
     let mut now = Now::default();
-    let bytes = |cgroup: &CgroupDir, file: &str| match text(cgroup, file)?.trim() {
-        "max" => Some(i64::MAX),
-        number => number.parse().ok(),
+    let number = |cgroup: &CgroupDir, file: &str| -> Result<Option<i64>, String> {
+        match text(cgroup, file)?.as_deref().map(str::trim) {
+            None => Ok(None),
+            Some("max") => Ok(Some(i64::MAX)),
+            Some(number) => {
+                let parsed = number.parse().map(Some);
+                parsed.map_err(|_| format!("cannot understand {}/{file}: {number:?}", cgroup.path))
+            }
+        }
     };
+    let period = |number: Option<i64>| number.and_then(|period| period.try_into().ok());
     if let Some(memory) = with("memory") {
-        now.memory = bytes(memory, "memory.limit_in_bytes");
-        now.memory_and_swap = bytes(memory, "memory.memsw.limit_in_bytes");
-        now.usage = bytes(memory, "memory.usage_in_bytes");
+        now.memory = number(memory, "memory.limit_in_bytes")?;
+        now.memory_and_swap = number(memory, "memory.memsw.limit_in_bytes")?;
+        now.usage = number(memory, "memory.usage_in_bytes")?;
     } else if let Some(v2) = v2 {
-        now.memory = bytes(v2, "memory.max");
-        now.swap = bytes(v2, "memory.swap.max");
-        now.usage = bytes(v2, "memory.current");
+        now.memory = number(v2, "memory.max")?;
+        now.swap = number(v2, "memory.swap.max")?;
+        now.usage = number(v2, "memory.current")?;
     }
-    let number = |cgroup: &CgroupDir, file: &str| text(cgroup, file)?.trim().parse::<i64>().ok();
     if let Some(cpu) = with("cpu") {
-        now.quota = number(cpu, "cpu.cfs_quota_us");
-        now.period = number(cpu, "cpu.cfs_period_us").and_then(|period| period.try_into().ok());
-        now.realtime_period = number(cpu, "cpu.rt_period_us").and_then(|period| period.try_into().ok());
-        now.idle = number(cpu, "cpu.idle");
+        now.quota = number(cpu, "cpu.cfs_quota_us")?;
+        now.period = period(number(cpu, "cpu.cfs_period_us")?);
+        now.realtime_period = period(number(cpu, "cpu.rt_period_us")?);
+        now.idle = number(cpu, "cpu.idle")?;
     } else if let Some(v2) = v2 {
-        let bandwidth = text(v2, "cpu.max").unwrap_or_default();
+        let bandwidth = text(v2, "cpu.max")?.unwrap_or_default();
         let mut words = bandwidth.split_whitespace();
         now.quota = words.next().map(|quota| quota.parse().unwrap_or(-1));
         now.period = words.next().and_then(|period| period.parse().ok());
-        now.idle = number(v2, "cpu.idle");
+        now.idle = number(v2, "cpu.idle")?;
     }
-    now
+    Ok(now)
 }
 
-fn text(cgroup: &CgroupDir, file: &str) -> Option<String> {
-    fs::read_to_string(format!("{}/{file}", cgroup.path)).ok()
+/// What a file of a cgroup says, if its kernel has it.
+fn text(cgroup: &CgroupDir, file: &str) -> Result<Option<String>, String> {
+    let path = format!("{}/{file}", cgroup.path);
+    match fs::read_to_string(&path) {
+        // Some files of the root, and of kernels without a scheduler's class, are there and say that they are not.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EOPNOTSUPP)) => Ok(None),
+        read => read.map(Some).map_err(|error| format!("cannot read {path}: {error}")),
+    }
 }
 
 #[cfg(test)]
@@ -93,9 +105,9 @@ mod tests {
         }
         let (hierarchy, path) = (Text::new("").unwrap(), HostPath::new(directory.to_str().unwrap()).unwrap());
         let cgroups = [CgroupDir { hierarchy, path, shared: false }];
-        let found = now(&cgroups);
+        let found = now(&cgroups).unwrap();
         fs::write(directory.join("memory.swap.max"), "max\n").unwrap();
-        let without_limit = now(&cgroups).swap;
+        let without_limit = now(&cgroups).unwrap().swap;
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!((found.memory, found.swap, found.usage), (Some(1 << 20), Some(4096), None));
         assert_eq!((found.quota, found.period, without_limit), (Some(-1), Some(50_000), Some(i64::MAX)));

@@ -208,13 +208,23 @@ fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {
             (kind(opened), Vec::new())
         }
         Question::Users { root } => match open_root(root) {
-            Ok(root) => {
-                let files = ["etc/passwd", "etc/group"].map(|path| open_regular(&root, path).ok());
-                let answer = Answer::Users { passwd: files[0].is_some(), group: files[1].is_some() };
-                (answer, files.into_iter().flatten().collect())
-            }
+            Ok(root) => match (open_if_there(&root, "etc/passwd"), open_if_there(&root, "etc/group")) {
+                (Ok(passwd), Ok(group)) => {
+                    let answer = Answer::Users { passwd: passwd.is_some(), group: group.is_some() };
+                    (answer, passwd.into_iter().chain(group).collect())
+                }
+                (Err(errno), _) | (_, Err(errno)) => (Answer::No(errno.0), Vec::new()),
+            },
             Err(errno) => (Answer::No(errno.0), Vec::new()),
         },
+    }
+}
+
+/// Opens a file of an image that need not be there. What is something else than a file counts as none.
+fn open_if_there(root: &Fd, path: &str) -> rspawn_sys::Result<Option<Fd>> {
+    match open_regular(root, path) {
+        Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::EINVAL) => Ok(None),
+        opened => opened.map(Some),
     }
 }
 

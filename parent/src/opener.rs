@@ -9,12 +9,13 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use bincode::{Decode, Encode};
+use rspawn_proto::ids::ContainerId;
 use rspawn_sys::confine::{self, allow_only};
 use rspawn_sys::{Errno, Fd, channel};
 
 use crate::describe;
 use crate::launch::errno;
-use crate::state::{Container, DOES_NOT_EXIST, Ending, StateRoot, Status};
+use crate::state::{Container, Ending, StateRoot, Status, Unreadable};
 use crate::stats::few::{self, What};
 
 /// The hidden verb that the second process is started with.
@@ -122,9 +123,10 @@ pub fn answer(socket: &Fd, root: &str) -> i32 {
     loop {
         match channel::receive_value::<Question>(socket) {
             Ok(Some((Question { ids }, _))) => {
-                let containers =
-                    if ids.is_empty() { root.containers() } else { ids.iter().map(|id| root.container(id)).collect() };
-                let sent = containers.into_iter().try_for_each(|container| send(socket, container));
+                let sent = match find(&root, &ids) {
+                    Ok(found) => found.into_iter().try_for_each(|container| send(socket, container)),
+                    Err(reason) => channel::send_value(socket, &Answer::Unreadable(reason), &[]),
+                };
                 if sent.and_then(|()| channel::send_value(socket, &Answer::End, &[])).is_err() {
                     return 1;
                 }
@@ -135,14 +137,25 @@ pub fn answer(socket: &Fd, root: &str) -> i32 {
     }
 }
 
-fn send(socket: &Fd, container: Result<Container, String>) -> rspawn_sys::Result<()> {
-    let container = match container {
-        Ok(container) => container,
+fn find(root: &StateRoot, ids: &[String]) -> Result<Vec<Result<Container, Unreadable>>, String> {
+    if ids.is_empty() {
+        return root.containers();
+    }
+    ids.iter().map(|id| Ok(root.find(&ContainerId::new(id.as_str())?))).collect()
+}
+
+fn send(socket: &Fd, container: Result<Container, Unreadable>) -> rspawn_sys::Result<()> {
+    let found = container.and_then(|container| {
+        let status = container.status().map_err(Unreadable::Fault)?;
+        Ok((container, status))
+    });
+    let (container, status) = match found {
+        Ok(found) => found,
         // One that was named, and deleted since.
-        Err(reason) if reason == DOES_NOT_EXIST => return Ok(()),
-        Err(reason) => return channel::send_value(socket, &Answer::Unreadable(reason), &[]),
+        Err(Unreadable::Absent) => return Ok(()),
+        Err(why) => return channel::send_value(socket, &Answer::Unreadable(why.into()), &[]),
     };
-    let (record, status) = (&container.record, container.status());
+    let record = &container.record;
     let ending = if status == Status::Stopped { Ending::of(record) } else { None };
     let id = record.id.to_string();
     let seen = Seen { id, created: record.created, pid: record.pid, status, ending };

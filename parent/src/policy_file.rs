@@ -1,5 +1,4 @@
 //! The administrator's policy file: `key = value` lines. Trusted input, read before privileges go.
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -8,6 +7,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::NodeKind;
 use rspawn_proto::policy::{DeviceRule, Mode, PathRule, Policy};
 
+use crate::bundle::open_regular;
 use crate::plan::CAPABILITIES;
 use crate::problem::did_you_mean;
 
@@ -26,7 +26,7 @@ const KEYS: [&str; 15] = [
 pub fn load(path: Option<&Path>) -> Result<Policy, String> {
     let (path, required) = path.map_or((Path::new(DEFAULT_PATH), false), |path| (path, true));
     let say = |error: &dyn std::fmt::Display| format!("policy {}: {error}", path.display());
-    let file = match File::open(path) {
+    let file = match open_regular(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !required => {
             return Ok(Policy { mode: Mode::Off, ..Policy::default() });
         }

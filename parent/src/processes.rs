@@ -29,8 +29,24 @@ pub struct Stat {
 }
 
 impl Stat {
-    pub fn of(pid: i32) -> Option<Self> {
-        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    /// `None` for a process that is not there: ENOENT, or ESRCH where it ended meanwhile. Whatever else the kernel
+    /// answers says nothing about it.
+    pub fn of(pid: i32) -> Result<Option<Self>, String> {
+        let path = format!("/proc/{pid}/stat");
+        match fs::read(&path) {
+            Ok(text) => {
+                let parsed = Self::parse(&String::from_utf8_lossy(&text));
+                parsed.map(Some).ok_or_else(|| format!("cannot understand {path}"))
+            }
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            Err(error) => Err(format!("cannot read {path}: {error}")),
+        }
+    }
+
+    /// It has ended, and nobody has taken note of it yet (proc_pid_stat(5)). The first thread of several may be a zombie
+    /// while the others run.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 
     pub fn parse(text: &str) -> Option<Self> {
@@ -90,7 +106,7 @@ impl Opened {
         let file = |name: &str| File::open(format!("/proc/{pid}/{name}")).ok();
         let stat = file("stat")?;
         let uid = stat.metadata().ok()?.uid();
-        let user = ids::user_name(uid).unwrap_or_else(|| format!("#{uid}"));
+        let user = ids::shown_user(uid);
         Some(Self { pid, user, stat, words: file("cmdline")?, memory: file("statm")? })
     }
 

@@ -1,6 +1,7 @@
 //! The resctrl groups of the host (the kernel's Documentation/arch/x86/resctrl.rst).
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,29 +22,40 @@ pub struct ResctrlFacts {
 
 impl ResctrlFacts {
     /// Asks the machine, which knows the filesystem type only where the processor has something to control.
-    pub fn gather(filesystems: &[String]) -> Option<Self> {
+    pub fn gather(filesystems: &[String]) -> Result<Option<Self>, String> {
         if !filesystems.iter().any(|known| known == "resctrl") {
-            return None;
+            return Ok(None);
         }
-        let (mount, options) = mount_point(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
+        const MOUNTS: &str = "/proc/self/mountinfo";
+        let mounts = fs::read_to_string(MOUNTS).map_err(|error| format!("cannot read {MOUNTS}: {error}"))?;
+        let Some((mount, options)) = mount_point(&mounts) else { return Ok(None) };
         let mut groups = BTreeMap::new();
         let mut note = |name: String, directory: &str| {
             // Directories that are no groups have no such file.
-            if let Ok(schemata) = fs::read_to_string(format!("{directory}/schemata")) {
-                groups.insert(name, schemata);
-            }
+            let schemata = if_there(&format!("{directory}/schemata"))?;
+            groups.extend(schemata.map(|schemata| (name, schemata)));
+            Ok::<(), String>(())
         };
-        note(String::new(), &mount);
-        for entry in fs::read_dir(&mount).ok()?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            note(name.clone(), &format!("{mount}/{name}"));
+        note(String::new(), &mount)?;
+        let say = |error: io::Error| format!("cannot list {mount}: {error}");
+        for entry in fs::read_dir(&mount).map_err(say)? {
+            let name = entry.map_err(say)?.file_name().to_string_lossy().into_owned();
+            note(name.clone(), &format!("{mount}/{name}"))?;
         }
-        let monitors = fs::metadata(format!("{mount}/info/L3_MON")).is_ok();
-        let step = fs::read_to_string(format!("{mount}/info/MB/bandwidth_gran")).unwrap_or_default();
+        let monitors = fs::exists(format!("{mount}/info/L3_MON")).map_err(say)?;
+        let step = if_there(&format!("{mount}/info/MB/bandwidth_gran"))?.unwrap_or_default();
         // In megabytes, bandwidths are aims and no steps of the processor's.
         let in_steps = !options.split(',').any(|option| option == "mba_MBps");
         let bandwidth_step = step.trim().parse().ok().filter(|_| in_steps).unwrap_or(0);
-        Some(Self { mount, monitors, bandwidth_step, groups })
+        Ok(Some(Self { mount, monitors, bandwidth_step, groups }))
+    }
+}
+
+/// The text of a file, if it is there.
+fn if_there(path: &str) -> Result<Option<String>, String> {
+    match fs::read_to_string(path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        read => read.map(Some).map_err(|error| format!("cannot read {path}: {error}")),
     }
 }
 

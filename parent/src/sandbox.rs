@@ -43,7 +43,7 @@ pub fn confine() -> io::Result<()> {
     drop_bounding_set().map_err(|error| inside("clear the bounding set", &error))?;
     if nix::unistd::geteuid().is_root() {
         let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
-        let elsewhere = !crate::state::in_initial_user_namespace();
+        let elsewhere = !crate::state::in_initial_user_namespace().map_err(io::Error::other)?;
         // The root of a user namespace may have no such id, and no right to leave its groups.
         let possible = |done: Result<(), Errno>| match done {
             Err(Errno::EINVAL | Errno::EPERM) if elsewhere => Ok(()),

@@ -25,15 +25,16 @@ pub const MISSING: &str = "systemd does not run this machine (there is no /run/s
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
 /// The manager of a caller with these ids; `None` where systemd does not run.
-pub fn manager(ids: &Ids) -> Option<Manager> {
+pub fn manager(ids: &Ids) -> Result<Option<Manager>, String> {
     // As sd_booted(3).
-    if !Path::new("/run/systemd/system").is_dir() {
-        return None;
+    const SIGN: &str = "/run/systemd/system";
+    if !std::fs::exists(SIGN).map_err(|error| format!("cannot look for {SIGN}: {error}"))? {
+        return Ok(None);
     }
     // Root of a user namespace may be a user's, whose session says so: as podman has it.
     let in_session = || env::var_os("DBUS_SESSION_BUS_ADDRESS").is_some() || env::var_os("XDG_RUNTIME_DIR").is_some();
     let is_user = ids.rootless || (!ids.initial && in_session());
-    Some(if is_user { Manager::User } else { Manager::System })
+    Ok(Some(if is_user { Manager::User } else { Manager::System }))
 }
 
 /// Connects to the bus of a manager, as the invoker's environment names it.

@@ -99,6 +99,11 @@ pub enum ToSetup {
 /// rspawn-setup to the parent.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum FromSetup {
+    /// The invoker's message has arrived: what is in the state directory is rspawn-setup's to remove from here on.
+    Taken,
+    /// What came after the payload's end, or after another error, and changes neither: a hook that failed, or what could
+    /// not be removed.
+    Left(StepError),
     Audit(AuditRecord),
     /// A policy in warn mode would have refused this.
     Warning(Violation),

@@ -1,15 +1,13 @@
 //! The life cycle of the specification (runtime.md): its states and errors, and what each command leaves and says.
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
-use nix::unistd::{Pid, mkfifo};
+use nix::unistd::Pid;
 use rspawn_tests::life::{ConsoleSocket, FullQueue, Life, error};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, collect, program, wait_for};
 use serde_json::{Value, json};
@@ -136,6 +134,13 @@ fn list_in_its_three_forms() {
         life.run(command)
     };
     let head = "ID   PID   STATUS   BUNDLE   CREATED   OWNER\n";
+    // As with runc: a root that was named and is not there is an error, and is not made. So is one that cannot be read.
+    assert!(error(list(&[])).contains("No such file or directory"));
+    assert!(!life.root.exists());
+    fs::write(&life.root, "").unwrap();
+    assert!(error(list(&[])).contains("Not a directory"));
+    fs::remove_file(&life.root).unwrap();
+    fs::create_dir(&life.root).unwrap();
     assert_eq!((list(&[]).ok().as_str(), list(&["-q"]).ok().as_str()), (head, ""));
     assert_eq!(list(&["--format", "json"]).ok(), "null\n");
     life.created(&[]);
@@ -462,24 +467,25 @@ fn a_terminal_and_its_socket_go_together() {
     plain.assert_gone();
 }
 
-/// Who listens hangs up before the master comes: config.json is a pipe, so that the moment can be chosen.
+/// Who listens hangs up before the master comes: strace holds rspawn up once it has connected.
 #[test]
 fn a_console_socket_that_closes_is_an_error() {
     if cannot_make_containers() {
         return;
     }
     let life = on_terminal("true");
-    let (config, path) = (life.bundle.path().join("config.json"), life.bundle.path().join("console.sock"));
-    let text = fs::read(&config).unwrap();
-    fs::remove_file(&config).unwrap();
-    mkfifo(&config, Mode::from_bits_truncate(0o600)).unwrap();
+    if rspawn_tests::skip_unless(Path::new("/usr/bin/strace").exists(), "strace is not installed") {
+        return;
+    }
+    let path = life.bundle.path().join("console.sock");
     let socket = ConsoleSocket::new(path.clone());
-    let (child, paths) = life.spawn(&mut life.making("create", &[&format!("--console-socket={}", path.display())]));
-    let mut writer = fs::OpenOptions::new().write(true).open(&config).unwrap();
+    let inner = life.making("create", &[&format!("--console-socket={}", path.display())]);
+    let mut command = Command::new("strace");
+    command.args(["-qq", "-o", "/dev/null", "-e", "trace=connect", "-e", "inject=connect:delay_exit=2000000"]);
+    command.arg(inner.get_program()).args(inner.get_args());
+    let (child, paths) = life.spawn(&mut command);
     drop(socket.accept());
     drop(socket);
-    writer.write_all(&text).unwrap();
-    drop(writer);
     let text = error(life.outcome(child, &paths));
     assert!(text.contains("cannot send to the console socket: EPIPE"), "{text}");
     life.assert_gone();

@@ -69,7 +69,9 @@ impl Census {
         }
         self.seen += 1;
         self.programs.insert(exe.clone());
-        let mut fault = |what: String| drop(self.faults.insert(what));
+        let mut fault = |what: String| {
+            self.faults.insert(what);
+        };
         if let Err(reason) = cannot_be_written(&proc.join("exe")) {
             fault(format!("exe is {exe}: {reason}"));
         }

@@ -38,6 +38,7 @@ fn a_terminal_gets_what_people_read_and_a_pipe_what_runc_prints() {
     }
     let life = Life::idle();
     let root = life.root.display().to_string();
+    std::fs::create_dir(&life.root).unwrap();
     assert_eq!(on_terminal(&life.command(&["list"])), format!("no containers in {root}\n"));
     life.created(&[]).started();
     let (pid, bundle) = (life.pid().to_string(), life.bundle.path().display().to_string());

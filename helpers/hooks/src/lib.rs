@@ -28,10 +28,11 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
         return 2;
     };
     let socket = Fd::from_raw(number);
-    let _ = fd::close_from_on_exec(3);
     signal::reset_dispositions();
-    let _ = signal::set_blocked(0);
-    let _ = file::change_directory_to("/");
+    let apart = fd::close_from_on_exec(3).and_then(|()| signal::set_blocked(0));
+    if apart.and_then(|_| file::change_directory_to("/")).is_err() {
+        return 1;
+    }
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
         // As large as a plan may be: the state has every annotation.
         let Ok(job) = codec::decode_plan::<HookJob>(&message) else { return 1 };
@@ -50,7 +51,7 @@ fn run(hook: &Hook, state: &str) -> Outcome<()> {
     let env = StringArray::new(hook.env.iter().flatten().map(|word| word.as_str())).named("execve")?;
     Prepared::new(hook, state, env)?.run(|| {
         // Signals of the caller's terminal are not for it.
-        let _ = process::new_process_group(0);
+        process::new_process_group(0)?;
         // A hook that hangs does not outlive whoever waits for it.
         cred::set_parent_death_signal(libc::SIGKILL)
     })

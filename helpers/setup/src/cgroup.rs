@@ -18,6 +18,7 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
 
 use crate::device_program;
+use crate::host::Slots;
 
 /// A directory that is to go at the end.
 struct Made {
@@ -36,22 +37,32 @@ struct Made {
 pub struct Cgroups(Vec<Made>);
 
 impl Cgroups {
-    /// Removes them, and kills what is in them.
-    pub fn remove(&mut self) {
+    /// Removes them, and kills what is in them. An error names the last that stays.
+    pub fn remove(&mut self) -> Outcome<()> {
+        // What is frozen, in whichever hierarchy the payload did it, keeps the processes alive, and so the others.
+        let thaw = |made: &Made| cgroup::open(&made.above, &made.name).and_then(|cgroup| cgroup::thaw(&cgroup));
+        let mut done = self.0.iter().try_for_each(|made| match thaw(made) {
+            Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
+            thawed => thawed.named("thaw").map_err(|failure| failure.with(made.name.to_string_lossy())),
+        });
         while let Some(Made { above, name, own, is_scope, .. }) = self.0.pop() {
-            // There is nobody to tell: what stays is empty or will be, and the next container of this name takes it.
-            let _ = if own { cgroup::remove(&above, &name, is_scope) } else { file::remove_directory(&above, &name) };
+            let removed = match own {
+                // They have one patience together.
+                true => cgroup::remove(&above, &name, is_scope, done.is_ok()),
+                false => match file::remove_directory(&above, &name) {
+                    // On the way to it: others are in it by now, or have removed it.
+                    Err(Errno::EBUSY | Errno::ENOTEMPTY | Errno::ENOENT) => Ok(()),
+                    removed => removed,
+                },
+            };
+            done = done.and(removed.named("rmdir").map_err(|failure| failure.with(name.to_string_lossy())));
         }
+        done
     }
 
     /// Leaves what is for others too: from now on they may be in it.
     pub fn share(&mut self) {
         self.0.retain(|made| !made.stays);
-    }
-
-    /// Leaves them to who removes them later.
-    pub fn leave(&mut self) {
-        self.0.clear();
     }
 
     /// Makes a cgroup, or takes over an empty one, as a killed container leaves it; or that of a scope, in which there
@@ -90,18 +101,16 @@ impl Cgroups {
                     made => made.named("mkdirat").map(|()| true)?,
                 };
             let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
-            let opened = cgroup::open(&here, &name).named("openat2");
+            let opened = cgroup::open(&here, &name).named("openat2").and_then(|below| {
+                if own {
+                    is_free(&below, holder, fresh)?;
+                }
+                Ok(below)
+            });
             if fresh && opened.is_err() {
-                let _ = file::remove_directory(&here, &name);
+                file::remove_directory(&here, &name).named("unlinkat")?;
             }
             let below = opened?;
-            let taken = match holder {
-                Some(Keeper { pid, .. }) if own => !cgroup::holds_only(&below, *pid).named("read")?,
-                _ => own && !fresh && cgroup::is_populated(&below).named("read")?,
-            };
-            if taken {
-                return Err(Failure::check("processes are in it: another container's, or of one that is not deleted"));
-            }
             if is_cpuset {
                 inherit_cpuset(&here, &below);
             }
@@ -127,8 +136,10 @@ impl Cgroups {
             if failure.errno == Errno::EEXIST.0 {
                 return failure.with("it is there by now, and was made for others");
             }
-            let words = cgroup::read(&root, "info/last_cmd_status").unwrap_or_default();
-            failure.with(String::from_utf8_lossy(words.trim_ascii()))
+            match cgroup::read(&root, "info/last_cmd_status") {
+                Ok(words) => failure.with(String::from_utf8_lossy(words.trim_ascii())),
+                Err(_) => failure,
+            }
         };
         let below = |above: &Fd, name: &str| file::open_at(above, name, file::O_RDONLY | file::O_DIRECTORY, 0, Beneath);
         let Some(NewResctrl { schemata, stays }) = new else { return below(&root, group).named("openat2") };
@@ -154,13 +165,11 @@ impl Cgroups {
                 let directories = self.0.iter().map(|made| made.above.raw());
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
-                if confined.is_ok() && matches!(channel::receive(&theirs, 0), Ok(None)) {
-                    self.remove();
-                }
-                process::exit(0)
+                let told = confined.and_then(|_| channel::receive(&theirs, 0));
+                process::exit(i32::from(told.is_err() || self.remove().is_err()))
             }
             Side::Parent { pid, child: _ } => {
-                self.leave();
+                self.0.clear();
                 Ok(Keeper { pid, line: Some(mine) })
             }
         }
@@ -187,10 +196,33 @@ impl Keeper {
     }
 }
 
+impl Keeper {
+    /// Has it remove them; whether it could.
+    pub fn end(&mut self) -> bool {
+        let Some(line) = self.line.take() else { return true };
+        drop(line);
+        matches!(process::wait(self.pid, true), Ok(Some((_, 0))))
+    }
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.line = None;
-        let _ = process::wait(self.pid, true);
+        self.end();
+    }
+}
+
+/// Whether a cgroup is for a new container: nobody is in it, and it lets run who comes into it.
+fn is_free(cgroup: &Fd, holder: Option<&Keeper>, fresh: bool) -> Outcome<()> {
+    let taken = match holder {
+        Some(Keeper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
+        None => !fresh && cgroup::is_populated(cgroup).named("read")?,
+    };
+    if taken {
+        return Err(Failure::check("processes are in it: another container's, or of one that is not deleted"));
+    }
+    match cgroup::is_frozen(cgroup).named("read")? {
+        true => Err(Failure::check("it is frozen, or one above it is: nothing that is put into it would run")),
+        false => Ok(()),
     }
 }
 
@@ -278,18 +310,35 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
     Ok(line)
 }
 
+/// The cgroup of a plan that limits memory.
+pub fn of_memory(plan: &Plan, slots: &Slots) -> Outcome<Option<Fd>> {
+    let limits = |names: &str| names.is_empty() || names.split(',').any(|name| name == "memory");
+    let found = plan.host.iter().find_map(|step| match &step.op {
+        HostOp::OpenCgroup { out, hierarchy, .. } if limits(hierarchy.as_str()) => Some(*out),
+        _ => None,
+    });
+    found.map(|slot| slots.get(slot)?.duplicate(0).named("fcntl")).transpose()
+}
+
+/// What a file of a cgroup says, for the words of an error.
+pub fn words_of(directory: &Fd, name: &str) -> Option<String> {
+    let text = cgroup::read(directory, name).ok()?;
+    Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())
+}
+
 /// The directories that a plan makes, for the record of its container.
-pub fn directories(plan: &Plan) -> Vec<CgroupDir> {
+pub fn directories(plan: &Plan) -> Outcome<Vec<CgroupDir>> {
     let directory = |op: &HostOp| {
         let (hierarchy, mount, path, shared) = match op {
             HostOp::OpenCgroup { hierarchy, mount, path, .. } => (hierarchy.clone(), mount, path, false),
             HostOp::OpenResctrl { mount, group, new, .. } => {
-                (Text::new(RESCTRL).ok()?, mount, group, new.as_ref().is_none_or(|new| new.stays))
+                (Text::new(RESCTRL)?, mount, group, new.as_ref().is_none_or(|new| new.stays))
             }
-            _ => return None,
+            _ => return Ok(None),
         };
-        // The structural check has seen to its length.
-        Some(CgroupDir { hierarchy, path: HostPath::new(format!("{mount}{}", path.absolute())).ok()?, shared })
+        let path = HostPath::new(format!("{mount}{}", path.absolute()))?;
+        Ok(Some(CgroupDir { hierarchy, path, shared }))
     };
-    plan.host.iter().filter_map(|step| directory(&step.op)).collect()
+    let all = plan.host.iter().filter_map(|step| directory(&step.op).transpose());
+    all.collect::<Result<_, _>>().map_err(Failure::check)
 }

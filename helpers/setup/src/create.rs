@@ -1,4 +1,5 @@
 //! A new container: from an approved plan to a payload that runs, or waits for its start.
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::slice;
@@ -8,7 +9,7 @@ use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Finish, Hooks, HostOp, Plan, RootfsOp};
 use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
-use rspawn_proto::report::{Place, SpawnStep};
+use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::Fd;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
@@ -36,32 +37,54 @@ pub struct Traces<'a> {
     keeper: Option<Keeper>,
     runner: Option<Runner>,
     hooks: Hooks,
+    /// The cgroup that limits its memory.
+    memory: Option<Fd>,
 }
 
 impl<'a> Traces<'a> {
     pub fn new(state: &'a StateDir) -> Self {
-        Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default() }
+        Self { state, cgroups: Cgroups::default(), keeper: None, runner: None, hooks: Hooks::default(), memory: None }
     }
 
-    /// Clears them away, if nobody else has: the container has ended, or never began.
-    pub fn clear(&mut self) {
-        if !self.state.lock() {
-            return;
+    /// Clears them away, if nobody else has: the container has ended, or never began. What cannot be removed stays
+    /// recorded, so that `delete --force` and the next container of this name find it.
+    pub fn clear(&mut self, parent: &Parent) -> Outcome<()> {
+        if !self.state.lock()? {
+            return Ok(());
         }
-        self.keeper = None;
-        self.cgroups.remove();
+        let kept = self.keeper.as_mut().is_none_or(Keeper::end);
+        self.cgroups.remove()?;
+        if !kept {
+            return Err(Failure::check(
+                "the process that was to remove the container's cgroups could not, or was killed",
+            ));
+        }
         if let Some(runner) = &self.runner {
             for hook in &self.hooks.after.poststop {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
-                let _ = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+                let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+                if let Err(End::Failed(error)) = ran {
+                    parent.mention(error);
+                }
             }
         }
-        self.state.remove();
+        self.state.remove()
     }
 
-    /// Leaves them to later commands.
-    pub fn leave(&mut self) {
-        self.cgroups.leave();
+    /// Why a stage has died without a word, where the container's own limit of memory did it.
+    pub fn explain(&self, error: &mut StepError) {
+        let died = matches!(error.place, Place::Spawn(SpawnStep::Enter) | Place::Finish(FinishStep::Receive));
+        // Or what was to be done with it found nobody.
+        let gone = error.errno == libc::ESRCH;
+        let Some(memory) = self.memory.as_ref().filter(|_| gone || (died && error.errno == 0)) else { return };
+        let read = |names: [&str; 2]| names.iter().find_map(|name| cgroup::words_of(memory, name));
+        let Some(events) = read(["memory.events", "memory.oom_control"]) else { return };
+        let killed = events.lines().filter_map(|line| line.strip_prefix("oom_kill ")).any(|count| count != "0");
+        if let Some(limit) = read(["memory.max", "memory.limit_in_bytes"]).filter(|_| killed) {
+            let used = read(["memory.peak", "memory.max_usage_in_bytes"]).unwrap_or("unknown".into());
+            error.detail =
+                format!("{}: its limit of memory, {limit} bytes, is too small ({used} were used)", error.detail);
+        }
     }
 
     fn state_text(&self, status: &str, pid: Option<i32>) -> String {
@@ -89,13 +112,14 @@ pub fn create(
     let mut plan = plan.into_inner();
     let mode = invoker.trusted.mode;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
-    let directories = cgroup::directories(&plan);
+    let directories = parent.step(Place::Check, || cgroup::directories(&plan))?;
     if !directories.is_empty() {
         // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
         parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("cgroups", &directories))?;
     }
     let (mut slots, held) = open_host(parent, invoker, &plan, &mut traces.cgroups)?;
     traces.cgroups.share();
+    traces.memory = parent.step(Place::Spawn(SpawnStep::Cgroups), || cgroup::of_memory(&plan, &slots))?;
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
@@ -170,7 +194,7 @@ pub fn create(
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("record", &record))?;
     follow_init(parent, &mut container, mode, note)?;
-    traces.state.unlock();
+    parent.step(Place::Spawn(SpawnStep::Record), || traces.state.unlock())?;
     if mode != Mode::Created {
         traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;
     }

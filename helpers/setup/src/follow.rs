@@ -3,6 +3,7 @@ use alloc::format;
 
 use alloc::string::String;
 
+use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
@@ -156,13 +157,14 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
 
 /// rspawn-init is gone, or makes no sense; with what it has noted of the reason.
 fn obituary(container: &mut Container, noted: Option<StepError>) -> StepError {
-    let _ = process::signal(&container.process, libc::SIGKILL);
-    let status = container.wait().map_or(0, process::exit_status);
-    let died = Failure::check(&format!("rspawn-init ended with status {status} before the payload began"));
-    match noted {
-        Some(error) if error.errno != 0 => error,
-        noted => died.at(noted.map_or(Place::Finish(FinishStep::Receive), |error| error.place)),
-    }
+    let place = noted.as_ref().map_or(Place::Finish(FinishStep::Receive), |error| error.place);
+    let reason = match container.kill().map(|status| status.map(process::exit_status)) {
+        Ok(Some(OUT_OF_MEMORY)) => "rspawn-init was out of memory".into(),
+        Ok(Some(status)) => format!("rspawn-init ended with status {status} before the payload began"),
+        Ok(None) => "rspawn-init makes no sense, and does not end".into(),
+        Err(failure) => return failure.at(place),
+    };
+    noted.filter(|error| error.errno != 0).unwrap_or_else(|| Failure::check(&reason).at(place))
 }
 
 /// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other

@@ -82,7 +82,10 @@ impl Runner {
         asked.map_err(|failure| failure.at(place))?;
         let answer = match parent {
             Some(parent) => parent.hear(&self.socket)?,
-            None => channel::receive_value(&self.socket).ok().flatten(),
+            None => {
+                let heard = channel::receive_value(&self.socket).named("recvmsg");
+                heard.map_err(|failure| failure.at(place))?
+            }
         };
         match answer {
             Some((FromStage::Done, _)) => Ok(()),

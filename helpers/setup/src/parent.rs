@@ -7,7 +7,7 @@ use rspawn_proto::policy::Violation;
 pub use rspawn_proto::report::progress_word;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
-use rspawn_sys::failure::{Outcome, timed};
+use rspawn_sys::failure::{Named, Outcome, timed};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Fd, channel};
 
@@ -27,7 +27,7 @@ impl From<StepError> for End {
     }
 }
 
-/// A message with its descriptors; `None` at the end of the stream, and for what makes no sense.
+/// A message with its descriptors; `None` at the end of the stream.
 pub type Heard = Option<(FromStage, Vec<Fd>)>;
 
 pub struct Parent {
@@ -47,11 +47,11 @@ impl Parent {
     pub fn hear(&self, stage: &Fd) -> Result<Heard, End> {
         loop {
             let readable = |fd| Interest { fd, read: true, write: false };
-            let Ok([control, said]) = channel::wait([readable(&self.control), readable(stage)], None) else {
-                return Ok(None);
-            };
+            let ready = channel::wait([readable(&self.control), readable(stage)], None);
+            let [control, said] = ready.named("ppoll").map_err(|failure| failure.at(Place::Supervise))?;
             if said.read {
-                return Ok(channel::receive_value(stage).ok().flatten());
+                let heard = channel::receive_value(stage).named("recvmsg");
+                return Ok(heard.map_err(|failure| failure.at(Place::Supervise))?);
             }
             match channel::receive_value(&self.control) {
                 Ok(Some((ToSetup::Signal(number), _))) if control.read => self.early.borrow_mut().push(number),
@@ -62,6 +62,11 @@ impl Parent {
 
     pub fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
         channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
+    }
+
+    /// Tells what changes nothing any more. A parent that is gone needs to know nothing.
+    pub fn mention(&self, error: StepError) {
+        let _ = self.tell(&FromSetup::Left(error), &[]);
     }
 
     /// Carries out one step: announces it, times it if asked, and names it in its error.

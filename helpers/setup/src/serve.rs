@@ -11,7 +11,7 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, fd, file, process};
+use rspawn_sys::{Fd, channel, cred, fd, file, process, signal};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -31,19 +31,23 @@ pub fn serve(control: Fd, page: Fd, programs: Fd) -> i32 {
     let progress = match sanitise(lowest, own).and_then(|()| SharedWord::map(&page, false).named("mmap")) {
         Ok(word) => word,
         Err(failure) => {
-            let _ = channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]);
-            return 1;
+            return told(channel::send_value(&control, &FromSetup::Failed(failure.at(Place::Receive)), &[]));
         }
     };
     let mut parent = Parent { control, progress, page, programs, audit: false, early: RefCell::default() };
-    // If the parent does not hear it, there is nobody to tell.
-    let _ = match run(&mut parent, inherited) {
-        Ok(()) => return 0,
-        Err(End::Failed(error)) => parent.tell(&FromSetup::Failed(error), &[]),
-        Err(End::Refused(violations)) => parent.tell(&FromSetup::Refused(some(violations)), &[]),
-        Err(End::Orphaned) => Ok(()),
-    };
-    1
+    match run(&mut parent, inherited) {
+        Ok(()) => 0,
+        Err(End::Failed(error)) => told(channel::send_value(&parent.control, &FromSetup::Failed(error), &[])),
+        Err(End::Refused(violations)) => {
+            told(channel::send_value(&parent.control, &FromSetup::Refused(some(violations)), &[]))
+        }
+        Err(End::Orphaned) => 1,
+    }
+}
+
+/// The exit status of who has failed: another where the parent could not be told, which it says then.
+fn told(sent: rspawn_sys::Result<()>) -> i32 {
+    if sent.is_ok() { 1 } else { 2 }
 }
 
 /// First act: nothing that the caller left behind may leak into the container or be reached from it.
@@ -55,8 +59,10 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
     cred::set_dumpable(false).named("prctl")?;
     // Executed from a copy, its name would be the copy's.
     process::set_name(c"rspawn-setup").named("prctl")?;
-    rspawn_sys::signal::reset_dispositions();
+    signal::reset_dispositions();
     file::set_umask(0);
+    // A write beyond the invoker's limit of file sizes is to fail, and not to end this program before it has cleared up.
+    signal::set_blocked(1 << (libc::SIGXFSZ - 1)).named("rt_sigprocmask")?;
     file::change_directory_to("/").named("chdir")
 }
 
@@ -65,17 +71,21 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let invoker = invoker::receive(parent)?;
     let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
     parent.audit = invoker.trusted.audit;
+    parent.tell(&FromSetup::Taken, &[])?;
     let inherited = inherited.into_iter().filter(|fd| fd.raw() < 3 + preserve_fds as i32).collect();
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.held {
         Held::Container { state, gate } => {
             let mut traces = Traces::new(state);
-            let ended = receive_plan(parent, &invoker.trusted, Kind::Container)
+            let mut ended = receive_plan(parent, &invoker.trusted, Kind::Container)
                 .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut traces));
-            if ended.is_err() || (mode == Mode::Foreground && !keep) {
-                traces.clear();
-            } else {
-                traces.leave();
+            if let Err(End::Failed(error)) = &mut ended {
+                traces.explain(error);
+            }
+            if (ended.is_err() || (mode == Mode::Foreground && !keep))
+                && let Err(failure) = traces.clear(parent)
+            {
+                parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));
             }
             ended?
         }

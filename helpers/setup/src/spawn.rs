@@ -40,15 +40,26 @@ impl Container {
     pub fn wait(&mut self) -> Outcome<i32> {
         let status = process::wait(self.pid, true).named("wait4")?;
         self.ended = true;
-        Ok(status.map_or(0, |(_, status)| status))
+        status.map(|(_, status)| status).ok_or_else(|| Failure::check("it has not ended"))
+    }
+
+    /// Kills it. Its wait status, if it ends: what is frozen does so only when its cgroups are removed.
+    pub fn kill(&mut self) -> Outcome<Option<i32>> {
+        match process::signal(&self.process, 9) {
+            Err(Errno::ESRCH) => {}
+            sent => sent.named("pidfd_send_signal")?,
+        }
+        let dies = channel::wait_readable(&self.process, Some(MILLISECONDS_TO_DIE)).named("ppoll")?;
+        if dies { self.wait().map(Some) } else { Ok(None) }
     }
 }
+
+const MILLISECONDS_TO_DIE: u32 = 1000;
 
 impl Drop for Container {
     fn drop(&mut self) {
         if !self.ended {
-            let _ = process::signal(&self.process, 9);
-            let _ = process::wait(self.pid, true);
+            let _ = self.kill();
         }
     }
 }
@@ -67,10 +78,12 @@ pub struct InitImage {
 /// while. Gives the limit that the payload is to get back.
 pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
     const RLIMIT_NOFILE: u8 = 7;
-    if plan.host.len() + plan.rootfs.len() < 512 {
+    let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
+    // Beside what the steps open: sockets, the state directory, what the invoker passes on.
+    let needed = plan.host.len() + plan.rootfs.len() + 64 + plan.finish.preserve_fds as usize;
+    if needed as u64 <= limit.soft || limit.soft == limit.hard {
         return Ok(None);
     }
-    let limit = tune::limit(RLIMIT_NOFILE).named("prlimit")?;
     tune::set_limit(0, &Rlimit { soft: limit.hard, ..limit }).named("prlimit")?;
     Ok(Some(limit))
 }
@@ -252,9 +265,9 @@ fn joined_clone(entry: &Entry, create: impl FnOnce(&Fd) -> Outcome<i32>) -> Resu
         }
         Side::Parent { pid: helper, child: _ } => {
             drop(theirs);
-            let answer: rspawn_sys::Result<Option<(Result<i32, StepError>, _)>> = channel::receive_value(&mine);
-            let _ = process::wait(helper, true);
-            let (created, _) = answer.ok().flatten().ok_or_else(|| at(Failure::check("the joining process died")))?;
+            let answer = channel::receive_value::<Result<i32, StepError>>(&mine).named("recvmsg");
+            process::wait(helper, true).named("wait4").map_err(at)?;
+            let (created, _) = answer.map_err(at)?.ok_or_else(|| at(Failure::check("the joining process died")))?;
             // The process is our child and not reaped, so its number cannot have been given to another.
             let pid = created?;
             Ok((pid, process::open_pidfd(pid).named("pidfd_open").map_err(at)?))

@@ -26,26 +26,25 @@ impl StateDir {
     }
 
     /// Keeps other commands from the container. False if one has removed it.
-    pub fn lock(&self) -> bool {
-        file::lock(&self.dir).is_ok() && file::status(&self.dir).is_ok_and(|found| found.links > 0)
+    pub fn lock(&self) -> Outcome<bool> {
+        file::lock(&self.dir).named("flock")?;
+        Ok(file::status(&self.dir).named("statx")?.links > 0)
     }
 
     /// Lets other commands at the container.
-    pub fn unlock(&self) {
-        let _ = file::unlock(&self.dir);
+    pub fn unlock(&self) -> Outcome<()> {
+        file::unlock(&self.dir).named("flock")
     }
 
-    /// Removes the directory with all that is in it. Nothing that fails here can be helped here: `delete --force`, and
-    /// the next container of this name, try again.
-    pub fn remove(&self) {
-        for entry in file::entries(&self.dir).unwrap_or_default() {
+    /// Removes the directory with all that is in it.
+    pub fn remove(&self) -> Outcome<()> {
+        for entry in file::entries(&self.dir).named("getdents64")? {
             // `notify`, where `start` would listen, is empty before that.
-            let removed = file::remove(&self.dir, &entry.name);
-            let _ = removed.or_else(|_| file::remove_directory(&self.dir, &entry.name));
+            let remove = if entry.is_directory { file::remove_directory } else { file::remove };
+            remove(&self.dir, &entry.name).named("unlinkat")?;
         }
-        if let Ok(name) = CString::new(self.name.as_str()) {
-            let _ = file::remove_directory(&self.root, &name);
-        }
+        let name = CString::new(self.name.as_str()).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        file::remove_directory(&self.root, &name).named("unlinkat")
     }
 }
 
@@ -66,7 +65,6 @@ fn replace(dir: &Fd, name: &str, bytes: &[u8], mode: u32) -> Outcome<()> {
         opened => opened,
     };
     let written = opened.named("openat2").and_then(|file| file.write(bytes).named("write"));
-    written.and_then(|()| file::rename(dir, &new, name).named("renameat2")).inspect_err(|_| {
-        let _ = file::remove(dir, &c_new);
-    })
+    // What is left of a failure goes with the directory, or with the next attempt.
+    written.and_then(|()| file::rename(dir, &new, name).named("renameat2"))
 }

@@ -4,8 +4,8 @@ use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{allow_only, calls};
-use rspawn_sys::failure::{Named, Outcome};
-use rspawn_sys::{channel, cred, process};
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Errno, channel, cred, process};
 
 use crate::parent::{End, Parent, progress_word};
 use crate::spawn::Container;
@@ -14,9 +14,7 @@ use crate::spawn::Container;
 pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine().map_err(|failure| failure.at(Place::Supervise))?;
-    for number in parent.early.take() {
-        let _ = process::signal(&container.process, i32::from(number));
-    }
+    parent.early.take().into_iter().for_each(|number| deliver(parent, container, number));
     loop {
         let readable = |fd| Interest { fd, read: true, write: false };
         let ready = channel::wait([readable(&parent.control), readable(&container.process)], None).named("ppoll");
@@ -27,12 +25,21 @@ pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End>
         if control.read {
             match channel::receive_value(&parent.control) {
                 Ok(Some((ToSetup::Signal(number), _))) => {
-                    let _ = process::signal(&container.process, i32::from(number));
+                    deliver(parent, container, number);
                 }
                 // The parent is gone, or no longer makes sense: dropping the container kills it.
                 _ => return Err(End::Orphaned),
             }
         }
+    }
+}
+
+/// One that cannot be delivered is told of: the payload goes on without it.
+fn deliver(parent: &Parent, container: &Container, number: u8) {
+    match process::signal(&container.process, i32::from(number)) {
+        // It has ended, which is heard next; or that is no signal.
+        Ok(()) | Err(Errno::ESRCH | Errno::EINVAL) => {}
+        Err(errno) => parent.mention(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
     }
 }
 

@@ -107,10 +107,8 @@ fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 
             op => rootfs.carry_out(op, slots, &tell),
         };
         let (done, record) = timed(job.audit, place, action);
-        if let Some(record) = record {
-            let _ = tell(&FromStage::Audit(record), &[]);
-        }
-        if let Err(failure) = done {
+        let recorded = record.map_or(Ok(()), |record| tell(&FromStage::Audit(record), &[]).named("sendmsg"));
+        if let Err(failure) = done.and(recorded) {
             return failed(failure, place);
         }
     }

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::Cell;
 
-use rspawn_sys::memory;
+use rspawn_sys::{memory, process};
 
 /// Bytes taken from the kernel at a time, unless more is asked for.
 const CHUNK: usize = 64 << 10;
@@ -29,7 +29,8 @@ unsafe impl GlobalAlloc for Bump {
             let bytes = layout.size().max(CHUNK);
             start = memory::pages(bytes) as usize;
             if start == 0 {
-                return core::ptr::null_mut();
+                // Nobody here goes on without, and to say so takes memory: whoever waits for this process says it.
+                process::exit(rspawn_proto::OUT_OF_MEMORY)
             }
             self.end.set(start + bytes);
         }

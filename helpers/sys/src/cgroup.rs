@@ -60,9 +60,54 @@ pub fn read(cgroup: &Fd, name: &str) -> Result<Vec<u8>> {
     }
 }
 
+/// The list of a cgroup's own processes. Those of one that is threaded are in the domain above it.
+fn list(cgroup: &Fd) -> Result<Vec<u8>> {
+    match read(cgroup, "cgroup.procs") {
+        Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+fn pids(cgroup: &Fd) -> Result<Vec<i32>> {
+    let list = list(cgroup)?;
+    let numbers = list.split(|byte| *byte == b'\n').filter_map(|line| core::str::from_utf8(line).ok()?.parse().ok());
+    // 0 stands for a process outside of this pid namespace, and to kill(2) for this process's own group.
+    Ok(numbers.filter(|pid| *pid > 0).collect())
+}
+
+/// The processes in a cgroup, and in those below it.
+pub fn processes(cgroup: &Fd) -> Result<Vec<i32>> {
+    let mut found = pids(cgroup)?;
+    each_below(cgroup, |_, _, inside| {
+        found.extend(pids(inside)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// Lets what is frozen in a cgroup of v1's freezer, or below it, go on, where it can be killed. Others have no such file.
+pub fn thaw(cgroup: &Fd) -> Result<()> {
+    let thaw = |cgroup: &Fd| write(cgroup, "freezer.state", "THAWED");
+    match thaw(cgroup) {
+        Err(Errno::ENOENT) => Ok(()),
+        done => done.and_then(|()| each_below(cgroup, |_, _, inside| thaw(inside))),
+    }
+}
+
+/// Whether nothing that comes into a cgroup would run: it is frozen, or one above it is.
+pub fn is_frozen(cgroup: &Fd) -> Result<bool> {
+    if is_v2(cgroup)? {
+        return Ok(read(cgroup, "cgroup.events")?.split(|byte| *byte == b'\n').any(|line| line == b"frozen 1"));
+    }
+    match read(cgroup, "freezer.state") {
+        Err(Errno::ENOENT) => Ok(false),
+        state => Ok(state?.trim_ascii() != b"THAWED"),
+    }
+}
+
 /// Whether a process is in a cgroup, or anywhere below it.
 pub fn is_populated(cgroup: &Fd) -> Result<bool> {
-    let check = |inside: &Fd| if read(inside, "cgroup.procs")?.is_empty() { Ok(()) } else { Err(Errno::EBUSY) };
+    let check = |inside: &Fd| if list(inside)?.is_empty() { Ok(()) } else { Err(Errno::EBUSY) };
     match check(cgroup).and_then(|()| each_below(cgroup, |_, _, inside| check(inside))) {
         Err(Errno::EBUSY) => Ok(true),
         other => other.map(|()| false),
@@ -76,9 +121,9 @@ pub fn holds_only(cgroup: &Fd, pid: i32) -> Result<bool> {
 }
 
 /// Removes a cgroup and those below it, killing what is still in them. That of a scope is first left to systemd, which
-/// removes it once it is empty, and forgets the scope by that.
-pub fn remove(above: &Fd, name: &CStr, is_scope: bool) -> Result<()> {
-    let (mut waited, mut pause) = (0, 1);
+/// removes it once it is empty, and forgets the scope by that. `waits`: for processes to die.
+pub fn remove(above: &Fd, name: &CStr, is_scope: bool, waits: bool) -> Result<()> {
+    let (mut waited, mut pause) = (if waits { 0 } else { PATIENCE }, 1);
     let systemds = if is_scope { SYSTEMDS_PATIENCE } else { 0 };
     loop {
         let removed = if waited < systemds {
@@ -91,8 +136,11 @@ pub fn remove(above: &Fd, name: &CStr, is_scope: bool) -> Result<()> {
             Err(Errno::ENOENT) => return Ok(()),
             other => return other,
         }
-        // What is gone meanwhile, or cannot go yet, shows at the next attempt.
-        let _ = open(above, name).and_then(|cgroup| empty(&cgroup));
+        match open(above, name).and_then(|cgroup| empty(&cgroup)) {
+            // What is gone meanwhile, or cannot go yet, shows at the next attempt.
+            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV | Errno::EBUSY) => {}
+            failed => return failed,
+        }
         if waited >= PATIENCE {
             return Err(Errno::EBUSY);
         }
@@ -120,15 +168,17 @@ pub fn kill(cgroup: &Fd) -> Result<()> {
             other => other,
         };
     }
-    for line in read(cgroup, "cgroup.procs")?.split(|byte| *byte == b'\n') {
-        // 0 stands for a process outside of this pid namespace, and to kill(2) for this process's own group.
-        if let Some(pid) = core::str::from_utf8(line).ok().and_then(|text| text.parse().ok()).filter(|pid| *pid > 0) {
-            let _ = process::kill(pid, 9);
+    for pid in pids(cgroup)? {
+        match process::kill(pid, 9) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            failed => return failed,
         }
     }
     // Frozen processes of v1 die only once they thaw. Other hierarchies have no such file.
-    let _ = write(cgroup, "freezer.state", "THAWED");
-    Ok(())
+    match write(cgroup, "freezer.state", "THAWED") {
+        Err(Errno::ENOENT) => Ok(()),
+        done => done,
+    }
 }
 
 /// Visits the cgroups below one, each after those below it, as (the one above, its name, itself). The payload decides
@@ -158,12 +208,12 @@ fn each_below(top: &Fd, mut visit: impl FnMut(&Fd, &CStr, &Fd) -> Result<()>) ->
 }
 
 /// Removes the cgroup at an absolute path, if it is there.
-pub fn remove_path(path: &str, is_scope: bool) -> Result<()> {
+pub fn remove_path(path: &str, is_scope: bool, waits: bool) -> Result<()> {
     let (above, name) = path.rsplit_once('/').ok_or(Errno::EINVAL)?;
     let above = match file::open_host(above, O_RDONLY | O_DIRECTORY) {
         Err(Errno::ENOENT) => return Ok(()),
         opened => opened?,
     };
     is_v2(&above)?;
-    remove(&above, &CString::new(name).map_err(|_| Errno::EINVAL)?, is_scope)
+    remove(&above, &CString::new(name).map_err(|_| Errno::EINVAL)?, is_scope, waits)
 }

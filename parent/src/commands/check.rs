@@ -30,7 +30,7 @@ pub fn check(systemd: bool, arguments: Check) -> Result<i32, String> {
     let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
     let mut policy = policy_file::load(arguments.policy.as_deref())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-    let facts = Facts::gather();
+    let facts = Facts::gather()?;
     // As for a start: rspawn-setup numbers ids in its own way.
     policy.min_host_id = policy.min_host_id.filter(|_| !facts.ids.rootless);
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };

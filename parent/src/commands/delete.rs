@@ -5,17 +5,18 @@ use std::io::ErrorKind;
 use rspawn_proto::ids::ContainerId;
 
 use crate::cli::{Delete, Global};
-use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, clear_cgroups, lock};
+use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, is_fault, lock};
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
     let Delete { force, id } = arguments;
     let root = StateRoot::open(global.root.as_deref())?;
     // An id names a directory: nothing else is ever removed.
     let id = ContainerId::new(id)?;
-    match root.container(id.as_str()) {
+    match root.find(&id) {
         Ok(container) => delete_container(container, force)?,
-        Err(_) if force => clear(&root, &id)?,
-        Err(reason) => return Err(reason),
+        Err(Unreadable::Absent | Unreadable::Damaged(_)) if force => clear(&root, &id)?,
+        // It may live.
+        Err(why) => return Err(why.into()),
     }
     Ok(0)
 }
@@ -40,7 +41,7 @@ fn delete_container(container: Container, force: bool) -> Result<(), String> {
 
 /// Without --force only one that has stopped, or never began, is deleted.
 fn refuse_living(container: &Container) -> Result<(), String> {
-    match container.status() {
+    match container.status()? {
         Status::Stopped | Status::Created => Ok(()),
         status => {
             let id = &container.record.id;
@@ -55,17 +56,21 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
     let _held = match root.open_state(id.as_str()) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         // A link, or a directory that is not ours to believe: it goes unread.
-        Err(_) => None,
+        Err(error) if !is_fault(&error) => None,
+        Err(error) => return Err(format!("cannot open the state of container {id}: {error}")),
         Ok(directory) => {
             if !lock(&directory, id)? {
                 return Ok(());
             }
-            // Whoever had the lock has finished the container.
-            if let Ok(container) = Container::open(id, &directory, root) {
-                container.end()?;
-                return container.remove();
+            match Container::open(id, &directory, root) {
+                // Whoever had the lock has finished the container.
+                Ok(container) => {
+                    container.end()?;
+                    return container.remove();
+                }
+                Err(Unreadable::Absent | Unreadable::Damaged(_)) => clear_cgroups(&directory)?,
+                Err(why) => return Err(why.into()),
             }
-            clear_cgroups(&directory)?;
             Some(directory)
         }
     };

@@ -30,7 +30,7 @@ pub fn events(global: &Global, arguments: Events) -> Result<i32, String> {
     if interval == 0 {
         return Err("duration interval must be greater than 0".into());
     }
-    let process = container.process().ok_or_else(|| format!("container with id {id} is not running"))?;
+    let process = container.process()?.ok_or_else(|| format!("container with id {id} is not running"))?;
     let files = Files::open(&container.record.cgroups);
     drop(container);
     // What is read from here on, the kernel has written; what is in it, the payload has a hand in.

@@ -22,6 +22,9 @@ use crate::state::{StateRoot, Status};
 use crate::terminal::{ConsoleMode, caller_size};
 use crate::{describe, launch, plan, policy_file, sandbox};
 
+/// What runc says, and clients match on.
+const STOPPED: &str = "cannot exec in a stopped container";
+
 pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
     let audit = invoker::audit(arguments.audit.as_deref())?;
@@ -32,8 +35,13 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
-    let target = container.process().ok_or("cannot exec in a stopped container")?;
-    if container.status() == Status::Paused && !arguments.ignore_paused {
+    let target = container.process()?.ok_or(STOPPED)?;
+    // What cannot be read of one that ends meanwhile.
+    let or_stopped = |reason: String| match container.process() {
+        Ok(None) => STOPPED.to_string(),
+        _ => reason,
+    };
+    if container.status()? == Status::Paused && !arguments.ignore_paused {
         return Err("cannot exec in a paused container (use --ignore-paused to override)".into());
     }
     // Everything that the invoker named is opened now, with the invoker's rights.
@@ -54,7 +62,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     let (environment, preserve_fds) = (preserved.environment(), preserved.count);
     drop(preserved);
     let record = &container.record;
-    let cgroups = container.cgroups_of_exec(&arguments.cgroup)?;
+    let cgroups = container.cgroups_of_exec(&arguments.cgroup).map_err(or_stopped)?;
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: record.id.clone(),
@@ -72,7 +80,8 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()));
+    session.await_receipt()?;
+    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
     if record.namespaces.contains(Namespace::User) {
         // Over that namespace it may have every one.
         facts.capabilities = u64::MAX;
@@ -98,7 +107,8 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         .audit
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
-    let spec = session.audit.step("parse", || spec(&config, process.as_ref(), &arguments, environment))?;
+    let spec = || session.audit.step("parse", || spec(&config, process.as_ref(), &arguments, environment));
+    let spec = Signals::aside(signals.as_ref(), spec)?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let sink = match console_socket {
         Some(_) if mode == Mode::Foreground || !terminal => {

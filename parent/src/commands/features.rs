@@ -2,6 +2,7 @@
 use rspawn_proto::namespaces::Namespace;
 use serde_json::json;
 
+use crate::facts;
 use crate::oci::STATE_VERSION;
 use crate::plan::seccomp::Arch;
 use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
@@ -9,9 +10,8 @@ use crate::plan::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES, mount_options};
 use crate::streams;
 
 pub fn features() -> Result<i32, String> {
-    let apparmor =
-        std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|on| on.starts_with('Y'));
-    let selinux = std::path::Path::new("/sys/fs/selinux/enforce").exists();
+    let apparmor = facts::has_apparmor()?;
+    let selinux = facts::has_selinux()?;
     let flags: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
     let document = json!({
         "ociVersionMin": "1.0.0",

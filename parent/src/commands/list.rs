@@ -7,34 +7,43 @@ use crate::ids;
 use crate::sandbox;
 use crate::show::colours::printable;
 use crate::show::people::{self, Side};
-use crate::state::{Container, StateRoot, Status, View};
+use crate::state::{StateRoot, Status, Unreadable, View};
 use crate::streams;
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     let shape = Shape::choose(arguments.format.as_deref(), TABLES, Shape::Table)?;
-    let root = StateRoot::open(global.root.as_deref())?;
-    let (found, damaged): (Vec<_>, Vec<_>) = root.containers().into_iter().partition(Result::is_ok);
-    let with_owner = |container: Container| {
-        let view = View::of(&container);
-        let owner = owner(view.record.owner);
-        (view, owner)
-    };
-    let views: Vec<(View, String)> = found.into_iter().flatten().map(with_owner).collect();
+    let root = StateRoot::open_existing(global.root.as_deref())?;
+    let (mut views, mut damaged, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    for found in root.as_ref().map(StateRoot::containers).transpose()?.unwrap_or_default() {
+        match found.and_then(|container| View::of(&container).map_err(Unreadable::Fault)) {
+            Ok(view) => {
+                let owner = ids::shown_user(view.record.owner);
+                views.push((view, owner));
+            }
+            Err(Unreadable::Absent) => {}
+            Err(Unreadable::Damaged(reason)) => damaged.push(reason),
+            Err(Unreadable::Fault(reason)) => faults.push(reason),
+        }
+    }
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    damaged.into_iter().filter_map(Result::err).for_each(streams::warn);
+    damaged.into_iter().for_each(streams::warn);
     let text = match shape {
         _ if arguments.quiet => views.iter().map(|(view, _)| format!("{}\n", view.record.id)).collect(),
         Shape::Json if views.is_empty() => "null\n".to_string(),
-        Shape::Json => format!("{}\n", Value::Array(views.iter().map(|(view, owner)| view.json(owner)).collect())),
+        Shape::Json => {
+            let all: Result<Vec<Value>, String> = views.iter().map(|(view, owner)| view.json(owner)).collect();
+            format!("{}\n", Value::Array(all?))
+        }
         Shape::Table => table(&views),
-        Shape::People if views.is_empty() => format!("no containers in {}\n", printable(&root.path.to_string_lossy())),
+        Shape::People if views.is_empty() => match &root {
+            Some(root) => format!("no containers in {}\n", printable(&root.path.to_string_lossy())),
+            None => "no containers\n".to_string(),
+        },
         Shape::People => for_people(&views),
     };
-    streams::print(text).map(|()| 0)
-}
-
-fn owner(uid: u32) -> String {
-    ids::user_name(uid).unwrap_or_else(|| format!("#{uid}"))
+    streams::print(text)?;
+    // What could not be asked is not what is not there.
+    if faults.is_empty() { Ok(0) } else { Err(faults.join("; ")) }
 }
 
 fn table(views: &[(View, String)]) -> String {

@@ -70,7 +70,7 @@ fn audited(
 ) -> Result<Reached, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
     // First of all, since its own start takes as long as all that follows here.
-    let mut ids = Ids::of_caller();
+    let mut ids = Ids::of_caller()?;
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
     let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
@@ -103,14 +103,14 @@ fn audited(
         policy.min_host_id = None;
     }
     let systemd = global.systemd()?;
-    let bus = systemd.then(|| systemd::connect(systemd::manager(&ids))).transpose()?;
+    let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
     let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
     let root = StateRoot::open(global.root.as_deref())?;
-    let new = NewContainer::make(&root, &id)?;
+    let mut new = NewContainer::make(&root, &id)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
     let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
@@ -133,14 +133,18 @@ fn audited(
         bus: bus.is_some(),
     };
     session.relay = relay.flatten();
-    let (state, mut config) = new.hand_over();
+    let opened = new.open();
+    let (state, mut config) = opened.map_err(|error| format!("cannot hold the state of container {id}: {error}"))?;
     let mut fds = vec![fd(state), fd(root.into_directory())];
     fds.extend(gate.into_iter().flat_map(|gate| [gate.gate, gate.report, gate.page].map(fd)));
     fds.extend(pid_file.map(|file| file.directory));
     fds.extend(bus);
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::with(ids);
+    let facts = Facts::with(ids)?;
+    // Until here, this process removes what it has made.
+    session.await_receipt()?;
+    new.hand_over();
     let mut options = Options {
         id,
         bundle: source.directory(),
@@ -162,7 +166,8 @@ fn audited(
         .audit
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
-    let (mut spec, mut bytes) = session.audit.step("parse config.json", || source.parse(&facts))?;
+    let parse = || session.audit.step("parse config.json", || source.parse(&facts));
+    let (mut spec, mut bytes) = Signals::aside(signals.as_ref(), parse)?;
     let applied = prepared.apply(&mut spec, &options.bundle)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();
@@ -222,7 +227,7 @@ fn purpose(bundle: String) -> Result<Purpose, String> {
         bundle: HostPath::new(bundle)?,
         created,
         owner: nix::unistd::getuid().as_raw(),
-        boot: Text::new(boot_id())?,
+        boot: Text::new(boot_id()?)?,
     })
 }
 

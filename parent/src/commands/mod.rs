@@ -50,6 +50,10 @@ pub fn main() -> i32 {
             return if error.use_stderr() { FAILURE } else { 0 };
         }
     };
+    if let Err(errno) = crate::drive::block_file_size_signal() {
+        streams::say(format_args!("rspawn: cannot block a signal: {}", crate::describe::errno(errno.0)));
+        return FAILURE;
+    }
     let mut log = match Log::open(&cli.global) {
         Ok(log) => log,
         Err(message) => {
@@ -67,7 +71,9 @@ pub fn main() -> i32 {
 fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     // With more rights than the caller, what the caller names could not be opened on its word.
     let (uid, gid) = (nix::unistd::getresuid(), nix::unistd::getresgid());
-    if uid.is_ok_and(|uid| uid.real != uid.effective) || gid.is_ok_and(|gid| gid.real != gid.effective) {
+    let say = |errno| format!("cannot find out who runs this: {errno}");
+    let (uid, gid) = (uid.map_err(say)?, gid.map_err(say)?);
+    if uid.real != uid.effective || gid.real != gid.effective {
         return Err("rspawn must not be installed setuid or setgid: it needs no root to run a user's containers".into());
     }
     let Cli { global, command } = cli;

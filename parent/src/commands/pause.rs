@@ -5,7 +5,7 @@ use crate::state::{StateRoot, Status};
 
 pub fn pause(global: &Global, arguments: OneContainer) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;
-    match container.status() {
+    match container.status()? {
         Status::Running | Status::Created => cgroups::freeze(&container.record.cgroups).map(|()| 0),
         _ => Err("container not running or created: it cannot be paused".into()),
     }
@@ -13,11 +13,11 @@ pub fn pause(global: &Global, arguments: OneContainer) -> Result<i32, String> {
 
 pub fn resume(global: &Global, arguments: OneContainer) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;
-    if !container.is_frozen() {
+    if !container.is_frozen()? {
         return Err("container not paused".into());
     }
-    cgroups::thaw(&container.record.cgroups);
-    if container.is_frozen() {
+    cgroups::thaw(&container.record.cgroups)?;
+    if container.is_frozen()? {
         return Err(format!("container {} stays paused: a cgroup above its own is frozen", arguments.id));
     }
     Ok(0)

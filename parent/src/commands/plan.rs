@@ -35,7 +35,7 @@ pub fn plan(systemd: bool, arguments: Plan) -> Result<i32, String> {
     }
     let looks: Vec<(Source, Prepared)> =
         sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
-    let facts = Facts::gather();
+    let facts = Facts::gather()?;
     let colours = Colours::of_stdout();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut plans = Vec::new();

@@ -21,7 +21,7 @@ pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
         let format = asked.unwrap_or_default();
         return Err(format!("ps --format={format}: options of ps(1) are for its table, and there are some"));
     }
-    let pids = cgroups::processes(&container.record.cgroups);
+    let pids = cgroups::processes(&container.record.cgroups)?;
     let text = match shape {
         Shape::Json => format!("{}\n", json!(pids)),
         Shape::Table => table(&pids, &arguments.options)?,

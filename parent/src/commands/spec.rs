@@ -11,7 +11,7 @@ pub fn spec(arguments: Spec) -> Result<i32, String> {
     let say = |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
     let mut spec = default_spec(!arguments.no_terminal);
     if arguments.rootless {
-        in_user_namespace(&mut spec, &Ids::of_caller());
+        in_user_namespace(&mut spec, &Ids::of_caller()?);
     }
     let text = serde_json::to_string_pretty(&spec).map_err(|error| say(&error))?;
     // An existing configuration is somebody's work.

@@ -10,14 +10,14 @@ use crate::streams;
 pub fn state(global: &Global, arguments: State) -> Result<i32, String> {
     let shape = Shape::choose(arguments.format.as_deref(), STATE, Shape::Json)?;
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
-    let view = View::of(&container);
+    let view = View::of(&container)?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let text = if shape == Shape::People { in_words(&view) } else { format!("{:#}\n", view.json("")) };
+    let text = if shape == Shape::People { in_words(&view)? } else { format!("{:#}\n", view.json("")?) };
     streams::print(text).map(|()| 0)
 }
 
-fn in_words(view: &View) -> String {
-    let spec = view.spec();
+fn in_words(view: &View) -> Result<String, String> {
+    let spec = view.spec()?;
     let record = &view.record;
     let mut facts = vec![("status", people::status(view.status, view.ending))];
     if view.status != Status::Stopped {
@@ -44,5 +44,5 @@ fn in_words(view: &View) -> String {
         format!("  {shown:<12}{}\n", printable(fact))
     });
     let lines: String = lines.collect();
-    format!("{}\n{lines}", record.id)
+    Ok(format!("{}\n{lines}", record.id))
 }

@@ -127,7 +127,8 @@ impl Keys {
             Err(Errno::EINTR) => return Ok(None),
             ready => ready.map_err(|errno| format!("cannot wait for keys: {}", errno_name(errno.0)))?,
         };
-        let signal = if told.read { self.signals.next().map(i32::from) } else { None };
+        let next = if told.read { self.signals.next() } else { Ok(None) };
+        let signal = next.map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?.map(i32::from);
         if let Some(signal @ (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)) = signal {
             return Ok(Some(128 + signal));
         }

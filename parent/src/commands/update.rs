@@ -40,14 +40,14 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
     let mut session = Session::new(setup, audit);
     // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;
-    container.process().ok_or(NOT_RUNNING)?;
+    container.process()?.ok_or(NOT_RUNNING)?;
     // Everything that the invoker named is opened now, with the invoker's rights.
     let config = container.config()?;
     let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
     let policy = policy_file::load(arguments.policy.as_deref())?;
     let record = &container.record;
     let in_scope = record.unit.is_some();
-    let bus = in_scope.then(|| systemd::connect(systemd::manager(&Ids::of_caller()))).transpose()?;
+    let bus = if in_scope { Some(systemd::connect(systemd::manager(&Ids::of_caller()?)?)?) } else { None };
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: record.id.clone(),
@@ -64,11 +64,12 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
     };
     session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
     drop(bus);
+    session.await_receipt()?;
     let cgroups = &record.cgroups;
     let living = Living {
         id: record.id.clone(),
-        layout: living::layout(cgroups),
-        now: living::now(cgroups),
+        layout: living::layout(cgroups)?,
+        now: living::now(cgroups)?,
         in_scope,
         resctrl: living::resctrl(cgroups),
     };

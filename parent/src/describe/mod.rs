@@ -157,6 +157,9 @@ fn hint(plan: Option<&Plan>, error: &StepError) -> Option<&'static str> {
         (Place::Spawn(SpawnStep::Clone) | Place::Finish(FinishStep::Fork), _, libc::EAGAIN) => Some(
             "a limit of processes is reached, such as /linux/resources/pids/limit, which rspawn-init counts for too",
         ),
+        (Place::Spawn(_), "clone3", libc::ENOMEM) => {
+            Some("the container is ending, and its pid namespace takes no new process; or there is no memory")
+        }
         (Place::Host(_), "write", libc::EBUSY) => Some("that much is in use, and the kernel could not free it"),
         (Place::Rootfs(_), "openat2", libc::ELOOP) => {
             Some("there is a symlink where none is allowed, or a loop of them")

@@ -49,7 +49,9 @@ pub fn plan(planner: &mut Planner) {
     };
     let open = |hierarchy| open(planner, hierarchy, &controllers, scope.as_ref());
     let slots: Vec<Option<Slot>> = facts.hierarchies.iter().map(open).collect();
-    let own = facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
+    // For the machine's root, whatever is said of its reach: device rules are applied there, or refused.
+    let is_root = facts_of_root(planner);
+    let own = is_root || facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
     if own && slots.iter().all(Option::is_none) {
         return without(planner, resources);
     }
@@ -72,6 +74,11 @@ pub fn plan(planner: &mut Planner) {
         }
     }
     planner.spawn.cgroups = slots.into_iter().flatten().collect();
+}
+
+/// Whether the invoker has the rights of the machine's root.
+fn facts_of_root(planner: &Planner) -> bool {
+    !planner.facts.ids.rootless && planner.facts.ids.initial
 }
 
 /// The step that makes the cgroup in one hierarchy.

@@ -10,6 +10,7 @@ pub mod keys;
 mod syntax;
 
 use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -68,19 +69,28 @@ pub fn open(choice: &Choice, name: &str, beside: &[PathBuf]) -> Result<Option<Se
         Choice::No => Ok(None),
         Choice::File(path) => open_one(path, true).map(Some),
         Choice::Search => {
-            let found = |directory: &Path| Some(directory.join(&file_name)).filter(|path| path.exists());
-            if let Some(path) = TRUSTED_DIRECTORIES.iter().find_map(|directory| found(Path::new(directory))) {
-                let trusted = belongs_to_the_administrator(&path);
-                return open_one(&path, trusted).map(Some);
+            // One that could not be looked for is not one that is not there: it may take something away.
+            let say = |path: &Path, error| format!("cannot look for the settings file {}: {error}", path.display());
+            let is_there = |path: &Path| fs::exists(path).map_err(|error| say(path, error));
+            for path in TRUSTED_DIRECTORIES.iter().map(|directory| Path::new(directory).join(&file_name)) {
+                if is_there(&path)? {
+                    let trusted = belongs_to_the_administrator(&path).map_err(|error| say(&path, error))?;
+                    return open_one(&path, trusted).map(Some);
+                }
             }
-            beside.iter().find_map(|directory| found(directory)).map(|path| open_one(&path, false)).transpose()
+            for path in beside.iter().map(|directory| directory.join(&file_name)) {
+                if is_there(&path)? {
+                    return open_one(&path, false).map(Some);
+                }
+            }
+            Ok(None)
         }
     }
 }
 
 /// What others can write is not the administrator's word, wherever it lies.
-fn belongs_to_the_administrator(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
+fn belongs_to_the_administrator(path: &Path) -> io::Result<bool> {
+    fs::metadata(path).map(|found| found.uid() == 0 && found.mode() & 0o022 == 0)
 }
 
 fn open_one(path: &Path, trusted: bool) -> Result<SettingsFile, String> {

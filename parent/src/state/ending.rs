@@ -21,16 +21,15 @@ pub enum Ending {
 impl Ending {
     /// Asked before privileges go: a status is told only to those who might trace the process.
     pub fn of(record: &Record) -> Option<Self> {
-        if record.boot.as_str() != boot_id() {
+        // Nothing is decided by it: what cannot be read is not known.
+        if boot_id().is_ok_and(|boot| boot != record.boot.as_str()) {
             return None;
         }
         // Who may not trace it reads 0, which would be a success that nobody has seen. Reading this link is subject to
         // the same check, and fails.
         readlinkat(AT_FDCWD, format!("/proc/{}/ns/user", record.pid).as_str()).ok()?;
-        let stat = Stat::of(record.pid)?;
-        // The first thread of several may be a zombie while the others run.
-        let ended = stat.state == 'Z' && stat.threads <= 1;
-        (ended && stat.start_time == record.start_time).then(|| Self::from_wait(stat.exit_code))
+        let stat = Stat::of(record.pid).ok().flatten()?;
+        (stat.is_dead() && stat.start_time == record.start_time).then(|| Self::from_wait(stat.exit_code))
     }
 
     /// The encoding of wait(2).

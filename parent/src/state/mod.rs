@@ -15,11 +15,28 @@ mod new;
 mod root;
 mod view;
 
-pub use container::{Container, Status, boot_id, clear_cgroups, lock};
+pub use container::{Container, Status, boot_id, clear_cgroups, is_fault, lock, remove_directory};
 pub use ending::Ending;
 pub use new::{Gate, NewContainer};
 pub use root::{StateRoot, in_initial_user_namespace};
 pub use view::View;
+
+/// Why there is no container to be had. What is damaged `delete --force` removes unread; a fault says nothing about
+/// the container, which may live.
+pub enum Unreadable {
+    Absent,
+    Damaged(String),
+    Fault(String),
+}
+
+impl From<Unreadable> for String {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Absent => DOES_NOT_EXIST.into(),
+            Unreadable::Damaged(reason) | Unreadable::Fault(reason) => reason,
+        }
+    }
+}
 
 /// What runc says, and clients match on.
 pub const DOES_NOT_EXIST: &str = "container does not exist";

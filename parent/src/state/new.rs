@@ -1,5 +1,5 @@
 //! The state directory of a container that is being made.
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
@@ -10,14 +10,15 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
 
-use super::{Container, DOES_NOT_EXIST, EXISTS, StateRoot, clear_cgroups};
+use super::{Container, EXISTS, StateRoot, Unreadable, clear_cgroups, remove_directory};
 use crate::notify::{self, Relay};
 use crate::plan::NotifyMount;
+use crate::streams;
 
 /// How often a directory is made that others remove meanwhile.
 const ATTEMPTS: u32 = 10;
 
-/// Removed when dropped, unless rspawn-setup has taken it over.
+/// Removed when dropped, until rspawn-setup has taken it over.
 pub struct NewContainer {
     path: PathBuf,
     /// Locked. The lock is the open file's, so rspawn-setup has it too, once it has the descriptor.
@@ -54,18 +55,19 @@ impl NewContainer {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 opened => opened.map_err(say)?,
             };
-            if !is_locked_now(&directory) {
+            if !is_locked_now(&directory).map_err(say)? {
                 continue;
             }
             let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path.join("config.json"));
             match made {
                 // The directory is another's, who has finished a container in the place of the one made here.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-                Err(error) => {
-                    let _ = fs::remove_dir_all(&path);
-                    return Err(say(error));
+                made => {
+                    // From here on it is removed with this value.
+                    let mut new = Self { path, directory: Some(directory), config: None };
+                    new.config = Some(made.map_err(say)?);
+                    return Ok(new);
                 }
-                Ok(config) => return Ok(Self { path, directory: Some(directory), config: Some(config) }),
             }
         }
         Err(EXISTS.into())
@@ -100,18 +102,27 @@ impl NewContainer {
         Ok((mount, Some(Relay::listen(directory)?)))
     }
 
-    /// The directory, and the file for the configuration: rspawn-setup removes them if need be, from here on.
-    pub fn hand_over(mut self) -> (File, File) {
-        match (self.directory.take(), self.config.take()) {
-            (Some(directory), Some(config)) => (directory, config),
+    /// The directory, for rspawn-setup, and the file for the configuration.
+    pub fn open(&mut self) -> io::Result<(File, File)> {
+        match (&self.directory, self.config.take()) {
+            (Some(directory), Some(config)) => Ok((directory.try_clone()?, config)),
             _ => unreachable!("they are there until this takes them"),
         }
+    }
+
+    /// rspawn-setup has it, and removes it if need be, from here on.
+    pub fn hand_over(mut self) {
+        self.directory = None;
     }
 }
 
 /// Takes the lock of a directory that is there. False if somebody else is at it, or it is gone.
-fn is_locked_now(directory: &File) -> bool {
-    directory.try_lock().is_ok() && directory.metadata().is_ok_and(|found| found.nlink() > 0)
+fn is_locked_now(directory: &File) -> io::Result<bool> {
+    match directory.try_lock() {
+        Ok(()) => Ok(directory.metadata()?.nlink() > 0),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Removes what is in the way of a new container: the state of one that was to end with a `run` which was killed, or
@@ -121,26 +132,28 @@ fn remove_abandoned(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(|error| format!("cannot open the state of container {id}: {error}"))?,
     };
-    if !is_locked_now(&directory) {
+    let say = |error: io::Error| format!("cannot lock the state of container {id}: {error}");
+    if !is_locked_now(&directory).map_err(say)? {
         // Gone, or somebody's.
-        return if directory.metadata().is_ok_and(|found| found.nlink() == 0) { Ok(()) } else { Err(EXISTS.into()) };
+        return if directory.metadata().map_err(say)?.nlink() == 0 { Ok(()) } else { Err(EXISTS.into()) };
     }
     match Container::open(id, &directory, root) {
-        Ok(container) if container.is_abandoned() => container.remove(),
+        Ok(container) if container.is_abandoned()? => container.remove(),
         Ok(_) => Err(EXISTS.into()),
-        Err(reason) if reason == DOES_NOT_EXIST => {
+        Err(Unreadable::Absent) => {
             clear_cgroups(&directory)?;
-            let path = root.path.join(id.as_str());
-            fs::remove_dir_all(&path).map_err(|error| format!("cannot remove {}: {error}", path.display()))
+            remove_directory(&root.path.join(id.as_str()))
         }
-        Err(reason) => Err(reason),
+        Err(why) => Err(why.into()),
     }
 }
 
 impl Drop for NewContainer {
     fn drop(&mut self) {
-        if self.directory.is_some() {
-            let _ = fs::remove_dir_all(&self.path);
+        if self.directory.is_some()
+            && let Err(reason) = remove_directory(&self.path)
+        {
+            streams::warn(reason);
         }
     }
 }

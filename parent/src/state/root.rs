@@ -1,16 +1,17 @@
 //! The state root: where it is, and who may use it.
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, fstat, mkdirat};
 use rspawn_proto::ids::ContainerId;
 
-use super::{Container, DOES_NOT_EXIST};
+use super::container::is_fault;
+use super::{Container, Unreadable};
 
 /// The directory that holds the state directories.
 pub struct StateRoot {
@@ -21,13 +22,7 @@ pub struct StateRoot {
 impl StateRoot {
     /// Opens the root named, or the default one; makes it where it is missing.
     pub fn open(named: Option<&Path>) -> Result<Self, String> {
-        let path = match named {
-            Some(path) => std::path::absolute(path).map_err(|error| format!("--root {}: {error}", path.display()))?,
-            None => default_path()?,
-        };
-        if path == Path::new("/") {
-            return Err("--root /: the root of the file system cannot be the state directory".into());
-        }
+        let path = path_of(named)?;
         let say = |error: io::Error| format!("cannot use the state directory {}: {error}", path.display());
         let directory = match named {
             Some(_) => {
@@ -38,6 +33,18 @@ impl StateRoot {
         };
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
         Ok(Self { path, directory })
+    }
+
+    /// The same for a command that looks only: `None` where the default root is missing, since nobody has made a
+    /// container yet. One that was named and is missing is an error, as with runc.
+    pub fn open_existing(named: Option<&Path>) -> Result<Option<Self>, String> {
+        let path = path_of(named)?;
+        let directory = match open_directory(&path) {
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(|error| format!("cannot open the state directory {}: {error}", path.display()))?,
+        };
+        check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
+        Ok(Some(Self { path, directory }))
     }
 
     pub fn directory(&self) -> &OwnedFd {
@@ -51,10 +58,18 @@ impl StateRoot {
     /// The container of an id.
     pub fn container(&self, id: &str) -> Result<Container, String> {
         let id = ContainerId::new(id).map_err(|reason| reason.to_string())?;
+        self.find(&id).map_err(String::from)
+    }
+
+    /// The same, with the kind of what keeps it from being had.
+    pub fn find(&self, id: &ContainerId) -> Result<Container, Unreadable> {
         match self.open_state(id.as_str()) {
-            Ok(directory) => Container::open(&id, &directory, self),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(DOES_NOT_EXIST.into()),
-            Err(error) => Err(format!("cannot open the state of container {id}: {error}")),
+            Ok(directory) => Container::open(id, &directory, self),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Unreadable::Absent),
+            Err(error) => {
+                let reason = format!("cannot open the state of container {id}: {error}");
+                Err(if is_fault(&error) { Unreadable::Fault(reason) } else { Unreadable::Damaged(reason) })
+            }
         }
     }
 
@@ -62,20 +77,44 @@ impl StateRoot {
     pub fn open_state(&self, id: &str) -> io::Result<fs::File> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let directory = openat(&self.directory, id, flags, Mode::empty())?;
-        check_owner(&directory).map_err(|reason| io::Error::other(format!("its directory {reason}")))?;
+        check_owner(&directory).map_err(|error| match error.raw_os_error() {
+            Some(_) => error,
+            None => io::Error::other(format!("its directory {error}")),
+        })?;
         Ok(directory.into())
     }
 
-    /// Every container, and why others cannot be read; half-made ones and files of others are passed over.
-    pub fn containers(&self) -> Vec<Result<Container, String>> {
-        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
-        let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        let mut names: Vec<String> = directories.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-        names.sort();
-        names.retain(|name| !name.starts_with('.') && ContainerId::new(name.as_str()).is_ok());
-        let containers = names.iter().map(|name| self.container(name));
-        containers.filter(|found| !matches!(found, Err(reason) if reason == DOES_NOT_EXIST)).collect()
+    /// Every container, and why others cannot be read; half-made ones and files of others are passed over. An error if
+    /// the root cannot be read: what is not listed would be taken for what is not there.
+    pub fn containers(&self) -> Result<Vec<Result<Container, Unreadable>>, String> {
+        let say = |error: io::Error| format!("cannot list the state directory {}: {error}", self.path.display());
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(say)? {
+            let entry = entry.map_err(say)?;
+            let name = entry.file_name().into_string().ok().filter(|name| !name.starts_with('.'));
+            let id = name.and_then(|name| ContainerId::new(name).ok());
+            if let Some(id) = id
+                && entry.file_type().map_err(say)?.is_dir()
+            {
+                ids.push(id);
+            }
+        }
+        ids.sort_by(|one, other| one.as_str().cmp(other.as_str()));
+        let containers = ids.iter().map(|id| self.find(id));
+        Ok(containers.filter(|found| !matches!(found, Err(Unreadable::Absent))).collect())
     }
+}
+
+/// The path of the root named, or of the default one.
+fn path_of(named: Option<&Path>) -> Result<PathBuf, String> {
+    let path = match named {
+        Some(path) => std::path::absolute(path).map_err(|error| format!("--root {}: {error}", path.display()))?,
+        None => default_path()?,
+    };
+    if path == Path::new("/") {
+        return Err("--root /: the root of the file system cannot be the state directory".into());
+    }
+    Ok(path)
 }
 
 /// Opens a default root. The directory around it is named by a variable: it must be the caller's alone, so that what
@@ -101,13 +140,12 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 /// What others can write to is not ours to believe (a hostile XDG_RUNTIME_DIR, another user's container).
-fn check_owner(directory: &OwnedFd) -> Result<(), &'static str> {
-    let found = fs::File::from(directory.as_fd().try_clone_to_owned().map_err(|_| "cannot be looked at")?);
-    let found = found.metadata().map_err(|_| "cannot be looked at")?;
-    if found.uid() != nix::unistd::geteuid().as_raw() {
-        Err("belongs to another user")
-    } else if found.mode() & 0o022 != 0 {
-        Err("can be written to by others")
+fn check_owner(directory: &OwnedFd) -> io::Result<()> {
+    let found = fstat(directory)?;
+    if found.st_uid != nix::unistd::geteuid().as_raw() {
+        Err(io::Error::other("belongs to another user"))
+    } else if found.st_mode & 0o022 != 0 {
+        Err(io::Error::other("can be written to by others"))
     } else {
         Ok(())
     }
@@ -116,7 +154,7 @@ fn check_owner(directory: &OwnedFd) -> Result<(), &'static str> {
 /// `/run/rspawn` for the machine's root; below XDG_RUNTIME_DIR for everyone else, the root of a user namespace
 /// included, who is what podman runs as without root.
 fn default_path() -> Result<PathBuf, String> {
-    if nix::unistd::geteuid().is_root() && in_initial_user_namespace() {
+    if nix::unistd::geteuid().is_root() && in_initial_user_namespace()? {
         return Ok("/run/rspawn".into());
     }
     if let Some(directory) = std::env::var_os("XDG_RUNTIME_DIR").filter(|value| !value.is_empty()) {
@@ -124,17 +162,22 @@ fn default_path() -> Result<PathBuf, String> {
     }
     let user = nix::unistd::geteuid();
     let directory = PathBuf::from(format!("/run/user/{user}"));
-    if directory.exists() {
+    if directory.try_exists().map_err(|error| format!("cannot look at {}: {error}", directory.display()))? {
         return Ok(directory.join("rspawn"));
     }
     // No login made one. Whoever takes the name first keeps the user from containers, and gets nothing else.
     let directory = PathBuf::from(format!("/tmp/rspawn-run-{user}"));
-    let _ = fs::DirBuilder::new().mode(0o700).create(&directory);
-    Ok(directory.join("rspawn"))
+    match fs::DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(format!("cannot make {}: {error}; set XDG_RUNTIME_DIR, or give --root", directory.display()))
+        }
+        _ => Ok(directory.join("rspawn")),
+    }
 }
 
 /// Whether ids mean here what they mean to the machine.
-pub fn in_initial_user_namespace() -> bool {
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+pub fn in_initial_user_namespace() -> Result<bool, String> {
+    const FILE: &str = "/proc/self/uid_map";
+    let map = fs::read_to_string(FILE).map_err(|error| format!("cannot read {FILE}: {error}"))?;
+    Ok(map.split_whitespace().eq(["0", "0", "4294967295"]))
 }

@@ -20,10 +20,10 @@ pub struct View {
 }
 
 impl View {
-    pub fn of(container: &Container) -> Self {
-        let status = container.status();
+    pub fn of(container: &Container) -> Result<Self, String> {
+        let status = container.status()?;
         let ending = if status == Status::Stopped { Ending::of(&container.record) } else { None };
-        Self { record: container.record.clone(), status, ending, config: container.config().ok() }
+        Ok(Self { record: container.record.clone(), status, ending, config: container.config_if_there()? })
     }
 
     /// 0 for one that has ended: its number may be another's by now.
@@ -36,10 +36,12 @@ impl View {
         humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(self.record.created)).to_string()
     }
 
-    /// Reads the configuration, which can be done once.
-    pub fn spec(&self) -> Option<Spec> {
-        let bytes = read_config(self.config.as_ref()?, "the container's configuration").ok()?;
-        oci::parse(&bytes).ok()
+    /// Reads the configuration, which can be done once. None if there is none, or none that can be understood: the
+    /// container lives without it.
+    pub fn spec(&self) -> Result<Option<Spec>, String> {
+        let Some(config) = &self.config else { return Ok(None) };
+        let bytes = read_config(config, "the container's configuration")?;
+        Ok(oci::parse(&bytes).ok())
     }
 
     /// Where the container's root is, by its configuration.
@@ -51,8 +53,8 @@ impl View {
     }
 
     /// The members of runc's state. Reads the configuration.
-    pub fn json(&self, owner: &str) -> Value {
-        let spec = self.spec();
+    pub fn json(&self, owner: &str) -> Result<Value, String> {
+        let spec = self.spec()?;
         let bundle = self.record.bundle.as_str();
         let rootfs = self.rootfs(spec.as_ref());
         let mut state = Map::from_iter([
@@ -68,6 +70,6 @@ impl View {
         if let Some(spec) = spec.filter(|spec| !spec.annotations.is_empty()) {
             state.insert("annotations".into(), json!(spec.annotations));
         }
-        Value::Object(state)
+        Ok(Value::Object(state))
     }
 }

@@ -18,6 +18,7 @@ fn main() {
         Some("exit") => std::process::exit(number(2)),
         Some("shout") => shout(number(2)),
         Some("escape") => escape(),
+        Some("confinement") => confinement(arguments.get(2)),
         other => panic!("unknown request {other:?}"),
     }
 }
@@ -110,4 +111,54 @@ fn escape() {
         .collect();
     names.sort();
     println!("{}", names.join(" "));
+}
+
+/// Says how this process is confined, by what the kernel says of it and by trying. To a file, if one is named.
+fn confinement(file: Option<&String>) {
+    use std::fmt::Write as _;
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_else(|error| format!("{path}: {error}\n"));
+    let mut text = String::new();
+    let wanted = [
+        "Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb",
+        "NoNewPrivs", "Seccomp", "Seccomp_filters",
+    ];
+    let status = read("/proc/self/status");
+    let is_wanted = |line: &&str| line.split_once(':').is_some_and(|(name, _)| wanted.contains(&name));
+    status.lines().filter(is_wanted).for_each(|line| text.extend([line, "\n"]));
+    read("/proc/self/limits").lines().for_each(|line| text.extend(["limit ", line, "\n"]));
+    read("/proc/self/cgroup").lines().for_each(|line| text.extend(["cgroup ", line, "\n"]));
+    text.extend(["oom ", &read("/proc/self/oom_score_adj")]);
+    text.extend(["hostname ", &read("/proc/sys/kernel/hostname")]);
+    for line in read("/proc/self/mountinfo").lines() {
+        // Numbers of mounts and devices are others each time.
+        let mut fields = line.split(' ').skip(3);
+        let place: Vec<&str> = fields.by_ref().take(3).collect();
+        let kind = fields.skip_while(|field| *field != "-").nth(1).unwrap_or_default();
+        let _ = writeln!(text, "mount {} {kind}", place.join(" "));
+    }
+    let error = |done: std::io::Result<()>| done.map_or_else(|error| error.to_string(), |()| "done".into());
+    let nodes = [("c", 1, 3), ("c", 1, 1), ("c", 1, 11), ("c", 10, 229), ("b", 7, 0), ("b", 1, 0)];
+    for (index, (kind, major, minor)) in nodes.into_iter().enumerate() {
+        let name = format!("/tmp/node{index}");
+        // Of one that was killed at it.
+        let _ = std::fs::remove_file(&name);
+        let words = [name.as_str(), kind, &major.to_string(), &minor.to_string()].map(str::to_string);
+        let made = std::process::Command::new("/bin/mknod").args(words).status().is_ok_and(|status| status.success());
+        let opened = std::fs::OpenOptions::new().read(true).write(true).open(&name).map(drop);
+        let _ = std::fs::remove_file(&name);
+        let _ = writeln!(text, "device {kind} {major}:{minor} made {made}, opened {}", error(opened));
+    }
+    for path in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware", "/proc/acpi", "/proc/scsi"] {
+        use std::os::unix::fs::MetadataExt;
+        let found = std::fs::metadata(path).map(|found| (found.mode(), found.rdev(), found.len()));
+        let _ = writeln!(text, "masked {path} {:?}", found.map_err(|error| error.to_string()));
+    }
+    for path in ["/proc/sys/kernel/panic", "/proc/sysrq-trigger", "/proc/irq/0/smp_affinity", "/data/new", "/sys/new"] {
+        let opened = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(path).map(drop);
+        let _ = writeln!(text, "read-only {path} {}", error(opened));
+    }
+    match file {
+        Some(file) => std::fs::write(file, text).expect("a file"),
+        None => print!("{text}"),
+    }
 }
