@@ -204,9 +204,10 @@ pub const USUAL_PROPERTIES: [&str; 26] = [
 ];
 
 /// Whether a clone can be written to anywhere, or ever: one that is read-only at its top alone, or only until a later
-/// operation or from one on, is writable. So is the peer of a mount of the host's, on which a mount would show there.
+/// operation or from one on, is writable. So is one that is not private: on a peer of a mount of the host's a mount
+/// would show there, and what the host mounts later below a slave has its own flags.
 fn is_writable(plan: &Plan, clone: Slot) -> bool {
-    let (mut tree, mut writable, mut is_peer) = (false, true, true);
+    let (mut tree, mut writable, mut private) = (false, true, false);
     let mut apply = |attrs: &MountAttrs, tree: bool| {
         let whole = attrs.recursive || !tree;
         if attrs.set & attr::RDONLY != 0 && whole {
@@ -214,7 +215,11 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
         } else if attrs.clear & attr::RDONLY != 0 {
             writable = true;
         }
-        is_peer &= !whole || matches!(attrs.propagation, None | Some(Propagation::Shared));
+        match attrs.propagation {
+            Some(Propagation::Private | Propagation::Unbindable) => private |= whole,
+            Some(Propagation::Shared | Propagation::Slave) => private = false,
+            None => {}
+        }
     };
     for step in &plan.host {
         match &step.op {
@@ -231,7 +236,7 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
         RootfsOp::SetAttrs { mount, attrs } => attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive),
         _ => false,
     };
-    writable || is_peer || plan.rootfs.iter().any(|step| gives(&step.op))
+    writable || !private || plan.rootfs.iter().any(|step| gives(&step.op))
 }
 
 /// The same path as one that rules can be compared with.

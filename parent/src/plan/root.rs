@@ -38,8 +38,12 @@ pub fn begin(planner: &mut Planner) {
         return only_usr(planner, &path, links, over);
     }
     // What is mounted below it later is the container's own, and stays as it is asked for.
-    let set = if root.readonly_recursive { attr::RDONLY } else { 0 };
-    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
+    // What the host mounts there later would come with its own flags.
+    let (set, propagation) = match root.readonly_recursive {
+        true => (attr::RDONLY, Propagation::Private),
+        false => (0, Propagation::Slave),
+    };
+    let attrs = MountAttrs { set, propagation: Some(propagation), recursive: true, ..MountAttrs::default() };
     let out = planner.root;
     match &root.volatile {
         Some(VolatileRoot::Overlay { scratch }) => overlay(planner, path, scratch),

@@ -1,0 +1,24 @@
+//! helpers/SECURITY.md: each promise names the tests that hold it, and they are there.
+use std::fs;
+
+use rspawn_tests::sources::workspace;
+
+#[test]
+fn every_promise_names_tests_that_are_there() {
+    let page = fs::read_to_string(workspace().join("helpers/SECURITY.md")).expect("the page");
+    let (promised, _) = page.split_once("## Not promised").expect("two sections");
+    let (_, promised) = promised.split_once("## Promised").expect("promises");
+    let mut named = 0;
+    for promise in promised.split("\n- ").skip(1) {
+        let tests: Vec<(&str, &str)> = promise.split('`').filter_map(|word| word.split_once("::")).collect();
+        // What a person's command line brings along is described, and tested where it is documented.
+        assert!(!tests.is_empty() || promise.starts_with("Where the invoker names a user"), "no test: {promise}");
+        for (file, test) in tests {
+            let path = workspace().join("tests/tests").join(format!("{file}.rs"));
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(text.contains(&format!("fn {test}()")), "{file}::{test} is named and does not exist");
+            named += 1;
+        }
+    }
+    assert!(named >= 40, "{named}");
+}
