@@ -54,8 +54,6 @@ pub struct Last<'a> {
     pub finish: &'a Finish,
     /// The slave of the container's console.
     pub console: Option<&'a Fd>,
-    /// A null device for standard streams that are the host's.
-    pub null: Option<&'a Fd>,
     /// The payload must not outlive rspawn-setup.
     pub foreground: bool,
     /// The seccomp agent that the filter asks, and what it is told.
@@ -80,7 +78,7 @@ impl Last<'_> {
             process::new_session().named("setsid")
         })?;
         let Some(console) = self.console else {
-            return stage.step(FinishStep::Stdio, || streams::take(self.finish.uid.raw(), self.null));
+            return stage.step(FinishStep::Stdio, || streams::give_pipes(self.finish.uid.raw()));
         };
         stage.step(FinishStep::Terminal, || pty::take_as_controlling(console).named("ioctl TIOCSCTTY"))?;
         stage.step(FinishStep::Stdio, || (0..3).try_for_each(|number| console.install(number)).named("dup3"))

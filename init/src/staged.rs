@@ -66,7 +66,13 @@ impl Stage {
     }
 
     fn hear_go(&self) -> Option<()> {
-        let Ok(Some((ToInit::Go, _))) = channel::receive_value(&self.socket) else { return None };
+        let Ok(Some((ToInit::Go, mut fds))) = channel::receive_value(&self.socket) else { return None };
+        if let Some(root) = fds.pop() {
+            if let Err(errno) = file::enter_root(&root) {
+                self.report(FinishStep::Receive, Failure::of("chroot", errno));
+                return None;
+            }
+        }
         // Nothing is ever written to it.
         match self.beside.as_ref().map(|beside| beside.read(&mut [0])) {
             None | Some(Ok(_)) => Some(()),
@@ -126,8 +132,8 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
         return REPORTED;
     }
     let Ok(Some((message, fds))) = channel::receive(&stage.socket, MAX_PLAN) else { return REPORTED };
-    let (finish, audit, mode, chroot, null, notice) = match codec::decode_plan(&message) {
-        Ok(ToInit::Finish { finish, audit, mode, chroot, null, notice }) => (finish, audit, mode, chroot, null, notice),
+    let (finish, audit, mode, chroot, notice) = match codec::decode_plan(&message) {
+        Ok(ToInit::Finish { finish, audit, mode, chroot, notice }) => (finish, audit, mode, chroot, notice),
         other => {
             stage.report(FinishStep::Receive, Failure::check(other.err().unwrap_or("it is not the last mile")));
             return REPORTED;
@@ -140,7 +146,6 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     if chroot && stage.step(FinishStep::Receive, || enter_root(fds.next())).is_none() {
         return REPORTED;
     }
-    let null = if null { fds.next() } else { None };
     let console = if finish.terminal { fds.next() } else { None };
     stage.gate = if mode == Mode::Created { fds.next().zip(fds.next()) } else { None };
     let agent = fds.next();
@@ -148,7 +153,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     let payload = Program { argv: argv.get(3..).unwrap_or_default(), env };
     let foreground = mode == Mode::Foreground;
     let told = agent.as_ref().map(|socket| (socket, notice.as_str()));
-    let last = Last { finish: &finish, console: console.as_ref(), null: null.as_ref(), foreground, agent: told };
+    let last = Last { finish: &finish, console: console.as_ref(), foreground, agent: told };
     if last.prepare(&stage).is_none() {
         return REPORTED;
     }
@@ -180,7 +185,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             // With the pipe's last end the payload learns that this process has no more rights than it.
-            core::mem::forget((stage, child, null, console, page, agent, read, write));
+            core::mem::forget((stage, child, console, page, agent, read, write));
             match fd::close_from(3).and_then(|()| supervise::confine()) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),

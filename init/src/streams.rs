@@ -1,5 +1,5 @@
 //! The payload's standard streams, where they are the caller's.
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::file;
 use rspawn_sys::{Errno, Fd};
 
@@ -7,14 +7,10 @@ use rspawn_sys::{Errno, Fd};
 const FIFO: u32 = 0o010_000;
 
 /// Pipes go to the payload's user, as with runc: images open `/dev/stdout` again by its name. Files, terminals and pipes
-/// with a name are the caller's and stay so. For a null device there is one of the container's.
-pub fn take(uid: u32, null: Option<&Fd>) -> Outcome<()> {
+/// with a name are the caller's and stay so.
+pub fn give_pipes(uid: u32) -> Outcome<()> {
     each(|stream| {
         let found = file::status(stream).named("statx")?;
-        if found.is_null_device() {
-            let null = null.ok_or_else(|| Failure::check("there is no null device for it"))?;
-            return null.install(stream.raw()).named("dup3");
-        }
         let is_pipe = found.is(FIFO) && file::filesystem_magic(stream).named("fstatfs")? == file::PIPEFS_MAGIC;
         if !is_pipe || found.uid == uid {
             return Ok(());
@@ -27,8 +23,8 @@ pub fn take(uid: u32, null: Option<&Fd>) -> Outcome<()> {
     })
 }
 
-/// Null devices become the container's `/dev/null`, which shows as that. Where something else is there, what [`take`]
-/// installed does as well.
+/// Null devices, which are rspawn-setup's own, become the container's `/dev/null`, which shows as that. Where something
+/// else is there, they do as well.
 pub fn take_containers_null() -> Outcome<()> {
     // Before it is opened for use, which some devices answer with an effect.
     if !matches!(open_null(file::O_PATH), Ok(Some(_))) {

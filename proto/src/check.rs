@@ -255,6 +255,10 @@ fn spawn(spawn: &Spawn, slots: &Slots) -> Result<(), &'static str> {
     }
     let may_join = |slot: &Slot| slots.uses(*slot, SlotKind::Resctrl).or_else(|_| slots.uses_cgroup(*slot));
     spawn.cgroups.iter().try_for_each(may_join)?;
+    // Its root cannot be taken from it before it is there (clone(2)), and others would find the host's tree at it.
+    if joined.contains(Namespace::Pid) && spawn.new.contains(Namespace::User) {
+        return Err("a new user namespace in a pid namespace that others are in");
+    }
     if !owned_namespaces(spawn).contains(Namespace::Mount) {
         return Err("the container has no mount namespace of its own");
     }

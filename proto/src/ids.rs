@@ -154,6 +154,32 @@ impl RelPath {
     }
 }
 
+/// Where an operation works: a path beneath a mount that an earlier operation made.
+///
+/// It is looked up from that mount, not from the root by name: a neighbour that shares the root filesystem and renames
+/// `proc` while the container starts cannot have a mask miss it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Target {
+    /// The whole path, from the container's root.
+    pub path: RelPath,
+    pub mount: Slot,
+    /// How many bytes of it lead to the mount.
+    pub above: u16,
+}
+
+impl Target {
+    /// The path beneath the mount; empty is the mount itself. `None` if the target makes no sense.
+    pub fn beneath(&self) -> Option<&str> {
+        let (above, rest) = self.path.as_str().split_at_checked(self.above.into())?;
+        if above.is_empty() || rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+    }
+
+    /// The path as the payload names it.
+    pub fn absolute(&self) -> String {
+        self.path.absolute()
+    }
+}
+
 /// A user or group id that the kernel can set: any `u32` but 2^32-1, which means "leave as it is" to setresuid(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode)]
 pub struct Id(u32);

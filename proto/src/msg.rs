@@ -131,11 +131,12 @@ pub enum FromSetup {
 #[allow(clippy::large_enum_variant)]
 pub enum ToInit {
     /// Everything but argv and env, which are rspawn-init's own since its exec. The page for its last words rides on it,
-    /// then the root to enter by chroot(2), then a null device for standard streams that are the host's, then the
+    /// then the root to enter by chroot(2), then the
     /// console's slave, then gate and report, then the socket of the seccomp agent, who gets the notice, each but the
     /// first if there is one.
-    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, null: bool, notice: String },
-    /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up.
+    Finish { finish: Finish, audit: bool, mode: Mode, chroot: bool, notice: String },
+    /// The host's tree is out of reach and the worker is gone: from here on paths may be looked up. The root to enter
+    /// rides on it, where the process has had an empty one.
     Go,
 }
 

@@ -675,6 +675,7 @@ fn commands_that_race_never_corrupt_a_container() {
         "that is not stopped: running",
         // Killed by another while it was being made, or joined.
         "before the payload began",
+        "the container has ended",
         "died",
         "ESRCH",
         "ENOMEM",

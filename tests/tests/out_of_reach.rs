@@ -78,6 +78,11 @@ impl Census {
         if !self.among_others {
             return;
         }
+        // What a root's `..` is shows whether it is one, or a directory of the host's.
+        let of = |name: &str| fs::metadata(proc.join(name)).map(|found| (found.dev(), found.ino())).ok();
+        if of("root") != of("root/..") {
+            fault(format!("root has the host's directories above it, of {exe}"));
+        }
         for name in ["root", "cwd"] {
             if fs::metadata(proc.join(name)).is_ok_and(|found| (found.dev(), found.ino()) == self.host_root) {
                 fault(format!("{name} is the host's, of {exe}"));
@@ -91,7 +96,11 @@ impl Census {
             let is_stream = ["0", "1", "2"].iter().any(|number| entry.file_name() == *number);
             // In a user namespace the null device is a read-only clone of the host's.
             let is_read_only = statvfs(&entry.path()).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
-            if !is_stream && !is_read_only && found.is_ok_and(|found| named.is_ok_and(|named| same(found, named))) {
+            let is_null = leads == "/dev/null" || leads.starts_with("/dev/pts/");
+            if (!is_stream || is_null)
+                && !is_read_only
+                && found.is_ok_and(|found| named.is_ok_and(|named| same(found, named)))
+            {
                 fault(format!("descriptor of the host's {leads}, of {exe}"));
             }
         }
@@ -173,12 +182,16 @@ fn nobody_finds_the_hosts_tree_at_a_start_among_others() {
     let neighbour = Life::idle();
     neighbour.created(&[]).started();
     let namespace = format!("/proc/{}/ns/pid", neighbour.pid());
-    for terminal in [false, true] {
+    for (terminal, hooked) in [(false, false), (true, false), (false, true)] {
         let life =
             Life::new(Bundle::script("cat /proc/self/status /proc/sys/net/ipv4/ip_forward; ls /").with(|config| {
                 with_ptrace(config);
                 config["process"]["terminal"] = terminal.into();
                 config["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"});
+                if hooked {
+                    let hook = json!([{"path": "/bin/true"}]);
+                    config["hooks"] = json!({"createRuntime": hook, "createContainer": hook});
+                }
                 let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
                 namespaces.iter_mut().find(|one| one["type"] == "pid").expect("a pid namespace")["path"] =
                     json!(namespace);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
+use rspawn_tests::life::Life;
 use rspawn_tests::{Bundle, cannot_make_containers, collect, is_root, program, skip_unless, status_field, wait_for};
 
 const CONFINED: &str = env!("CARGO_BIN_EXE_confined");
@@ -243,21 +244,21 @@ fn assert_powerless(status: &str) {
     assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1", "2"));
 }
 
-/// config.json is a pipe: the parent is caught between its drop and its parser.
+/// The process file is a pipe: the parent is caught between its drop and its parser.
 #[test]
 fn the_parent_is_powerless_before_it_reads_a_byte() {
     if cannot_make_containers() {
         return;
     }
-    let bundle = Bundle::script("echo ran");
-    bundle.write_config();
-    let file = bundle.path().join("config.json");
-    let config = fs::read(&file).unwrap();
-    fs::remove_file(&file).unwrap();
+    let life = Life::idle();
+    life.created(&[]).started();
+    let mut process = life.bundle.config["process"].clone();
+    process["args"] = serde_json::json!(["echo", "ran"]);
+    let file = life.bundle.path().join("process.json");
     nix::unistd::mkfifo(&file, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    let mut command = Command::new(program("rspawn"));
-    command.arg("--root").arg(bundle.state_root()).args(["run", "--bundle"]).arg(bundle.path()).arg(&bundle.id);
-    let copy = bundle.state_root().join(&bundle.id).join("config.json");
+    let mut command = life.command(&["exec", "--process"]);
+    command.arg(&file).arg(life.id());
+    let copy = life.state_directory().join("config.json");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut pipe = fs::OpenOptions::new().write(true).open(&file).unwrap();
     let proc = Path::new("/proc").join(child.id().to_string());
@@ -273,10 +274,9 @@ fn the_parent_is_powerless_before_it_reads_a_byte() {
         let config = target == file.to_string_lossy() || target == copy.to_string_lossy();
         assert!(number < 3 || known || config, "descriptor {number} is {target}");
     }
-    pipe.write_all(&config).unwrap();
+    pipe.write_all(process.to_string().as_bytes()).unwrap();
     drop(pipe);
     assert_eq!(collect(child).ok(), "ran\n");
-    bundle.assert_nothing_left();
 }
 
 #[test]

@@ -21,12 +21,12 @@ use crate::hooks::{self, Runner};
 use crate::host::{self, Gate, Slots};
 use crate::inside::Inside;
 use crate::invoker::{Gates, Invoker};
-use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::procfs;
 use crate::serve::{announce, stay, warn};
 use crate::spawn::{self, Container, InitImage};
 use crate::state::StateDir;
+use crate::streams;
 use crate::worker::{self, Job};
 
 /// What a container leaves on the host.
@@ -111,6 +111,7 @@ pub fn create(
 ) -> Result<Option<i32>, End> {
     let mut plan = plan.into_inner();
     let mode = invoker.trusted.mode;
+    parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
     let directories = parent.step(Place::Check, || cgroup::directories(&plan))?;
     if !directories.is_empty() {
@@ -148,8 +149,8 @@ pub fn create(
     }
     let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
     let no_pivot = invoker.trusted.no_pivot;
-    // One whose first root was none enters its root as one that nothing pivots does.
-    let hands_root = no_pivot || spawn::hides_root(&plan.spawn);
+    let hides_root = spawn::hides_root(&plan.spawn);
+    let hands_root = no_pivot || hides_root;
     let place = Place::Spawn(SpawnStep::Worker);
     let procfs = parent.step(place, || procfs::make(&plan, &inside, &container, &mut slots))?;
     let kernel_mounts = no_pivot.then_some(&invoker.trusted.kernel_mounts[..]);
@@ -173,15 +174,16 @@ pub fn create(
         }
     };
     let root = if hands_root { follow_worker(parent, &worker, Until::Root, mounted)? } else { None };
+    // Who has an empty root keeps it up to the pivot: until then the other one's `..` is the host's.
+    let (first_root, root) = if hides_root { (None, root) } else { (root, None) };
     let slave = if plan.finish.terminal { follow_worker(parent, &worker, Until::Console, mounted)? } else { None };
     let page = gate.map_or(&parent.page, |gates| &gates.page);
     let note = parent.step(Place::Spawn(SpawnStep::Record), || SharedWord::map(page, true).named("mmap"))?;
-    let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
     let gates = gate.iter().flat_map(|gates| [&gates.gate, &gates.report]);
-    let fds = [page].into_iter().chain(&root).chain(&null).chain(&slave).chain(gates).chain(&agent);
+    let fds = [page].into_iter().chain(&first_root).chain(&slave).chain(gates).chain(&agent);
     let fds: Vec<&Fd> = fds.collect();
     // rspawn-init goes its last mile while the worker mounts, up to where it looks up paths.
-    send_finish(invoker, plan.finish, &container, (root.is_some(), null.is_some()), &fds)?;
+    send_finish(invoker, plan.finish, &container, first_root.is_some(), &fds)?;
     // Agents take the end of the stream for the end of the message.
     drop(agent);
     await_init(parent, &container)?;
@@ -193,7 +195,7 @@ pub fn create(
     drop((worker, guest, slots));
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.write("record", &record))?;
-    follow_init(parent, &mut container, mode, note)?;
+    follow_init(parent, &mut container, mode, note, root.as_ref())?;
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.unlock())?;
     if mode != Mode::Created {
         traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;

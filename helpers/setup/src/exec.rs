@@ -15,10 +15,10 @@ use crate::cgroup::Cgroups;
 use crate::create::open_host;
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
-use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::serve::{announce, stay};
 use crate::spawn::{self, InitImage};
+use crate::streams;
 use rspawn_proto::msg::FromStage;
 
 /// Carries a plan out in the container of a process. Gives the wait status where it was waited for.
@@ -37,7 +37,7 @@ pub fn exec(
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
-    let null = parent.step(Place::Spawn(SpawnStep::Enter), || null::for_streams(&plan.finish))?;
+    parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
     let finish = plan.finish;
     drop((image, cgroups));
@@ -57,11 +57,11 @@ pub fn exec(
     };
     let note = SharedWord::map(&parent.page, true).named("mmap");
     let note = note.map_err(|failure| failure.at(Place::Spawn(SpawnStep::Record)))?;
-    let fds: Vec<&Fd> = [&parent.page].into_iter().chain(&null).chain(&slave).chain(&agent).collect();
-    send_finish(invoker, finish, &process, (false, null.is_some()), &fds)?;
+    let fds: Vec<&Fd> = [&parent.page].into_iter().chain(&slave).chain(&agent).collect();
+    send_finish(invoker, finish, &process, false, &fds)?;
     drop(agent);
     await_init(parent, &process)?;
-    follow_init(parent, &mut process, mode, note)?;
+    follow_init(parent, &mut process, mode, note, None)?;
     announce(parent, invoker, &process)?;
     stay(parent, mode, process)
 }

@@ -2,6 +2,7 @@
 use alloc::format;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
@@ -106,7 +107,7 @@ pub fn send_finish(
     invoker: &Invoker,
     mut finish: Finish,
     container: &Container,
-    (chroot, null): (bool, bool),
+    chroot: bool,
     fds: &[&Fd],
 ) -> Result<(), StepError> {
     // rspawn-init was executed with them.
@@ -114,7 +115,7 @@ pub fn send_finish(
     finish.env.clear();
     let Trusted { audit, mode, .. } = invoker.trusted;
     let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
-    let message = ToInit::Finish { finish, audit, mode, chroot, null, notice };
+    let message = ToInit::Finish { finish, audit, mode, chroot, notice };
     told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 
@@ -133,10 +134,17 @@ pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
 
 /// Lets rspawn-init end its last mile, and waits until the payload's program has been executed, or, where the container
 /// is only created, until nothing but its start is left to do. `note` is the step that rspawn-init is at.
-pub fn follow_init(parent: &Parent, container: &mut Container, mode: Mode, note: SharedWord) -> Result<(), End> {
+pub fn follow_init(
+    parent: &Parent,
+    container: &mut Container,
+    mode: Mode,
+    note: SharedWord,
+    root: Option<&Fd>,
+) -> Result<(), End> {
     let place = Place::Finish(FinishStep::Receive);
     parent.progress.store(progress_word(place));
-    told(channel::send_value(&container.stage, &ToInit::Go, &[]), place)?;
+    let root: Vec<&Fd> = root.into_iter().collect();
+    told(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
     match (next_word(parent, container)?, unfinished(note.load())) {
         (Some(FromStage::Done), _) if mode == Mode::Created => Ok(()),
         (None, None) if mode != Mode::Created => Ok(()),

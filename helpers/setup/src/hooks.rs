@@ -52,7 +52,7 @@ impl Runner {
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
         let forked = match inside {
             None => process::fork(0).named("clone3")?,
-            Some((inside, container)) => inside.fork_among_others(container)?,
+            Some((inside, container)) => inside.fork(container)?,
         };
         match forked {
             Side::Parent { pid, child } => Ok(Self { name, pid, process: child, socket: mine }),

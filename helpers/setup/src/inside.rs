@@ -2,9 +2,9 @@
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::{IdMap, Spawn};
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::cred;
+use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Errno, channel, cred};
 
 use crate::spawn::Container;
 
@@ -44,40 +44,14 @@ impl Inside {
     }
 
     /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one,
-    /// where that is its own: nobody is there yet to look at it. All later children of this program are in it too:
+    /// where that is its own: nobody is there yet to look at it. In one that others are in, they would find the host's
+    /// tree at it, and the program of a hook. All later children of this program are in it too:
     /// without root there is no way back (pid_namespaces(7)).
     pub fn fork(&self, container: &Container) -> Outcome<Side> {
         if self.new_pid {
             self.join_pid(container)?;
         }
         process::fork(0).named("clone3")
-    }
-
-    /// As [`Inside::fork`], and also in a namespace that others are in, for what has to be there. It comes by way of
-    /// another process, so that later children of this program are not there.
-    pub fn fork_among_others(&self, container: &Container) -> Outcome<Side> {
-        if !self.joined_pid() {
-            return self.fork(container);
-        }
-        let (mine, theirs) = channel::pair().named("socketpair")?;
-        let Side::Parent { pid: helper, .. } = process::fork(0).named("clone3")? else {
-            drop(mine);
-            let forked = self.join_pid(container).and_then(|()| process::fork_sibling(0, None).named("clone3"));
-            let (status, pid) = match forked {
-                Ok(Side::Child) => return Ok(Side::Child),
-                Ok(Side::Parent { pid, .. }) => (0, pid),
-                Err(failure) => (1, failure.errno),
-            };
-            process::exit(channel::send_value(&theirs, &(status, pid), &[]).is_err().into())
-        };
-        drop(theirs);
-        let answer = channel::receive_value::<(i32, i32)>(&mine).named("recvmsg")?;
-        process::wait(helper, true).named("wait4")?;
-        match answer {
-            Some(((0, pid), _)) => Ok(Side::Parent { pid, child: process::open_pidfd(pid).named("pidfd_open")? }),
-            Some(((_, errno), _)) => Err(Failure::of("setns", Errno(errno))),
-            None => Err(Failure::check("the joining process died")),
-        }
     }
 
     /// In the new process: joins the other namespaces, as their root. It does not outlive this program.

@@ -1,13 +1,15 @@
 //! procfs of a pid namespace that was joined.
 //!
 //! It shows the pid namespace of the process that makes it, so that one must be there, where others may look at it.
-//! That is a process which has nothing to look at: no descriptor but a socket, and an empty directory as its root.
-use rspawn_proto::plan::{FsParam, Plan, RootfsOp, VirtualFs};
+//! That is a process which has nothing to look at: no descriptor but a socket and the streams, and an empty directory as
+//! its root; and which somebody who takes it over by ptrace(2) can have make a procfs, and no more.
+use rspawn_proto::plan::{Capabilities, FsParam, Plan, RootfsOp, VirtualFs};
 use rspawn_proto::report::StepError;
+use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, fd, file};
+use rspawn_sys::{Fd, channel, cred, fd, file, fixed_path};
 
 use crate::host::{Slots, new_filesystem};
 use crate::inside::Inside;
@@ -44,8 +46,8 @@ pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slo
         }
         None => Err(Failure::check("who makes a procfs died")),
     };
-    let mut filled = planned.map(|(out, _)| Ok(slots.fill(out, receive()?)));
-    let made = filled.try_for_each(|filled: Outcome<()>| filled);
+    let mut outs = planned.map(|(out, _)| out);
+    let made = outs.try_for_each(|out| receive().map(|made| slots.fill(out, made)));
     let for_sysctls = made.and_then(|()| has_sysctls.then(receive).transpose());
     drop(mine);
     process::wait(pid, true).named("wait4")?;
@@ -62,7 +64,26 @@ fn enter(inside: &Inside, container: &Container, socket: &Fd) -> Outcome<()> {
     inside.enter(container)?;
     early.or_else(|_| inside.join_pid(container))?;
     file::enter_root(&empty).named("chroot")?;
-    fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")
+    fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")?;
+    let own = CAP_SYS_ADMIN & cred::permitted_capabilities().named("capget")?;
+    let own = Capabilities { effective: own, permitted: own, ..Capabilities::default() };
+    cred::set_capabilities(&own).named("capset")?;
+    confine()
+}
+
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// For good, the child as well: no filesystem but procfs, no namespace, nothing of a file's.
+fn confine() -> Outcome<()> {
+    use libc::*;
+    fixed_path::seal().named("mmap")?;
+    let (writable, private) = ((PROT_READ | PROT_WRITE) as u32, (MAP_PRIVATE | MAP_ANONYMOUS) as u32);
+    let with_arguments = [
+        Allowed::with(SYS_fsopen, [Argument::is(0, fixed_path::proc() as u64)]),
+        Allowed::with(SYS_mmap, [Argument::int(2, writable), Argument::int(3, private)]),
+    ];
+    let plain = [SYS_fsconfig, SYS_fsmount, SYS_read, SYS_sendmsg, SYS_close, SYS_clone3, SYS_wait4, SYS_exit_group];
+    allow_only(calls(&plain).chain(with_arguments)).named("seccomp")
 }
 
 /// In the process outside: has a child make them, waits for its end, and gives the exit status.

@@ -6,6 +6,7 @@
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
 use alloc::vec::Vec;
+use core::cell::Cell;
 
 use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
@@ -35,9 +36,19 @@ pub struct Rootfs<'a> {
     /// The root and that are attached over `/` itself.
     over_all: bool,
     /// Every mount of the container's tree, in order.
-    mounted: Vec<(RelPath, Status)>,
-    /// Some of them are copies of others, made read-only.
-    has_copies: bool,
+    mounted: Vec<Mounted>,
+    /// Paths over a link of the image that led to nothing that could be covered.
+    absent: Vec<RelPath>,
+}
+
+/// A mount of the container's tree.
+struct Mounted {
+    path: RelPath,
+    found: Status,
+    /// A link of the image led there.
+    linked: bool,
+    /// It is a copy of what was there, made read-only.
+    copy: bool,
 }
 
 /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
@@ -53,7 +64,7 @@ impl<'p> Rootfs<'p> {
     }
 
     fn tree<'a>(&'a self, slots: &'a Slots) -> Outcome<Tree<'a>> {
-        Ok(Tree { root: self.root()?, slots, links: true })
+        Ok(Tree { root: self.root()?, slots, links: true, linked: Cell::new(false) })
     }
 
     /// Carries out one operation.
@@ -135,8 +146,7 @@ impl<'p> Rootfs<'p> {
     fn attach(&mut self, mount: Slot, at: &Target, missing: Missing, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
         let mount = slots.get(mount)?;
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
-        let is_system = matches!(file::filesystem_magic(mount).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC);
-        let tree = Tree { links: !no_symlinks && !is_system, ..self.tree(slots)? };
+        let tree = Tree { links: !no_symlinks && !is_kernels(mount)?, ..self.tree(slots)? };
         let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
         let directory = is_directory(mount)?;
         let target = match missing {
@@ -149,7 +159,8 @@ impl<'p> Rootfs<'p> {
                 tree.find_or_create(at, leaf)?
             }
         };
-        match self.place(mount, &target, at) {
+        let linked = tree.linked.get();
+        match self.place(mount, &target, at, linked, false) {
             Err(failure) if failure.errno == Errno::EINVAL.0 && is_directory(&target)? != directory => {
                 Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
             }
@@ -158,37 +169,48 @@ impl<'p> Rootfs<'p> {
     }
 
     /// Attaches a mount on an opened target, and remembers where it is.
-    fn place(&mut self, mount: &Fd, target: &Fd, at: &Target) -> Outcome<()> {
+    fn place(&mut self, mount: &Fd, target: &Fd, at: &Target, linked: bool, copy: bool) -> Outcome<()> {
         mount::attach(mount, target).named("move_mount")?;
         if self.below != Some(at.mount) {
-            self.mounted.push((at.path.clone(), file::status(mount).named("statx")?));
+            let found = file::status(mount).named("statx")?;
+            self.mounted.push(Mounted { path: at.path.clone(), found, linked, copy });
         }
         Ok(())
     }
 
     fn show_console(&mut self, slave: &Fd, console: &Target, slots: &Slots) -> Outcome<()> {
-        let target = self.tree(slots)?.find_or_create(console, Leaf::File)?;
+        let tree = self.tree(slots)?;
+        let (target, linked) = (tree.find_or_create(console, Leaf::File)?, tree.linked.get());
         let bind = mount::clone_tree(slave, false).named("open_tree")?;
-        self.place(&bind, &target, console)
+        self.place(&bind, &target, console, linked, false)
+    }
+
+    /// What is to be covered, and whether a link of the image led there.
+    fn find_to_cover(&mut self, at: &Target, slots: &Slots) -> Outcome<Option<(Fd, bool)>> {
+        let tree = self.tree(slots)?;
+        let (found, linked) = (tree.find(at)?, tree.linked.get());
+        if found.is_none() && linked {
+            self.absent.push(at.path.clone());
+        }
+        Ok(found.map(|found| (found, linked)))
     }
 
     fn mask(&mut self, at: &Target, covers: &Fd, slots: &Slots) -> Outcome<()> {
-        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(()) };
+        let Some((target, linked)) = self.find_to_cover(at, slots)? else { return Ok(()) };
         let directory = file::status(&target).named("statx")?.is_directory();
         let name = if directory { MASK_EMPTY } else { MASK_NULL };
         let cover = file::open_at(covers, name, file::O_PATH, 0, Resolve::InRootNoLinks).named("openat2")?;
         verify(&cover, if directory { Expect::Directory } else { Expect::NullDevice })?;
         let clone = mount::clone_tree(&cover, false).named("open_tree")?;
-        self.place(&clone, &target, at)
+        self.place(&clone, &target, at, linked, false)
     }
 
     fn read_only(&mut self, at: &Target, slots: &Slots) -> Outcome<Option<Fd>> {
-        let Some(target) = self.tree(slots)?.find(at)? else { return Ok(None) };
+        let Some((target, linked)) = self.find_to_cover(at, slots)? else { return Ok(None) };
         let cover = mount::clone_tree(&target, true).named("open_tree")?;
         let read_only = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
         mount::set_attributes(&cover, &read_only, None).named("mount_setattr")?;
-        self.place(&cover, &target, at)?;
-        self.has_copies = true;
+        self.place(&cover, &target, at, linked, true)?;
         Ok(Some(cover))
     }
 
@@ -221,36 +243,48 @@ impl<'p> Rootfs<'p> {
         file.write(value.as_bytes()).named("write")
     }
 
-    /// Each path leads to what was mounted there, or to what was mounted over it later. Else somebody who shares the
-    /// root filesystem has renamed directories meanwhile, and the container would find another /proc.
+    /// Each path leads to what was mounted there, or to what was mounted over it later; and what was not there to be
+    /// covered still is not. Else somebody who shares the root filesystem has renamed directories meanwhile, and the
+    /// container would find another /proc.
     fn verify_mounted(&self) -> Outcome<()> {
-        for (index, (path, mounted)) in self.mounted.iter().enumerate() {
-            let found = file::open_at(self.root()?, path.as_str(), file::O_PATH, 0, Resolve::InRoot);
-            let is_right = match found.and_then(|found| file::status(&found)) {
-                Ok(found) => found.mount == mounted.mount || self.is_covered(index, Some(&found)),
-                Err(_) => self.is_covered(index, None),
+        let look = |path: &RelPath| {
+            file::open_at(self.root()?, path.as_str(), file::O_PATH, 0, Resolve::InRoot).named("openat2")
+        };
+        let own = file::status(self.root()?).named("statx")?.mount;
+        for (index, Mounted { path, found, .. }) in self.mounted.iter().enumerate() {
+            let is_right = match look(path).and_then(|there| file::status(&there).named("statx")) {
+                Ok(there) => there.mount == found.mount || self.is_covered(index, Some(&there), own),
+                Err(_) => self.is_covered(index, None, own),
             };
             if !is_right {
                 let reason = format!("{} does not lead to what was mounted there: it was renamed", path.absolute());
                 return Err(Failure::check(&reason));
             }
         }
-        Ok(())
+        match self.absent.iter().find(|path| look(path).is_ok()) {
+            Some(path) => Err(Failure::check(&format!("{} has appeared, and is not covered", path.absolute()))),
+            None => Ok(()),
+        }
     }
 
-    /// Whether what is found at the path of a mount is of a later one: at the path, above it, or where a link of the
-    /// image led; or a copy of the mount, where what is around it was made read-only.
-    fn is_covered(&self, index: usize, found: Option<&Status>) -> bool {
-        let (path, mounted) = &self.mounted[index];
+    /// Whether what is found at the path of a mount is of a later one: at the path or above it; or, where a link of the
+    /// image led to either, that one, or a copy that was made of this one.
+    fn is_covered(&self, index: usize, there: Option<&Status>, own: u64) -> bool {
+        let Mounted { path, found, linked, .. } = &self.mounted[index];
         let is_over = |later: &RelPath| {
             let rest = path.as_str().strip_prefix(later.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let is_copy = |found: &Status| self.has_copies && found.is_same(mounted);
-        found.is_some_and(is_copy)
-            || self.mounted[index + 1..]
-                .iter()
-                .any(|(later, mount)| is_over(later) || found.is_some_and(|found| found.mount == mount.mount))
+        // Of a mount that nobody knows but who copied it with what it lay on.
+        let is_new =
+            |there: &Status| own != there.mount && self.mounted.iter().all(|known| known.found.mount != there.mount);
+        let is_over_link = |later: &Mounted| {
+            let is_it = |there: &Status| {
+                there.mount == later.found.mount || (later.copy && is_new(there) && there.is_same(found))
+            };
+            (*linked || later.linked) && there.is_some_and(is_it)
+        };
+        self.mounted[index + 1..].iter().any(|later| is_over(&later.path) || is_over_link(later))
     }
 }
 
@@ -284,6 +318,11 @@ fn make_node(
     Ok(())
 }
 
+/// Whether something is on a procfs or sysfs.
+fn is_kernels(file: &Fd) -> Outcome<bool> {
+    Ok(matches!(file::filesystem_magic(file).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC))
+}
+
 /// Takes a mount of the host's out of this namespace; or, where it is locked to it, as in one that belongs to a user
 /// namespace, covers it.
 fn take_away(path: &str) -> Outcome<()> {
@@ -291,10 +330,15 @@ fn take_away(path: &str) -> Outcome<()> {
         Err(Errno::EINVAL | Errno::EPERM) => {}
         detached => return detached.named("umount2").map_err(|failure| failure.with(path)),
     }
+    let place = file::open_host(path, file::O_PATH | file::O_NOFOLLOW).named("openat2")?;
+    // What is hidden by another mount cannot be covered, and counts as visible to the kernel.
+    if !is_kernels(&place)? {
+        let reason =
+            format!("--no-pivot: the host's filesystem at {path} lies below another, and cannot be taken away");
+        return Err(Failure::check(&reason));
+    }
     let cover = new_filesystem("tmpfs", &[], attr::RDONLY, &Slots::default())?;
-    let place = file::open_host(path, file::O_PATH | file::O_NOFOLLOW).named("openat2");
-    let attached = place.and_then(|place| mount::attach(&cover, &place).named("move_mount"));
-    attached.map_err(|failure| failure.with(path))
+    mount::attach(&cover, &place).named("move_mount").map_err(|failure| failure.with(path))
 }
 
 /// Attaches a mount on top of everything, where a process whose root is below does not see it.

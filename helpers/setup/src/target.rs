@@ -6,6 +6,7 @@
 //! filesystem meanwhile changes nothing. Only a path that leads over a link of the image is looked up from the root;
 //! where it has led is verified before the pivot.
 use alloc::string::String;
+use core::cell::Cell;
 
 use rspawn_proto::plan::Target;
 use rspawn_sys::file::{self, Resolve};
@@ -30,6 +31,8 @@ pub struct Tree<'a> {
     pub slots: &'a Slots,
     /// Links of the image are followed, inside its root.
     pub links: bool,
+    /// One has been.
+    pub linked: Cell<bool>,
 }
 
 impl Tree<'_> {
@@ -69,6 +72,7 @@ impl Tree<'_> {
         let beneath = at.beneath().ok_or_else(|| Failure::check("the path does not lead over its mount"))?;
         match open(self.slots.get(at.mount)?, beneath, Resolve::InRootNoLinks) {
             Err(failure) if self.links && failure.errno == Errno::ELOOP.0 => {
+                self.linked.set(true);
                 open(self.root, at.path.as_str(), Resolve::InRoot)
             }
             opened => opened,

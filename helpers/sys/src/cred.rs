@@ -27,6 +27,11 @@ pub fn set_uid(uid: u32) -> Result<()> {
     sys!(SYS_setresuid, uid, uid, uid).map(drop)
 }
 
+pub fn effective_uid() -> u32 {
+    // geteuid cannot fail.
+    sys!(SYS_geteuid).unwrap_or(0) as u32
+}
+
 /// Keeps the permitted capabilities over the next change of the user id; cleared by exec (capabilities(7)).
 pub fn keep_capabilities(keep: bool) -> Result<()> {
     prctl(libc::PR_SET_KEEPCAPS, keep.into(), 0).map(drop)
@@ -59,6 +64,16 @@ pub fn set_capabilities(caps: &Capabilities) -> Result<()> {
         prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as usize, capability)?;
     }
     Ok(())
+}
+
+/// Takes capabilities out of the effective set, from where they can be had back.
+pub fn drop_effective(capabilities: u64) -> Result<()> {
+    let mut data = [[0u32; 3]; 2];
+    sys!(SYS_capget, &raw const CAP_HEADER, data.as_mut_ptr())?;
+    for (word, shift) in data.iter_mut().zip([0, 32]) {
+        word[0] &= !((capabilities >> shift) as u32);
+    }
+    sys!(SYS_capset, &raw const CAP_HEADER, data.as_ptr()).map(drop)
 }
 
 /// The permitted capabilities of this process.

@@ -1,4 +1,5 @@
-//! The two paths that calls on descriptors take, at an address that a seccomp filter can compare with.
+//! Texts at addresses that a seccomp filter can compare with: the two paths that calls on descriptors take, and the name of
+//! the one filesystem that is made among others.
 //!
 //! AT_EMPTY_PATH permits an empty path; it does not demand one. A filter sees the address of a path and not the text,
 //! so that only a text which can no longer change tells it that the path is empty. The page is mapped from a memory
@@ -11,10 +12,12 @@ use crate::raw::{Errno, Result, sys};
 struct Page([u8; 4096]);
 
 const DOT: usize = 2;
+const PROC: usize = 8;
 
 static PAGE: Page = {
     let mut page = [0; 4096];
     page[DOT] = b'.';
+    (page[PROC], page[PROC + 1], page[PROC + 2], page[PROC + 3]) = (b'p', b'r', b'o', b'c');
     Page(page)
 };
 
@@ -26,6 +29,11 @@ pub fn empty() -> usize {
 /// The address of `.`, the working directory.
 pub fn dot() -> usize {
     empty() + DOT
+}
+
+/// The address of `proc`.
+pub fn proc() -> usize {
+    empty() + PROC
 }
 
 /// Makes the texts unchangeable for the rest of this process's life.

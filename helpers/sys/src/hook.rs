@@ -69,11 +69,12 @@ impl<'a> Prepared<'a> {
 
     /// In the child. Returns only on failure.
     fn become_it(&self, wear: impl FnOnce() -> Result<()>) -> Errno {
-        if self.hook.timeout > 0 {
-            // So that its children can be killed with it.
-            let _ = process::new_process_group(0);
-        }
-        let placed = self.input.install(0).and_then(|()| self.output.install(1)).and_then(|()| self.output.install(2));
+        // So that its children can be killed with it.
+        let apart = if self.hook.timeout > 0 { process::new_process_group(0) } else { Ok(()) };
+        let placed = apart
+            .and_then(|()| self.input.install(0))
+            .and_then(|()| self.output.install(1))
+            .and_then(|()| self.output.install(2));
         match placed.and_then(|()| wear()) {
             Ok(()) => process::execute(self.hook.path.as_str(), &self.argv, &self.env),
             Err(errno) => errno,

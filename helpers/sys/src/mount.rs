@@ -5,7 +5,7 @@ use rspawn_proto::plan::{MountAttrs, Propagation, attr};
 
 use crate::fd::Fd;
 use crate::fixed_path;
-use crate::raw::{Result, c_string, sys};
+use crate::raw::{Argument, Result, c_string, sys};
 
 const OPEN_TREE_CLONE: i32 = 1;
 const MOVE_MOUNT_BOTH_EMPTY_PATHS: u32 = 0x4 | 0x40;
@@ -59,7 +59,9 @@ pub struct NewFilesystem(Fd);
 
 impl NewFilesystem {
     pub fn open(name: &str) -> Result<Self> {
-        sys!(SYS_fsopen, &c_string(name)?, FSOPEN_CLOEXEC).map(|number| Self(Fd::returned(number)))
+        let text = c_string(name)?;
+        let address = if name == "proc" { fixed_path::proc() } else { (&text).word() };
+        sys!(SYS_fsopen, address, FSOPEN_CLOEXEC).map(|number| Self(Fd::returned(number)))
     }
 
     pub fn set_flag(&self, key: &str) -> Result<()> {
