@@ -124,16 +124,24 @@ pub struct Container {
     /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Whether PID 1 is rspawn-init or the payload.
+    /// Whether PID 1 is rspawn-init (supervise) or the payload (exec). auto: rspawn-init where a person starts it, by
+    /// `run` in the foreground; the payload after `create` and `run --detach`.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InitOption {
     Auto,
     Supervise,
     Exec,
+}
+
+impl InitOption {
+    /// The verb's option; or the one before the verb, where that says nothing.
+    pub fn or(self, global: InitOption) -> InitChoice {
+        if self == InitOption::Auto { global.into() } else { self.into() }
+    }
 }
 
 impl From<InitOption> for InitChoice {
@@ -165,6 +173,9 @@ pub struct Plan {
     pub diff: bool,
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
+    /// Plan what `create` and `run --detach` do: PID 1 is the payload then, unless something else is asked for.
+    #[arg(short, long)]
+    pub detach: bool,
     /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -185,6 +196,11 @@ pub struct Check {
     pub bundle: PathBuf,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub init: InitOption,
+    /// Check for `create` and `run --detach`: PID 1 is the payload then, unless something else is asked for.
+    #[arg(short, long)]
+    pub detach: bool,
     /// Policy to judge by instead of /etc/rspawn/policy.conf.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

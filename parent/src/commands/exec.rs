@@ -81,6 +81,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         id: record.id.clone(),
         bundle: record.bundle.to_string(),
         init: InitChoice::Exec,
+        detached: false,
         terminal: None,
         console_size: None,
         preserve_fds,

@@ -144,7 +144,8 @@ fn audited(
     let mut options = Options {
         id,
         bundle: source.directory(),
-        init: making.container.init.into(),
+        init: making.container.init.or(global.init),
+        detached: mode != Mode::Foreground,
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,

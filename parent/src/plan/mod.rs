@@ -59,6 +59,8 @@ pub struct Options {
     /// Absolute path of the bundle's directory; relative paths of the configuration start there.
     pub bundle: String,
     pub init: InitChoice,
+    /// The container outlives the command that starts it: `create`, and `run --detach`.
+    pub detached: bool,
     /// Overrides `process.terminal`.
     pub terminal: Option<bool>,
     /// First size of the console where config.json gives none: rows, columns.
@@ -86,6 +88,7 @@ impl Options {
             id,
             bundle,
             init,
+            detached: false,
             terminal: None,
             console_size: None,
             preserve_fds: 0,

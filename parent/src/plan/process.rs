@@ -94,6 +94,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
     }
     planner.spawn.oom_score_adj = oom_score(planner);
     let (init, init_reason) = init_mode::choose(planner);
+    init_mode::note_limit(planner, init);
     let argv = texts(planner, "/process/args", &process.args);
     let env = environment(planner);
     let cwd = working_directory_path(planner);

@@ -362,7 +362,7 @@ fn payload(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
             InitMode::Supervise => "has rspawn-init for PID 1, with the payload beside it",
             InitMode::Exec => "is PID 1 itself",
         };
-        out.push((Change::Other, text.into()));
+        out.push((Change::Other, format!("{text} ({})", new.init_reason)));
     }
 }
 

@@ -138,14 +138,19 @@ pub struct FinishLine {
     pub tone: Tone,
 }
 
-/// The last mile in words, in its order.
-pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
-    let mut lines = Lines::default();
+/// Who PID 1 is, and why.
+pub fn first_process(finish: &Finish) -> String {
     let who = match finish.init {
         InitMode::Supervise => "rspawn-init stays PID 1 beside the payload",
         InitMode::Exec => "rspawn-init becomes the payload",
     };
-    lines.add(FinishStep::Session, format!("{who} ({})", finish.init_reason));
+    format!("{who} ({})", finish.init_reason)
+}
+
+/// The last mile in words, in its order.
+pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
+    let mut lines = Lines::default();
+    lines.add(FinishStep::Session, first_process(finish));
     let streams = if finish.terminal { "the console" } else { "the invoker's own" };
     lines.add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
     for (index, limit) in finish.rlimits.iter().enumerate() {
