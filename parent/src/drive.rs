@@ -309,7 +309,9 @@ fn refusal(violations: &[Violation]) -> String {
 
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, what } = violation;
-    format!("{rule}: {origin}: the container {what}")
+    // Without a rule, it is no policy's finding.
+    let rule = if rule.is_empty() { String::new() } else { format!("{rule}: ") };
+    format!("{rule}{origin}: the container {what}")
 }
 
 #[cfg(test)]

@@ -272,7 +272,7 @@ fn mount_attrs(attrs: &MountAttrs, slots: &Slots) -> Result<(), &'static str> {
     if (attrs.set | attrs.clear) & !attr::ALL != 0 {
         return Err("an unknown mount attribute");
     }
-    attrs.idmap.map_or(Ok(()), |slot| slots.uses(slot, SlotKind::IdMap))
+    attrs.idmap.map_or(Ok(()), |slot| slots.uses_one_of(slot, &[SlotKind::IdMap, SlotKind::Namespace(Namespace::User)]))
 }
 
 fn fs_params(params: &[FsParam], slots: &Slots) -> Result<(), &'static str> {
@@ -400,7 +400,15 @@ fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static 
             slots.uses_mount(*mount)?;
             inner(slots, at)
         }
-        RootfsOp::Mask { at, covers } => {
+        RootfsOp::AttachLink { mount, at, .. } => {
+            slots.uses_mount(*mount)?;
+            inner(slots, at)
+        }
+        RootfsOp::CloneTree { out, from, .. } => {
+            any(slots, from)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        RootfsOp::Mask { at, covers, .. } => {
             slots.uses(*covers, SlotKind::Fresh)?;
             inner(slots, at)
         }

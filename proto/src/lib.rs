@@ -21,7 +21,7 @@ pub mod virtual_fs;
 
 /// First word of every encoded plan. Changes with every change of a wire type, so that a saved plan or a helper of
 /// another build is refused rather than misread.
-pub const WIRE_VERSION: u32 = 0x5253_0008;
+pub const WIRE_VERSION: u32 = 0x5253_0009;
 
 /// Most bytes an encoded plan may have. A podman bundle makes about 20 KiB.
 pub const MAX_PLAN: usize = 4 << 20;

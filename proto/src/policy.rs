@@ -226,9 +226,15 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
             _ => {}
         }
     }
-    // It is in use by now: whatever is taken from it, it had. What lies above it may have it below.
+    // It is in use by now: whatever is taken from it, it had. What lies above it may have it below; and a clone of what
+    // the container has mounted may be one of it.
+    let cloned = |slot: &Slot| {
+        plan.rootfs.iter().any(|step| matches!(&step.op, RootfsOp::CloneTree { out, .. } if out == slot))
+    };
     let gives = |op: &RootfsOp| match op {
-        RootfsOp::SetAttrs { mount, attrs } => attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive),
+        RootfsOp::SetAttrs { mount, attrs } => {
+            attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive || cloned(mount))
+        }
         _ => false,
     };
     writable || is_peer || plan.rootfs.iter().any(|step| gives(&step.op))

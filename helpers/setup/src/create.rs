@@ -23,7 +23,7 @@ use crate::invoker::{Gates, Invoker};
 use crate::null;
 use crate::parent::{End, Parent, progress_word};
 use crate::procfs;
-use crate::serve::{announce, stay, warn};
+use crate::serve::{announce, leave_callers_cpus, stay, warn};
 use crate::spawn::{self, Container, InitImage};
 use crate::state::StateDir;
 use crate::worker::{self, Job};
@@ -103,6 +103,7 @@ pub fn create(
         let place = Place::Spawn(SpawnStep::Cgroups);
         traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
     }
+    leave_callers_cpus(parent, container.pid, &plan.finish)?;
     follow_entry(parent, &plan.spawn, &container)?;
     // The scope has the container's process now, and needs no other.
     let unit = held.map(|(unit, _)| unit);

@@ -62,7 +62,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn judge(&self, document: &Document, prepared: &Prepared, options: Options) -> Result<Vec<Finding>, String> {
+    fn judge(&self, document: &Document, prepared: &Prepared, mut options: Options) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
         let mut findings: Vec<Finding> =
             self.lacks().into_iter().map(|(severity, problem)| find(severity, problem)).collect();
@@ -71,6 +71,7 @@ impl Machine {
         let Some(mut spec) = document.spec.clone() else { return Ok(findings) };
         findings.extend(self.missing_namespaces(&spec).into_iter().map(|problem| find(Severity::Error, problem)));
         findings.extend(self.missing_filesystems(&spec).into_iter().map(|problem| find(Severity::Warning, problem)));
+        options.cpus = prepared.cpu_mask();
         let applied = prepared.apply(&mut spec, &options.bundle)?;
         let outcome = applied.plan_anyway(&spec, &self.facts, &options);
         let own = outcome.problems.into_iter().filter(|problem| !document.is_consequence(&problem.pointer));

@@ -82,6 +82,7 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         bundle: record.bundle.to_string(),
         init: InitChoice::Exec,
         detached: false,
+        cpus: Vec::new(),
         terminal: None,
         console_size: None,
         preserve_fds,

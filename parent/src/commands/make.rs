@@ -146,6 +146,7 @@ fn audited(
         bundle: source.directory(),
         init: making.container.init.or(global.init),
         detached: mode != Mode::Foreground,
+        cpus: prepared.cpu_mask(),
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,

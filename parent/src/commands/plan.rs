@@ -75,6 +75,7 @@ fn change_and_plan(
     facts: &Facts,
     mut options: Options,
 ) -> Result<Planned, String> {
+    options.cpus = prepared.cpu_mask();
     let applied = prepared.apply(spec, &options.bundle)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();

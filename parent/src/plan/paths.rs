@@ -30,7 +30,8 @@ fn masks(planner: &mut Planner, paths: &[String]) {
         let origin = format!("/linux/maskedPaths/{index}");
         if let Some(at) = absolute(planner, &origin, path) {
             let at = planner.target(at);
-            planner.rootfs(origin, RootfsOp::Mask { at, covers });
+            let needed = planner.linux().is_some_and(|linux| linux.needed_masks.contains(&index));
+            planner.rootfs(origin, RootfsOp::Mask { at, covers, needed });
         }
     }
 }

@@ -266,10 +266,12 @@ fn io_priority(planner: &mut Planner) -> Option<u16> {
     Some(class << 13 | io.priority as u16)
 }
 
-/// `execCPUAffinity`: before and after entering the container's cgroups. It is of a process that joins alone.
+/// `execCPUAffinity`: before and after entering the container's cgroups. It is of a process that joins alone; of
+/// others, what the invoker says.
 fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
+    let of_invoker = (Vec::new(), planner.options.cpus.clone());
     let wanted = planner.spec.process.as_ref().and_then(|process| process.exec_cpu_affinity.clone());
-    let Some(CpuAffinity { initial, last }) = wanted else { return Default::default() };
+    let Some(CpuAffinity { initial, last }) = wanted else { return of_invoker };
     let mut mask = |name: &str, list: Option<String>| {
         let list = list.unwrap_or_default();
         bit_mask(&list, MOST_NUMBERS).unwrap_or_else(|| {
@@ -279,7 +281,7 @@ fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
         })
     };
     let masks = (mask("initial", initial), mask("final", last));
-    if planner.kind == Kind::Exec { masks } else { Default::default() }
+    if planner.kind == Kind::Exec { masks } else { of_invoker }
 }
 
 fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {

@@ -402,7 +402,10 @@ fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> bool) -
         },
         Place::Attach(_) => Some(Subject::Namespaces),
         Place::Rootfs(index) => match &plan.rootfs.get(index as usize)?.op {
-            RootfsOp::Attach { mount, .. } | RootfsOp::AttachRoot { mount, .. } => {
+            RootfsOp::CloneTree { .. } => Some(Subject::HostPaths),
+            RootfsOp::Attach { mount, .. }
+            | RootfsOp::AttachLink { mount, .. }
+            | RootfsOp::AttachRoot { mount, .. } => {
                 let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
                 plan.host.iter().any(cloned).then_some(Subject::HostPaths)
             }

@@ -138,6 +138,12 @@ pub struct FinishLine {
     pub tone: Tone,
 }
 
+/// A mask of CPUs, 64 a word, as people write it.
+fn cpu_list(mask: &[u64]) -> String {
+    let cpus = (0..mask.len() * 64).filter(|cpu| mask[cpu / 64] & 1 << (cpu % 64) != 0);
+    cpus.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
+}
+
 /// Who PID 1 is, and why.
 pub fn first_process(finish: &Finish) -> String {
     let who = match finish.init {
@@ -166,6 +172,9 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     }
     if let Some(policy) = &finish.memory_policy {
         lines.add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
+    }
+    if !finish.affinity.is_empty() {
+        lines.add(FinishStep::Affinity, format!("on the CPUs {}", cpu_list(&finish.affinity)));
     }
     if let Some(personality) = finish.personality {
         lines.add(FinishStep::Personality, format!("personality {personality:#x}"));

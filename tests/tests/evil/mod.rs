@@ -148,10 +148,12 @@ fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
         RootfsOp::AttachRoot { mount, over: _ }
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
+        | RootfsOp::AttachLink { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),
         RootfsOp::Shelve { mount } => Some(mount),
         RootfsOp::Console { devpts, .. } => Some(&mut devpts.mount),
         RootfsOp::Mask { covers, .. } => Some(covers),
+        RootfsOp::CloneTree { from, .. } => Some(&mut from.mount),
         RootfsOp::MakeDirectory { at, .. }
         | RootfsOp::MakeSymlink { at, .. }
         | RootfsOp::MakeNode { at, .. }
@@ -164,6 +166,8 @@ fn needs_root(op: &RootfsOp) -> bool {
     matches!(
         op,
         RootfsOp::Attach { .. }
+            | RootfsOp::AttachLink { .. }
+            | RootfsOp::CloneTree { .. }
             | RootfsOp::Mask { .. }
             | RootfsOp::ReadOnly { .. }
             | RootfsOp::MakeNode { .. }
@@ -495,7 +499,7 @@ fn rootfs(cases: &mut Cases) {
         });
     }
     cases.add("a clone of the host's is a mask", WRONG, |p| {
-        p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount }));
+        p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount, needed: false }));
     });
     // On top of the root, it would be the root of whoever joins the namespace.
     let shelve = || {
