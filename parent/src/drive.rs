@@ -208,7 +208,9 @@ impl Session {
                         }
                     }
                     (FromSetup::Failed(error), _) => {
-                        return Err(describe::failure(self.plan.as_ref(), &error, &self.origins));
+                        let message = describe::failure(self.plan.as_ref(), &error, &self.origins);
+                        let is_other = error.detail.contains(OTHER_BUILD);
+                        return Err(if is_other { format!("{message}; {}", self.setup.whose()) } else { message });
                     }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
@@ -306,6 +308,9 @@ fn refusal(violations: &[Violation]) -> String {
     let lines: Vec<String> = violations.iter().map(one_violation).collect();
     format!("the policy refuses this container: {}", lines.join("; "))
 }
+
+/// In the words of an rspawn-setup that is not this program's.
+const OTHER_BUILD: &str = "different builds";
 
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, what } = violation;

@@ -21,9 +21,16 @@ pub struct Setup {
     /// The step that the helper is at, in memory that outlives it.
     pub progress: std::fs::File,
     pid: i32,
+    /// Where it and the others are.
+    directory: PathBuf,
 }
 
 impl Setup {
+    /// What else is to be said where it is of another build.
+    pub fn whose(&self) -> String {
+        format!("rspawn started that in {}: the programs there must be of its own build", self.directory.display())
+    }
+
     /// Binds it, and so all that it starts from here on, to CPUs, and this process as well (sched_setaffinity(2)).
     pub fn run_on(&self, cpus: &[usize]) -> Result<(), String> {
         let mut set = CpuSet::new();
@@ -79,11 +86,11 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
                 // The child begins on this processor, and only its exec takes it to another one. Else it would wait
                 // here until this process waits for it.
                 std::thread::yield_now();
-                return Ok(Setup { control, progress, pid });
+                return Ok(Setup { control, progress, pid, directory });
             };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
-                Ok(()) => Ok(Setup { control, progress, pid }),
+                Ok(()) => Ok(Setup { control, progress, pid, directory }),
                 Err(error) => {
                     let _ = process::signal(&child, libc::SIGKILL);
                     let _ = process::wait(pid, true);
@@ -142,14 +149,18 @@ pub fn no_user_namespaces() -> Option<String> {
 
 const SETUP: &str = "rspawn-setup";
 
+/// Where packages put them: for an rspawn that was copied elsewhere by itself.
+const INSTALLED: &str = "/usr/libexec/rspawn";
+
 /// The directory of rspawn's other programs: that of this one, or where packages put helpers. Never from an environment
-/// variable.
+/// variable. Whether they are of this build, their first answer says.
 fn programs() -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    let mut candidates = [directory.to_path_buf(), directory.join("../libexec/rspawn")].into_iter();
+    let mut candidates = [directory.to_path_buf(), directory.join("../libexec/rspawn"), INSTALLED.into()].into_iter();
     candidates.find(|place| place.join(SETUP).exists()).ok_or_else(|| {
-        let message = format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+        let message =
+            format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it, nor in {INSTALLED}", directory.display());
         io::Error::new(io::ErrorKind::NotFound, message)
     })
 }

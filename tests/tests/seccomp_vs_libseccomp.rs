@@ -366,6 +366,7 @@ fn large_profiles_agree() {
         for (n, name) in ["ioctl", "prctl", "keyctl", "fcntl", "bpf"].iter().enumerate() {
             for _ in 0..rng.below(80) {
                 s.syscalls.push(SyscallRule {
+                    name: String::new(),
                     names: vec![(*name).into()],
                     action: "SCMP_ACT_LOG".into(),
                     errno_ret: None,

@@ -2,7 +2,8 @@
 //!
 //! Each message on the socket is a [`HookJob`]; the answer says that all of its hooks succeeded, or why one did not.
 //! A hook gets the arguments and the environment of config.json and nothing else: the state on its standard input, no
-//! other descriptor, `/` as working directory (CVE-2025-23266: an environment that others control is code).
+//! other descriptor, `/` as working directory, or an empty one in a container's namespaces (CVE-2025-23266: an environment
+//! that others control is code).
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -11,13 +12,15 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rspawn_proto::msg::FromStage;
+use rspawn_proto::plan::attr;
 use rspawn_proto::record::{Hook, HookJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::hook::Prepared;
 use rspawn_sys::process::{self, StringArray};
-use rspawn_sys::{Fd, channel, cred, fd, file, signal};
+use rspawn_sys::mount::NewFilesystem;
+use rspawn_sys::{Fd, Result, channel, cred, fd, file, signal};
 
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let number = argv.get(1).and_then(|word| word.to_str().ok()?.parse().ok());
@@ -31,7 +34,10 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let _ = fd::close_from_on_exec(3);
     signal::reset_dispositions();
     let _ = signal::set_blocked(0);
-    let _ = file::change_directory_to("/");
+    let inside = argv.get(2).is_some_and(|word| *word == c"inside");
+    if enter_directory(inside).is_err() {
+        return 1;
+    }
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
         // As large as a plan may be: the state has every annotation.
         let Ok(job) = codec::decode_plan::<HookJob>(&message) else { return 1 };
@@ -44,6 +50,17 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
         }
     }
     0
+}
+
+/// The working directory. In a container's namespaces the host's `/` is where a relative path would lead and write; the
+/// container's root has what its image likes (CVE-2025-23266). So there it is a directory in which nothing is.
+fn enter_directory(inside: bool) -> Result<()> {
+    if inside {
+        let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(attr::RDONLY))?;
+        file::change_directory(&empty)
+    } else {
+        file::change_directory_to("/")
+    }
 }
 
 fn run(hook: &Hook, state: &str) -> Outcome<()> {

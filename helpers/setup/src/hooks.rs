@@ -48,7 +48,8 @@ impl Runner {
         };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
-        let argv = StringArray::new([name, &number].into_iter()).named("execveat")?;
+        let words = [name, &number].into_iter().chain(inside.map(|_| "inside"));
+        let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
         let forked = match inside {
             None => process::fork(0).named("clone3")?,

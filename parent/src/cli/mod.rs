@@ -115,6 +115,9 @@ pub struct Container {
     /// Directory of the bundle.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// This file instead of the bundle's config.json.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["host", "directory"])]
+    pub config: Option<PathBuf>,
     /// No bundle: the host's own root, read-only, in new namespaces.
     #[arg(long, conflicts_with = "directory")]
     pub host: bool,

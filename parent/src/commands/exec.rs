@@ -15,20 +15,27 @@ use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
+use crate::log::Log;
 use crate::oci::{self, Capabilities, Process, Spec};
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::state::{StateRoot, Status};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox};
+use crate::{describe, launch, plan, policy_file, sandbox, streams};
 
-pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
+pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
     let audit = invoker::audit(arguments.audit.as_deref())?;
-    audit.whole(|audit| audited(global, arguments, preserved?, audit))
+    audit.whole(|audit| audited(global, log, arguments, preserved?, audit))
 }
 
-fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Audit) -> Result<Reached, String> {
+fn audited(
+    global: &Global,
+    log: &mut Log,
+    arguments: Exec,
+    preserved: Preserved,
+    mut audit: Audit,
+) -> Result<Reached, String> {
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
@@ -116,8 +123,14 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     };
     options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    let warnings = super::make::warnings(&planned.notes);
+    if mode == Mode::Foreground {
+        warnings.iter().for_each(streams::warn);
+    }
     session.send_plan(planned.plan, pipes, &facts.ids)?;
-    session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())
+    let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
+    warnings.iter().for_each(|warning| log.warning(warning));
+    Ok(reached)
 }
 
 /// Exit status of an exec that did not come to its command: a shell's where that cannot be executed, since kubectl

@@ -90,7 +90,7 @@ fn audited(
     } else if let Some(directory) = &container.directory {
         Source::open_directory(directory, given.as_deref(), on_terminal)?
     } else {
-        Source::Bundle(Bundle::open(&container.bundle)?)
+        Source::Bundle(Bundle::open_with(&container.bundle, container.config.as_deref())?)
     };
     let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
     let prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
@@ -203,8 +203,7 @@ fn audited(
         }
     }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    let warnings = planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)).map(Problem::to_string);
-    let warnings: Vec<String> = warnings.collect();
+    let warnings = warnings(&planned.notes);
     if mode == Mode::Foreground {
         warnings.iter().for_each(streams::warn);
     }
@@ -272,10 +271,26 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     }
 }
 
-/// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
+/// Notes that are said at once. What is so in several places, as a capability in every set, is said of the first.
+pub fn warnings(notes: &[Problem]) -> Vec<String> {
+    let mut said: Vec<&Problem> = Vec::new();
+    for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
+        if said.iter().all(|known| known.message != note.message) {
+            said.push(note);
+        }
+    }
+    said.into_iter().map(Problem::to_string).collect()
+}
+
+/// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
+/// check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
     // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
     // whose effect nobody has asked for.
     let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
-    is_said || pointer.starts_with("/linux/resources/") || pointer == "/linux/cgroupsPath"
+    let is_rule = pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
+    is_said
+        || is_rule
+        || ["/linux/resources/", "/process/capabilities"].iter().any(|place| pointer.starts_with(place))
+        || pointer == "/linux/cgroupsPath"
 }

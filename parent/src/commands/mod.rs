@@ -89,7 +89,7 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
         Command::Top(arguments) => top::top(&global, arguments),
         Command::Ps(arguments) => ps::ps(&global, arguments),
         Command::Delete(arguments) => delete::delete(&global, arguments),
-        Command::Exec(arguments) => exec::exec(&global, arguments),
+        Command::Exec(arguments) => exec::exec(&global, log, arguments),
         Command::List(arguments) => list::list(&global, arguments),
         Command::Features => features::features(),
         Command::Plan(arguments) => plan::plan(systemd, global.init, arguments),

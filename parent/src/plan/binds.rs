@@ -67,7 +67,11 @@ fn refuse_words(planner: &mut Planner, origin: &str, options: &MountOptions) {
     let pointer = format!("{origin}/options");
     for (key, value) in &options.data {
         let word = value.as_ref().map_or(key.clone(), |value| format!("{key}={value}"));
-        let meant = did_you_mean(key, mount_options::known().into_iter().chain(["ro".into()]));
+        let meant = match key.to_ascii_lowercase().as_str() {
+            "readonly" | "read-only" => " (did you mean ro?)".into(),
+            "readwrite" | "read-write" => " (did you mean rw?)".into(),
+            _ => did_you_mean(key, mount_options::known()),
+        };
         planner.problem(pointer.clone(), format!("option {word:?} has no meaning for a bind mount{meant}"));
     }
     for word in &options.engine {

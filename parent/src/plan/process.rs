@@ -373,6 +373,9 @@ fn exists(planner: &mut Planner, pointer: &str, id: u32, which: Which) {
     }
 }
 
+/// crun's: a call that no table has is an error, and not left out.
+const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+
 fn filter(planner: &mut Planner) -> Option<Seccomp> {
     let profile = planner.linux()?.seccomp.as_ref()?;
     let Some(arch) = planner.facts.arch() else {
@@ -380,7 +383,9 @@ fn filter(planner: &mut Planner) -> Option<Seccomp> {
         planner.problem("/linux/seccomp", message);
         return None;
     };
-    match seccomp::compile(profile, arch, &seccomp::Options::default()) {
+    let is_strict = planner.spec.annotations.get(FAIL_UNKNOWN).is_some_and(|value| value == "1");
+    let options = seccomp::Options { unknown_calls_fail: is_strict, ..seccomp::Options::default() };
+    match seccomp::compile(profile, arch, &options) {
         Ok(compiled) => {
             planner.notes.extend(compiled.warnings);
             let listener = if compiled.notify { Some(listener(planner, profile)?) } else { None };

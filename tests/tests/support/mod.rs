@@ -243,6 +243,7 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
         };
         let args = if unconditional { 0 } else { 1 + rng.below(3) };
         let mut rule = SyscallRule {
+            name: String::new(),
             names: match (alone, names.last()) {
                 (false, _) => (0..1 + rng.below(3)).map(|_| rng.pick(&names).into()).collect(),
                 (true, Some(_)) => names.pop().into_iter().map(String::from).collect(),

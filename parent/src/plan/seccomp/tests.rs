@@ -164,6 +164,7 @@ fn a_hostile_profile_is_refused_quickly() {
     let s = Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
         syscalls: vec![crate::oci::seccomp::SyscallRule {
+            name: String::new(),
             names: vec!["read".into(); 20_000],
             action: "SCMP_ACT_ALLOW".into(),
             errno_ret: None,
