@@ -219,7 +219,7 @@ fn is_device_rule(rule: &DeviceAccess) -> bool {
 }
 
 /// Most device rules: what the kernel verifies of a program in little time.
-const MAX_DEVICE_RULES: usize = 1024;
+pub const MAX_DEVICE_RULES: usize = 1024;
 
 /// Whether a file of a cgroup is a setting of a controller's. Not those that move processes, name programs to run or
 /// reach other cgroups: `cgroup.procs`, `release_agent`, `cgroup.event_control`; nor the device rules, which the
