@@ -328,9 +328,12 @@ fn spawn_rules(policy: &Policy, spawn: &Spawn, report: Report) {
 
 /// Hooks that run with the host's files in sight. startContainer hooks are the payload's equals.
 fn hook_rules(policy: &Policy, hooks: &Hooks, report: Report) {
-    let Some(allowed) = &policy.hooks else { return };
     let After { poststart, poststop, .. } = &hooks.after;
     for hook in [&hooks.runtime, &hooks.container, poststart, poststop].into_iter().flatten() {
+        for path in hook.outputs.iter().flatten() {
+            path_rules(policy, &absolute(path.as_str()), true, &hook.origin, report);
+        }
+        let Some(allowed) = &policy.hooks else { continue };
         if !allowed.iter().any(|rule| rule.covers(&absolute(hook.path.as_str()))) {
             report("hooks.allow", &hook.origin, format!("runs the program {}", hook.path));
         }

@@ -214,7 +214,7 @@ fn the_policy_judges_what_is_cloned() {
     fs::create_dir_all(bundle.rootfs().join("dst")).unwrap();
     let policy = bundle.path().join("policy");
     let (root, shown) = (bundle.rootfs(), source.display());
-    fs::write(&policy, format!("mode = enforce\nbind.allow = {}, {shown}:ro\n", root.display())).unwrap();
+    fs::write(&policy, format!("mode = enforce\nbind.allow = {} {shown}:ro\n", root.display())).unwrap();
     let option = format!("--policy={}", policy.display());
     let inside = bundle.rootfs().join("dst/x").display().to_string();
     let bundle = bundle.with_mount("/dst", "bind", "source", &["bind", "ro"]);
@@ -244,6 +244,8 @@ fn idmap_takes_the_maps_of_a_joined_user_namespace() {
         }
     });
     let bundle = bundle.with_mount("/m", "bind", "src", &["bind", "idmap"]).with_mount("/plain", "bind", "src", &["bind"]);
+    // No root of this container's may make them.
+    ["m", "plain"].map(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
     fs::create_dir(bundle.path().join("src")).unwrap();
     fs::write(bundle.path().join("src/f"), "").unwrap();
     std::os::unix::fs::chown(bundle.path().join("src/f"), Some(5), Some(6)).unwrap();
@@ -356,6 +358,35 @@ fn the_working_directory_of_a_create_container_hook_has_nothing() {
     assert!(said.lines().count() == 2 && said.starts_with("touch: "), "{said}");
     assert!(!Path::new("/lib/x").exists() && !Path::new("/x").exists());
     assert!(!bundle.rootfs().join("lib/x").exists());
+}
+
+#[test]
+fn what_hooks_say_is_appended_to_files() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    let hook = |name: &str| {
+        json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name}; echo {name} failed >&2")]})
+    };
+    let (out, errors) = (bundle.path().join("hooks.out"), bundle.path().join("hooks.err"));
+    let bundle = bundle.with(|config| {
+        config["hooks"] = json!({"createRuntime": [hook("one")], "createContainer": [hook("two")],
+            "startContainer": [hook("inside")], "poststop": [hook("last")]});
+        config["annotations"] = json!({"run.oci.hooks.stdout": out, "run.oci.hooks.stderr": errors});
+    });
+    fs::write(&out, "before\n").unwrap();
+    let life = Life::new(bundle);
+    life.created(&[]).started();
+    life.wait_for_status("stopped");
+    life.delete(&[]).ok();
+    assert_eq!(fs::read_to_string(&out).unwrap(), "before\none\ntwo\nlast\n");
+    assert_eq!(fs::read_to_string(&errors).unwrap(), "one failed\ntwo failed\nlast failed\n");
+    // A file that the bundle names is a path that the policy speaks of.
+    let policy = life.bundle.path().join("policy");
+    fs::write(&policy, format!("mode = enforce\nbind.deny = {}\n", out.display())).unwrap();
+    let refused = life.create(&[&format!("--policy={}", policy.display())]).refused();
+    assert!(refused.contains("bind.deny") && refused.contains("hooks.out"), "{refused}");
 }
 
 #[test]

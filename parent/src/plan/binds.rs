@@ -41,7 +41,7 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
             planner.host(origin, HostOp::SetAttrs { mount: out, attrs });
         }
     }
-    if options.copy_link || options.destination_link {
+    if options.link.is_some() {
         let target = planner.target(at.clone());
         planner.mounted.push((at, out));
         let (copy, follow) = (options.copy_link, !options.destination_link);
