@@ -159,8 +159,10 @@ fn programs() -> io::Result<PathBuf> {
     let directory = me.parent().unwrap_or(&me);
     let mut candidates = [directory.to_path_buf(), directory.join("../libexec/rspawn"), INSTALLED.into()].into_iter();
     candidates.find(|place| place.join(SETUP).exists()).ok_or_else(|| {
-        let message =
-            format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it, nor in {INSTALLED}", directory.display());
+        let message = format!(
+            "{SETUP} is neither in {} nor in ../libexec/rspawn beside it, nor in {INSTALLED}",
+            directory.display()
+        );
         io::Error::new(io::ErrorKind::NotFound, message)
     })
 }

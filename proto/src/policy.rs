@@ -228,9 +228,8 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
     }
     // It is in use by now: whatever is taken from it, it had. What lies above it may have it below; and a clone of what
     // the container has mounted may be one of it.
-    let cloned = |slot: &Slot| {
-        plan.rootfs.iter().any(|step| matches!(&step.op, RootfsOp::CloneTree { out, .. } if out == slot))
-    };
+    let cloned =
+        |slot: &Slot| plan.rootfs.iter().any(|step| matches!(&step.op, RootfsOp::CloneTree { out, .. } if out == slot));
     let gives = |op: &RootfsOp| match op {
         RootfsOp::SetAttrs { mount, attrs } => {
             attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive || cloned(mount))

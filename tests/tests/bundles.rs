@@ -33,7 +33,9 @@ fn what_an_engine_starts_is_process_1_itself() {
         // What comes before a verb that starts nothing is without effect.
         let state = life.run(life.command(&[global, &["state", life.id()]].concat())).ok();
         let pid = serde_json::from_str::<Value>(&state).unwrap()["pid"].to_string();
-        rspawn_tests::wait_for("the payload", || words_of(&pid) != "rspawn-init" && !words_of(&pid).contains("--stage"));
+        rspawn_tests::wait_for("the payload", || {
+            words_of(&pid) != "rspawn-init" && !words_of(&pid).contains("--stage")
+        });
         words_of(&pid).split(' ').next().unwrap().to_string()
     };
     let supervised = |global: &[&str], verb: &[&str], annotation: Value| {
@@ -102,9 +104,11 @@ fn a_limit_of_two_processes_is_the_payloads() {
     fs::write(&zero, r#"{"pids":{"limit":0}}"#).unwrap();
     for option in ["--pids-limit=0".to_string(), format!("--resources={}", zero.display())] {
         assert_eq!(update(&[&option]), "");
-        let limit = life.record().cgroups.iter().find_map(|cgroup| {
-            fs::read_to_string(Path::new(cgroup.path.as_str()).join("pids.max")).ok()
-        });
+        let limit = life
+            .record()
+            .cgroups
+            .iter()
+            .find_map(|cgroup| fs::read_to_string(Path::new(cgroup.path.as_str()).join("pids.max")).ok());
         assert_eq!(limit.as_deref(), Some("2\n"));
     }
 }
@@ -243,7 +247,8 @@ fn idmap_takes_the_maps_of_a_joined_user_namespace() {
             config["linux"].as_object_mut().unwrap().remove(member);
         }
     });
-    let bundle = bundle.with_mount("/m", "bind", "src", &["bind", "idmap"]).with_mount("/plain", "bind", "src", &["bind"]);
+    let bundle =
+        bundle.with_mount("/m", "bind", "src", &["bind", "idmap"]).with_mount("/plain", "bind", "src", &["bind"]);
     // No root of this container's may make them.
     ["m", "plain"].map(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
     fs::create_dir(bundle.path().join("src")).unwrap();
@@ -307,10 +312,7 @@ fn overlay_layers_in_one_string() {
     let bundle = bundle.with_mount("/o", "overlay", "overlay", &[options]);
     let over = bundle.path().join("over");
     fs::create_dir(&over).unwrap();
-    let prepare = format!(
-        "mount -t tmpfs t {0}; mkdir {0}/up {0}/work; \"$@\"; ls {0}/up; exit",
-        over.display()
-    );
+    let prepare = format!("mount -t tmpfs t {0}; mkdir {0}/up {0}/work; \"$@\"; ls {0}/up; exit", over.display());
     assert_eq!(finish(in_private_mounts(&prepare, &bundle.command(&[])), b"").ok(), "upper\nlower\nnew\n");
 }
 
@@ -366,9 +368,8 @@ fn what_hooks_say_is_appended_to_files() {
         return;
     }
     let bundle = Bundle::script("true");
-    let hook = |name: &str| {
-        json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name}; echo {name} failed >&2")]})
-    };
+    let hook =
+        |name: &str| json!({"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name}; echo {name} failed >&2")]});
     let (out, errors) = (bundle.path().join("hooks.out"), bundle.path().join("hooks.err"));
     let bundle = bundle.with(|config| {
         config["hooks"] = json!({"createRuntime": [hook("one")], "createContainer": [hook("two")],
@@ -394,7 +395,8 @@ fn a_console_in_a_pipe_ends_lines_as_the_payload_does() {
     if cannot_make_containers() {
         return;
     }
-    let bundle = Bundle::script("tty; echo a; printf 'b\\r\\n'").with(|config| config["process"]["terminal"] = json!(true));
+    let bundle =
+        Bundle::script("tty; echo a; printf 'b\\r\\n'").with(|config| config["process"]["terminal"] = json!(true));
     assert_eq!(bundle.run_with(&["--console=read-only"], b"").ok(), "/dev/pts/0\na\nb\r\n");
 }
 
@@ -485,7 +487,9 @@ fn a_copy_of_rspawn_alone_finds_what_is_installed() {
     let mut command = Command::new(&copy);
     command.args(ordinary.get_args());
     let prepare = |programs: &str| {
-        format!("mkdir -p /usr/libexec; mount -t tmpfs t /usr/libexec; mkdir /usr/libexec/rspawn; {programs}; exec \"$@\"")
+        format!(
+            "mkdir -p /usr/libexec; mount -t tmpfs t /usr/libexec; mkdir /usr/libexec/rspawn; {programs}; exec \"$@\""
+        )
     };
     let directory = program("rspawn-setup").parent().unwrap().display().to_string();
     let installed = prepare(&format!("cp {directory}/rspawn-* /usr/libexec/rspawn"));

@@ -632,10 +632,11 @@ fn words_that_a_bind_cannot_mean_are_errors() {
     if cannot_make_containers() {
         return;
     }
-    let with = |words: &[&str]| Bundle::script("true").with_mount("/m", "bind", ".", &[&["bind"], words].concat()).run();
+    let with =
+        |words: &[&str]| Bundle::script("true").with_mount("/m", "bind", ".", &[&["bind"], words].concat()).run();
     let error = with(&["nosiud"]).refused();
     assert!(error.contains("/mounts/7/options") && error.contains("did you mean nosuid?"), "{error}");
-    with(&["defaults", "x-anything", "comment=mine", "z", "Z", "copy", "nocopy", "cached"]).ok();
+    with(&["defaults", "x-anything", "comment=mine", "z", "Z", "U", "copy", "nocopy", "cached"]).ok();
 }
 
 #[test]

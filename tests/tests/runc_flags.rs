@@ -304,16 +304,20 @@ fn the_table_of_cruns_flags_is_true() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../parent/docs/runc-flags.md");
     let text = fs::read_to_string(page).unwrap();
     let section = text.split("## crun's flags").nth(1).unwrap().split("## ").next().unwrap();
-    let rows: Vec<Vec<&str>> =
-        section.lines().filter(|line| line.starts_with("|`") || line.starts_with("|(")).map(|line| line.split('|').collect()).collect();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("|`") || line.starts_with("|("))
+        .map(|line| line.split('|').collect())
+        .collect();
     assert!(rows.len() > 8, "{section}");
     for row in rows {
         let (command, fate) = (row[1].trim_matches('`'), row[3]);
         for flag in row[2].split_whitespace().map(|flag| flag.trim_matches('`')) {
-            let is_known = Cli::command().find_subcommand(command).unwrap_or(&Cli::command()).get_arguments().any(|arg| {
-                flag == format!("--{}", arg.get_long().unwrap_or_default())
-                    || arg.get_short().is_some_and(|letter| flag == format!("-{letter}"))
-            });
+            let is_known =
+                Cli::command().find_subcommand(command).unwrap_or(&Cli::command()).get_arguments().any(|arg| {
+                    flag == format!("--{}", arg.get_long().unwrap_or_default())
+                        || arg.get_short().is_some_and(|letter| flag == format!("-{letter}"))
+                });
             assert_eq!(is_known, fate != "refused", "{command} {flag}");
         }
         if row[2].is_empty() {

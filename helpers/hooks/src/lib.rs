@@ -18,8 +18,8 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::hook::Prepared;
-use rspawn_sys::process::{self, StringArray};
 use rspawn_sys::mount::NewFilesystem;
+use rspawn_sys::process::{self, StringArray};
 use rspawn_sys::{Fd, Result, channel, cred, fd, file, signal};
 
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {

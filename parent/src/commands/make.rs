@@ -288,7 +288,8 @@ fn is_worth_a_warning(pointer: &str) -> bool {
     // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
     // whose effect nobody has asked for.
     let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
-    let is_rule = pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
+    let is_rule =
+        pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
     is_said
         || is_rule
         || ["/linux/resources/", "/process/capabilities"].iter().any(|place| pointer.starts_with(place))

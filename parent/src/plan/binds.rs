@@ -148,21 +148,8 @@ fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOpt
                     .problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
             }
         }
-        let uid_map = namespaces::convert(
-            planner,
-            &format!("{origin}/uidMappings"),
-            uids,
-            &planner.facts.ids.uids,
-        );
-        (
-            uid_map,
-            namespaces::convert(
-                planner,
-                &format!("{origin}/gidMappings"),
-                gids,
-                &planner.facts.ids.gids,
-            ),
-        )
+        let uid_map = namespaces::convert(planner, &format!("{origin}/uidMappings"), uids, &planner.facts.ids.uids);
+        (uid_map, namespaces::convert(planner, &format!("{origin}/gidMappings"), gids, &planner.facts.ids.gids))
     } else {
         (planner.spawn.uid_map.clone(), planner.spawn.gid_map.clone())
     };
@@ -181,7 +168,6 @@ fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOpt
     planner.host(origin, HostOp::MakeIdMap { out, uid_map, gid_map });
     Some(out)
 }
-
 
 /// The user namespace that the container joins: it has the maps that are meant, whatever config.json says.
 fn joined_user_namespace(planner: &Planner) -> Option<Slot> {

@@ -79,8 +79,9 @@ const NOT_SUPERBLOCK: [(&str, &str); 3] = [("async", "sync"), ("nolazytime", "la
 /// Of fstab(5): comments, and words for programs that read it.
 const IGNORED: [&str; 9] =
     ["defaults", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion", "noiversion"];
-/// Labels are the engine's to set, and so is what a new volume begins with; the others are Docker Desktop's.
-const ENGINES: [&str; 7] = ["z", "Z", "copy", "nocopy", "cached", "delegated", "consistent"];
+/// Labels, owners and what a new volume begins with are the engine's to set (buildah passes on what it has done); the others
+/// are Docker Desktop's.
+const ENGINES: [&str; 8] = ["z", "Z", "U", "copy", "nocopy", "cached", "delegated", "consistent"];
 
 /// crun's.
 const LINKS: [&str; 3] = ["copy-symlink", "src-nofollow", "dest-nofollow"];
@@ -92,8 +93,8 @@ const TMPFS: [&str; 18] = [
 ];
 /// Parameters of overlay (the kernel's Documentation/filesystems/overlayfs.rst).
 const OVERLAY: [&str; 16] = [
-    "lowerdir", "upperdir", "workdir", "default_permissions", "redirect_dir", "index", "uuid", "nfs_export", "userxattr",
-    "xino", "metacopy", "verity", "volatile", "lowerdir+", "datadir+", "override_creds",
+    "lowerdir", "upperdir", "workdir", "default_permissions", "redirect_dir", "index", "uuid", "nfs_export",
+    "userxattr", "xino", "metacopy", "verity", "volatile", "lowerdir+", "datadir+", "override_creds",
 ];
 const PROC: [&str; 3] = ["hidepid", "gid", "subset"];
 const DEVPTS: [&str; 6] = ["newinstance", "ptmxmode", "mode", "uid", "gid", "max"];

@@ -178,7 +178,10 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, strict: bool, found: &mut Findin
     let base = format!("{BASE}/syscalls/{i}");
     if !rule.name.is_empty() {
         let name = &rule.name;
-        found.warn(format!("{base}/name"), format!("docker's old form of \"names\": [{name:?}], for which it is taken."));
+        found.warn(
+            format!("{base}/name"),
+            format!("docker's old form of \"names\": [{name:?}], for which it is taken."),
+        );
     } else if rule.names.is_empty() {
         found.warn(format!("{base}/names"), "the rule names no call and has no effect.");
     }
