@@ -250,7 +250,7 @@ fn idmap_takes_the_maps_of_a_joined_user_namespace() {
     let bundle =
         bundle.with_mount("/m", "bind", "src", &["bind", "idmap"]).with_mount("/plain", "bind", "src", &["bind"]);
     // No root of this container's may make them.
-    ["m", "plain"].map(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
+    ["m", "plain"].iter().for_each(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
     fs::create_dir(bundle.path().join("src")).unwrap();
     fs::write(bundle.path().join("src/f"), "").unwrap();
     std::os::unix::fs::chown(bundle.path().join("src/f"), Some(5), Some(6)).unwrap();
