@@ -478,20 +478,6 @@ fn a_class_of_service_that_is_there_stays_as_it_is() {
 }
 
 #[test]
-fn a_create_container_hook_has_an_empty_directory() {
-    if cannot_make_containers() {
-        return;
-    }
-    let bundle = Bundle::script("true");
-    let text = format!("ls -A . >{0}; touch ./x 2>>{0}; exit 0", bundle.path().join("out").display());
-    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/bin:/usr/bin"]});
-    let bundle = bundle.with(|config| config["hooks"] = json!({"createContainer": [hook]}));
-    bundle.run().ok();
-    let said = fs::read_to_string(bundle.path().join("out")).unwrap();
-    assert!(said.lines().count() == 1 && said.contains("touch: "), "{said}");
-}
-
-#[test]
 fn a_failing_start_container_hook_fails_the_start() {
     if cannot_make_containers() {
         return;

@@ -2,7 +2,7 @@
 //!
 //! Each message on the socket is a [`HookJob`]; the answer says that all of its hooks succeeded, or why one did not.
 //! A hook gets the arguments and the environment of config.json and nothing else: the state on its standard input, no
-//! other descriptor, `/` as working directory, or an empty one in a container's namespaces (CVE-2025-23266: an environment
+//! other descriptor, `/` as working directory, or the bundle in a container's namespaces (CVE-2025-23266: an environment
 //! that others control is code).
 #![no_std]
 #![forbid(unsafe_code)]
@@ -34,8 +34,11 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let _ = fd::close_from_on_exec(3);
     signal::reset_dispositions();
     let _ = signal::set_blocked(0);
-    let inside = argv.get(2).is_some_and(|word| *word == c"inside");
-    if enter_directory(inside).is_err() {
+    // In a container's namespaces the host's `/` is where a relative path would lead and write, and the container's root
+    // has what its image likes (CVE-2025-23266): there it is the bundle.
+    let bundle = argv.get(2).and_then(|word| word.to_str().ok());
+    if bundle.is_none_or(|bundle| file::change_directory_to(bundle).is_err()) && enter_empty(bundle.is_some()).is_err()
+    {
         return 1;
     }
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
@@ -52,9 +55,8 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     0
 }
 
-/// The working directory. In a container's namespaces the host's `/` is where a relative path would lead and write; the
-/// container's root has what its image likes (CVE-2025-23266). So there it is a directory in which nothing is.
-fn enter_directory(inside: bool) -> Result<()> {
+/// `/`; or, where the root of a user namespace may not enter the bundle, a directory in which nothing is.
+fn enter_empty(inside: bool) -> Result<()> {
     if inside {
         let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(attr::RDONLY))?;
         file::change_directory(&empty)

@@ -117,8 +117,14 @@ pub fn create(
         // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
+    let bundle = match &invoker.trusted.purpose {
+        Purpose::Container { bundle, .. } => bundle.as_str(),
+        _ => "",
+    };
     let guest = (!traces.hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container)))))
+        .then(|| {
+            parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container, bundle))))
+        })
         .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;

@@ -271,11 +271,13 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     }
 }
 
+const CAPABILITIES: &str = "/process/capabilities";
+
 /// Notes that are said at once. What is so in several places, as a capability in every set, is said of the first.
 pub fn warnings(notes: &[Problem]) -> Vec<String> {
     let mut said: Vec<&Problem> = Vec::new();
     for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
-        if said.iter().all(|known| known.message != note.message) {
+        if !note.pointer.starts_with(CAPABILITIES) || said.iter().all(|known| known.message != note.message) {
             said.push(note);
         }
     }
@@ -292,6 +294,6 @@ fn is_worth_a_warning(pointer: &str) -> bool {
         pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
     is_said
         || is_rule
-        || ["/linux/resources/", "/process/capabilities"].iter().any(|place| pointer.starts_with(place))
+        || ["/linux/resources/", CAPABILITIES].iter().any(|place| pointer.starts_with(place))
         || pointer == "/linux/cgroupsPath"
 }

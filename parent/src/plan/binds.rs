@@ -65,7 +65,8 @@ fn made_before(planner: &Planner, path: &HostPath) -> Option<Target> {
 /// Words that the source's filesystem would have to know, and that nobody asks: a misspelt protection must not be none.
 fn refuse_words(planner: &mut Planner, origin: &str, options: &MountOptions) {
     let pointer = format!("{origin}/options");
-    for (key, value) in &options.data {
+    // Of very many, the first ones say it.
+    for (key, value) in options.data.iter().take(20) {
         let word = value.as_ref().map_or(key.clone(), |value| format!("{key}={value}"));
         let meant = match key.to_ascii_lowercase().as_str() {
             "readonly" | "read-only" => " (did you mean ro?)".into(),
@@ -74,7 +75,7 @@ fn refuse_words(planner: &mut Planner, origin: &str, options: &MountOptions) {
         };
         planner.problem(pointer.clone(), format!("option {word:?} has no meaning for a bind mount{meant}"));
     }
-    for word in &options.engine {
+    for word in options.engine.iter().take(20) {
         planner.note(pointer.clone(), format!("option {word:?} is for the engine, and has no effect here"));
     }
     if options.copy_up {

@@ -111,10 +111,11 @@ pub fn are_likely(planner: &mut Planner, origin: &str, kind: &str, options: &Mou
         "sysfs" | "mqueue" => &[],
         _ => return true,
     };
-    let words = || own.iter().chain(&LABELS).map(|word| word.to_string()).chain(known());
+    let words: Vec<String> = own.iter().chain(&LABELS).map(|word| word.to_string()).chain(known()).collect();
     let before = planner.problems.len();
-    for (key, _) in options.data.iter().filter(|(key, _)| !words().any(|word| word == *key)) {
-        if let Some(meant) = suggestion(key, words()) {
+    // Of very many, the first ones say it.
+    for (key, _) in options.data.iter().filter(|(key, _)| !words.contains(key)).take(20) {
+        if let Some(meant) = suggestion(key, &words) {
             let message = format!("option {key:?} is unknown to {kind} (did you mean {meant}?)");
             planner.problem(format!("{origin}/options"), message);
         }
@@ -162,9 +163,10 @@ const LAYERS: [&str; 3] = ["lowerdir=", "upperdir=", "workdir="];
 
 /// Cuts at the commas that another option follows: what follows any other one is a path's.
 fn split_layers(option: &str) -> Vec<&str> {
+    let names = known();
     let begins_option = |rest: &str| {
         let word = rest.split([',', '=']).next().unwrap_or_default();
-        OVERLAY.contains(&word) || known().iter().any(|name| name == word)
+        OVERLAY.contains(&word) || names.iter().any(|name| name == word)
     };
     let mut parts = Vec::new();
     let mut start = 0;

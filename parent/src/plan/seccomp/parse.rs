@@ -207,9 +207,12 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, strict: bool, found: &mut Findin
         } else if arch::is_known_call(name) {
             names.push((name.as_str(), pointer));
         } else {
-            let hint = did_you_mean(name, arch::known_calls());
             match strict {
-                true => found.problem(pointer, format!("{name:?} is not a known system call{hint}")),
+                true => {
+                    let hint =
+                        if found.problems.len() < 20 { did_you_mean(name, arch::known_calls()) } else { String::new() };
+                    found.problem(pointer, format!("{name:?} is not a known system call{hint}"));
+                }
                 false => found.warn(pointer, format!("{name:?} is not a known system call; it is skipped.")),
             }
         }
