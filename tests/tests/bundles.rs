@@ -343,6 +343,11 @@ fn capabilities_that_are_left_out_are_said_once() {
     let created = life.run(with_log(&["create", "--bundle", &bundle]));
     assert_eq!((created.status, created.stderr.as_str()), (0, ""));
     assert_eq!(fs::read_to_string(&log).unwrap().matches("CAP_OF_THE_FUTURE").count(), 1);
+    let exec = life.run(life.exec_command(&[], &["true"]));
+    assert_eq!((exec.status, said(&exec.stderr)), (0, 1), "{exec:?}");
+    life.delete(&["--force"]).ok();
+    // Without a log there is one place left.
+    assert_eq!(said(&life.create(&[]).stderr), 1);
 }
 
 #[test]

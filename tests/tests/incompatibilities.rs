@@ -356,10 +356,15 @@ fn a_hook_gets_nothing_of_the_callers() {
     let bundle = Bundle::script("true");
     let text = format!("pwd > {0}/cwd; /usr/bin/env > {0}/env; echo chatter", bundle.path().display());
     let bundle = bundle.with(|config| {
-        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", &text]}]});
     });
     assert_eq!(bundle.run().ok(), "");
     assert_eq!(fs::read_to_string(bundle.path().join("cwd")).unwrap(), "/\n");
+    let inside = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+    let bundle = bundle.with(|config| config["hooks"] = inside);
+    bundle.run().ok();
+    let seen = fs::read_to_string(bundle.path().join("cwd")).unwrap();
+    assert_eq!(seen, format!("{}\n", bundle.path().display()));
     // These are the shell's own.
     let env = fs::read_to_string(bundle.path().join("env")).unwrap();
     assert!(

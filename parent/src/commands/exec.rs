@@ -21,7 +21,7 @@ use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::state::{StateRoot, Status};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox, streams};
+use crate::{describe, launch, plan, policy_file, sandbox};
 
 pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
@@ -124,9 +124,7 @@ fn audited(
     options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     let warnings = super::make::warnings(&planned.notes);
-    if mode == Mode::Foreground {
-        warnings.iter().for_each(streams::warn);
-    }
+    super::make::say(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
     warnings.iter().for_each(|warning| log.warning(warning));

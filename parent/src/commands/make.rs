@@ -204,9 +204,7 @@ fn audited(
     }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     let warnings = warnings(&planned.notes);
-    if mode == Mode::Foreground {
-        warnings.iter().for_each(streams::warn);
-    }
+    say(&warnings, mode, log);
     session.origins = planned.origins;
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     // rspawn-setup is at work meanwhile.
@@ -282,6 +280,13 @@ pub fn warnings(notes: &[Problem]) -> Vec<String> {
         }
     }
     said.into_iter().map(Problem::to_string).collect()
+}
+
+/// On stderr, where somebody reads it: a line there is all that clients of `create` take for an error. But that a
+/// capability is left out has to be said (config.md), there if not in the log.
+pub fn say(warnings: &[String], mode: Mode, log: &Log) {
+    let must_be_said = |warning: &&String| mode == Mode::Foreground || !log.is_kept() && warning.contains(CAPABILITIES);
+    warnings.iter().filter(must_be_said).for_each(streams::warn);
 }
 
 /// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
