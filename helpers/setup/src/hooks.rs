@@ -56,11 +56,21 @@ impl Runner {
             Some((inside, container, _)) => inside.fork_among_others(container)?,
         };
         match forked {
-            Side::Parent { pid, child } => Ok(Self { name, pid, process: child, socket: mine }),
+            Side::Parent { pid, child } => {
+                drop(theirs);
+                let runner = Self { name, pid, process: child, socket: mine };
+                // Once others mount in that namespace, who enters it may find another root.
+                if inside.is_some() && channel::receive(&runner.socket, 0).named("recvmsg")?.is_none() {
+                    return Err(Failure::check(&format!("{name} died")));
+                }
+                Ok(runner)
+            }
             Side::Child => {
                 drop(mine);
                 let entered = inside.map_or(Ok(()), |(inside, container, _)| inside.enter(container));
-                let ready = entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl"));
+                let said = || inside.map_or(Ok(()), |_| channel::send(&theirs, &[], &[])).named("sendmsg");
+                let ready =
+                    entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl")).and_then(|()| said());
                 if ready.and_then(|()| theirs.keep_on_exec().named("fcntl")).is_ok() {
                     process::execute_file(&image, &argv, &env);
                 }

@@ -1,4 +1,5 @@
 //! `rspawn create` and `rspawn run`: the pipeline of the parent, top to bottom.
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -271,15 +272,19 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
 
 const CAPABILITIES: &str = "/process/capabilities";
 
-/// Notes that are said at once. What is so in several places, as a capability in every set, is said of the first.
+/// Notes that are said at once, the first of very many. What is so in several places, as a capability in every set, is
+/// said of the first.
 pub fn warnings(notes: &[Problem]) -> Vec<String> {
-    let mut said: Vec<&Problem> = Vec::new();
+    const MOST: usize = 50;
+    let mut said = HashSet::new();
+    let mut warnings = Vec::new();
     for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
-        if !note.pointer.starts_with(CAPABILITIES) || said.iter().all(|known| known.message != note.message) {
-            said.push(note);
+        let is_new = !note.pointer.starts_with(CAPABILITIES) || said.insert(note.message.as_str());
+        if is_new && warnings.len() < MOST {
+            warnings.push(note.to_string());
         }
     }
-    said.into_iter().map(Problem::to_string).collect()
+    warnings
 }
 
 /// On stderr, where somebody reads it: a line there is all that clients of `create` take for an error. But that a
