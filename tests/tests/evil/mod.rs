@@ -488,6 +488,7 @@ fn rootfs(cases: &mut Cases) {
     }
     for (name, op) in [
         ("attach", RootfsOp::Attach { mount, at: under_root(""), missing: Missing::Create, no_symlinks: true }),
+        ("attach a link", RootfsOp::AttachLink { mount, at: under_root(""), copy: true, follow: false }),
         ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 }, out: Slot(600) }),
     ] {
         cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
