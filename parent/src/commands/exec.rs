@@ -127,7 +127,7 @@ fn audited(
     super::make::say(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
-    warnings.iter().for_each(|warning| log.warning(warning));
+    warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     Ok(reached)
 }
 

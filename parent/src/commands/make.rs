@@ -212,7 +212,7 @@ fn audited(
     config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
     // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
-    warnings.iter().for_each(|warning| log.warning(warning));
+    warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     Ok(reached)
 }
 
@@ -274,24 +274,34 @@ const CAPABILITIES: &str = "/process/capabilities";
 
 /// Notes that are said at once, the first of very many. What is so in several places, as a capability in every set, is
 /// said of the first.
-pub fn warnings(notes: &[Problem]) -> Vec<String> {
+pub fn warnings(notes: &[Problem]) -> Vec<Problem> {
     const MOST: usize = 50;
     let mut said = HashSet::new();
     let mut warnings = Vec::new();
     for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
         let is_new = !note.pointer.starts_with(CAPABILITIES) || said.insert(note.message.as_str());
         if is_new && warnings.len() < MOST {
-            warnings.push(note.to_string());
+            warnings.push(note.clone());
         }
     }
     warnings
 }
 
 /// On stderr, where somebody reads it: a line there is all that clients of `create` take for an error. But that a
-/// capability is left out has to be said (config.md), there if not in the log.
-pub fn say(warnings: &[String], mode: Mode, log: &Log) {
-    let must_be_said = |warning: &&String| mode == Mode::Foreground || !log.is_kept() && warning.contains(CAPABILITIES);
-    warnings.iter().filter(must_be_said).for_each(streams::warn);
+/// capability is left out has to be said (config.md), there if not in the log; as with runc, one that nobody could have,
+/// and not one that follows from the other sets, as every engine's ambient ones do.
+pub fn say(warnings: &[Problem], mode: Mode, log: &Log) {
+    let of_a_set =
+        |pointer: &str| pointer.strip_prefix(CAPABILITIES).map(|rest| !rest.get(1..).unwrap_or_default().contains('/'));
+    for warning in warnings {
+        let (is_said, must_be_said) = match of_a_set(&warning.pointer) {
+            Some(follows) => (!follows, !follows && !log.is_kept()),
+            None => (true, false),
+        };
+        if must_be_said || is_said && mode == Mode::Foreground {
+            streams::warn(warning);
+        }
+    }
 }
 
 /// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
