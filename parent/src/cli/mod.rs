@@ -37,7 +37,7 @@ pub enum Command {
     Start(Start),
     /// Run a container in the foreground and end with its payload's status; or start it and leave it running.
     #[command(after_long_help = examples::RUN)]
-    Run(Run),
+    Run(Box<Run>),
     /// Print the state of a container: as JSON, or in words on a terminal.
     State(State),
     /// Send a signal to a container's first process.

@@ -78,7 +78,7 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
         Command::Create(arguments) => make::create(&global, log, arguments),
-        Command::Run(arguments) => make::run(&global, log, arguments),
+        Command::Run(arguments) => make::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),

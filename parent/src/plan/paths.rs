@@ -39,7 +39,7 @@ fn masks(planner: &mut Planner, paths: &[String]) {
 /// Makes the filesystem that masks take their covers from, if there will be any: a null device and an empty directory.
 /// It is out of the container's sight, and attached, since only what is attached can be cloned (before Linux 6.15).
 pub fn set_covers_aside(planner: &mut Planner) {
-    if !planner.linux().is_some_and(|linux| !linux.masked_paths.is_empty()) {
+    if planner.linux().is_none_or(|linux| linux.masked_paths.is_empty()) {
         return;
     }
     let out = planner.slot();

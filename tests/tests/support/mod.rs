@@ -277,7 +277,12 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
         "SCMP_ACT_ALLOW" => ("SCMP_ACT_ERRNO", Some(3)),
         _ => ("SCMP_ACT_ALLOW", None),
     };
-    s.syscalls.push(SyscallRule { names: vec![ANCHOR.into()], action: action.into(), errno_ret, args: Vec::new() });
+    s.syscalls.push(SyscallRule {
+        names: vec![ANCHOR.into()],
+        action: action.into(),
+        errno_ret,
+        ..SyscallRule::default()
+    });
     s
 }
 
