@@ -18,6 +18,13 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
     refuse_words(planner, origin, &options);
     let idmap = id_map(planner, origin, mount, &options);
     let ridmap = idmap.is_some() && options.idmap == Some(true);
+    let read_only = (options.set | options.set_recursive) & attr::RDONLY != 0;
+    let follows =
+        |(propagation, _): &(Propagation, bool)| matches!(propagation, Propagation::Shared | Propagation::Slave);
+    if read_only && options.propagation.last().is_some_and(follows) {
+        let message = "what the host mounts below it later is seen there too, with its own flags: not read-only";
+        planner.note(format!("{origin}/options"), message);
+    }
     let peer = root::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
     let mut passes = attribute_passes(&options, recursive, peer);
     // Id maps are set once, and before the mount is attached.
