@@ -15,9 +15,14 @@ pub struct Bundle {
 
 impl Bundle {
     pub fn open(directory: &Path) -> Result<Self, String> {
+        Self::open_with(directory, None)
+    }
+
+    /// With another file in the place of config.json; as with crun, its path starts where the invoker is.
+    pub fn open_with(directory: &Path, config: Option<&Path>) -> Result<Self, String> {
         let say = |error: io::Error| format!("cannot open the bundle {}: {error}", directory.display());
         let path = directory.canonicalize().map_err(say)?;
-        let file = path.join("config.json");
+        let file = config.map_or_else(|| path.join("config.json"), Path::to_path_buf);
         let config = open_regular(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
         let path = path.into_os_string().into_string().map_err(|path| format!("the path {path:?} is not UTF-8"))?;
         Ok(Self { path, config })

@@ -249,7 +249,9 @@ impl Session {
                         }
                     }
                     (FromSetup::Failed(error), _) => {
-                        return Err(describe::failure(self.plan.as_ref(), &error, &self.origins));
+                        let message = describe::failure(self.plan.as_ref(), &error, &self.origins);
+                        let is_other = error.detail.contains(OTHER_BUILD);
+                        return Err(if is_other { format!("{message}; {}", self.setup.whose()) } else { message });
                     }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
@@ -369,9 +371,14 @@ fn refusal(violations: &[Violation]) -> String {
     format!("the policy refuses this container: {}", lines.join("; "))
 }
 
+/// In the words of an rspawn-setup that is not this program's.
+const OTHER_BUILD: &str = "different builds";
+
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, what } = violation;
-    format!("{rule}: {origin}: the container {what}")
+    // Without a rule, it is no policy's finding.
+    let rule = if rule.is_empty() { String::new() } else { format!("{rule}: ") };
+    format!("{rule}{origin}: the container {what}")
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Setup {
     pub progress: std::fs::File,
     pid: i32,
     process: Fd,
+    /// Where it and the others are.
+    directory: PathBuf,
 }
 
 /// How long it may take to clear away what it has made, once it is told to: rspawn_sys::cgroup waits ten seconds for
@@ -30,6 +32,11 @@ pub struct Setup {
 const PATIENCE: u32 = 15_000;
 
 impl Setup {
+    /// What else is to be said where it is of another build.
+    pub fn whose(&self) -> String {
+        format!("rspawn started that in {}: the programs there must be of its own build", self.directory.display())
+    }
+
     /// Binds it, and so all that it starts from here on, to CPUs, and this process as well (sched_setaffinity(2)).
     pub fn run_on(&self, cpus: &[usize]) -> Result<(), String> {
         let mut set = CpuSet::new();
@@ -93,11 +100,11 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
                 // The child begins on this processor, and only its exec takes it to another one. Else it would wait
                 // here until this process waits for it.
                 std::thread::yield_now();
-                return Ok(Setup { control, progress, pid, process: child });
+                return Ok(Setup { control, progress, pid, process: child, directory });
             };
             let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
-                Ok(()) => Ok(Setup { control, progress, pid, process: child }),
+                Ok(()) => Ok(Setup { control, progress, pid, process: child, directory }),
                 Err(error) => {
                     // It ends with the other end of its socket, too.
                     drop(go);
@@ -159,17 +166,21 @@ pub fn no_user_namespaces() -> Option<String> {
 
 const SETUP: &str = "rspawn-setup";
 
+/// Where packages put them: for an rspawn that was copied elsewhere by itself.
+const INSTALLED: &str = "/usr/libexec/rspawn";
+
 /// The directory of rspawn's other programs: that of this one, or where packages put helpers. Never from an environment
-/// variable.
+/// variable. Whether they are of this build, their first answer says.
 fn programs() -> io::Result<PathBuf> {
     let me = std::env::current_exe()?;
     let directory = me.parent().unwrap_or(&me);
-    for place in [directory.to_path_buf(), directory.join("../libexec/rspawn")] {
+    for place in [directory.to_path_buf(), directory.join("../libexec/rspawn"), INSTALLED.into()] {
         if place.join(SETUP).try_exists()? {
             return Ok(place);
         }
     }
-    let message = format!("{SETUP} is neither in {} nor in ../libexec/rspawn beside it", directory.display());
+    let here = directory.display();
+    let message = format!("{SETUP} is neither in {here} nor in ../libexec/rspawn beside it, nor in {INSTALLED}");
     Err(io::Error::new(io::ErrorKind::NotFound, message))
 }
 

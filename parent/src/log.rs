@@ -57,6 +57,11 @@ impl Log {
         Ok(Self { file: file.transpose()?, format })
     }
 
+    /// Whether there is a file, which somebody keeps.
+    pub fn is_kept(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The one entry of a command that failed.
     pub fn error(&mut self, message: &str) {
         let line = self.entry("error", message);

@@ -76,8 +76,12 @@ impl StreamPipes {
             return chosen;
         }
         let user = User::of(plan, ids);
+        // What belongs to an id that a user does not have is out of its payload's reach, and stays a terminal at least.
+        let is_known = |uid: u32| {
+            !ids.rootless || ids.uids.iter().any(|range| range.host_id <= uid && uid - range.host_id < range.size)
+        };
         for Candidate { number, status, mine, theirs } in self.0 {
-            if !user.may_open(&status, number == 0) {
+            if is_known(status.uid) && !user.may_open(&status, number == 0) {
                 chosen.0.push(number as u8);
                 chosen.1.push(theirs);
                 chosen.2.push(StreamCopy::new(number, mine));

@@ -1,4 +1,5 @@
 //! The caller's terminal and the container's console, kept in step.
+use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
@@ -123,6 +124,10 @@ impl Console {
             output_ended: false,
             _raw: interactive.then(RawMode::enter),
         };
+        if mode.is_shown() && !std::io::stdout().is_terminal() {
+            // Whoever reads a file or a pipe wants lines to end as the payload ended them.
+            let _ = pty::keep_line_ends(&console.master);
+        }
         console.resize();
         console
     }

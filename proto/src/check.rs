@@ -219,7 +219,7 @@ fn is_device_rule(rule: &DeviceAccess) -> bool {
 }
 
 /// Most device rules: what the kernel verifies of a program in little time.
-const MAX_DEVICE_RULES: usize = 1024;
+pub const MAX_DEVICE_RULES: usize = 1024;
 
 /// Whether a file of a cgroup is a setting of a controller's. Not those that move processes, name programs to run or
 /// reach other cgroups: `cgroup.procs`, `release_agent`, `cgroup.event_control`; nor the device rules, which the
@@ -276,7 +276,7 @@ fn mount_attrs(attrs: &MountAttrs, slots: &Slots) -> Result<(), &'static str> {
     if (attrs.set | attrs.clear) & !attr::ALL != 0 {
         return Err("an unknown mount attribute");
     }
-    attrs.idmap.map_or(Ok(()), |slot| slots.uses(slot, SlotKind::IdMap))
+    attrs.idmap.map_or(Ok(()), |slot| slots.uses_one_of(slot, &[SlotKind::IdMap, SlotKind::Namespace(Namespace::User)]))
 }
 
 fn fs_params(params: &[FsParam], slots: &Slots) -> Result<(), &'static str> {
@@ -399,7 +399,15 @@ fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static 
             slots.uses_mount(*mount)?;
             inner(slots, at)
         }
-        RootfsOp::Mask { at, covers } => {
+        RootfsOp::AttachLink { mount, at, .. } => {
+            slots.uses_mount(*mount)?;
+            inner(slots, at)
+        }
+        RootfsOp::CloneTree { out, from, .. } => {
+            any(slots, from)?;
+            slots.define(*out, SlotKind::Mount)
+        }
+        RootfsOp::Mask { at, covers, .. } => {
             slots.uses(*covers, SlotKind::Fresh)?;
             inner(slots, at)
         }

@@ -87,6 +87,8 @@ impl<T> Step<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Expect {
     Any,
+    /// Any file; of a link at the path's end, the link itself.
+    Unfollowed,
     Directory,
     /// Exactly the character device 1:3. Masks are made of it, so nothing else may pose as it (CVE-2025-31133).
     NullDevice,
@@ -361,6 +363,21 @@ pub enum RootfsOp {
         missing: Missing,
         no_symlinks: bool,
     },
+    /// A detached clone of what the container has at `from`: what an earlier operation has mounted, or a part of it. It
+    /// has the rights of what it is cloned from.
+    CloneTree {
+        out: Slot,
+        from: Target,
+        recursive: bool,
+    },
+    /// As [`RootfsOp::Attach`], where a link has a say: with `copy`, a mount whose root is a link is not attached, but the
+    /// same link made in its place; without `follow`, a link at the end of `at` is what is mounted on.
+    AttachLink {
+        mount: Slot,
+        at: Target,
+        copy: bool,
+        follow: bool,
+    },
     /// Changes attributes of an attached mount, or of the root.
     SetAttrs {
         mount: Slot,
@@ -397,6 +414,8 @@ pub enum RootfsOp {
     Mask {
         at: Target,
         covers: Slot,
+        /// That there is nothing to cover is an error.
+        needed: bool,
     },
     /// Makes what is at a path read-only, if it exists, by a clone over it: what is below is reached through that. Where
     /// there is nothing, the slot stays empty, and nothing is below.

@@ -231,9 +231,14 @@ fn is_writable(plan: &Plan, clone: Slot) -> bool {
             _ => {}
         }
     }
-    // It is in use by now: whatever is taken from it, it had. What lies above it may have it below.
+    // It is in use by now: whatever is taken from it, it had. What lies above it may have it below; and a clone of what
+    // the container has mounted may be one of it.
+    let cloned =
+        |slot: &Slot| plan.rootfs.iter().any(|step| matches!(&step.op, RootfsOp::CloneTree { out, .. } if out == slot));
     let gives = |op: &RootfsOp| match op {
-        RootfsOp::SetAttrs { mount, attrs } => attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive),
+        RootfsOp::SetAttrs { mount, attrs } => {
+            attrs.clear & attr::RDONLY != 0 && (*mount == clone || attrs.recursive || cloned(mount))
+        }
         _ => false,
     };
     writable || !private || plan.rootfs.iter().any(|step| gives(&step.op))
@@ -327,9 +332,12 @@ fn spawn_rules(policy: &Policy, spawn: &Spawn, report: Report) {
 
 /// Hooks that run with the host's files in sight. startContainer hooks are the payload's equals.
 fn hook_rules(policy: &Policy, hooks: &Hooks, report: Report) {
-    let Some(allowed) = &policy.hooks else { return };
     let After { poststart, poststop, .. } = &hooks.after;
     for hook in [&hooks.runtime, &hooks.container, poststart, poststop].into_iter().flatten() {
+        for path in hook.outputs.iter().flatten() {
+            path_rules(policy, &absolute(path.as_str()), true, &hook.origin, report);
+        }
+        let Some(allowed) = &policy.hooks else { continue };
         if !allowed.iter().any(|rule| rule.covers(&absolute(hook.path.as_str()))) {
             report("hooks.allow", &hook.origin, format!("runs the program {}", hook.path));
         }

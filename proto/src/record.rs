@@ -11,7 +11,7 @@ use crate::namespaces::NamespaceSet;
 use crate::plan::{InitMode, UnitProperty};
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1005;
+pub const RECORD_VERSION: u32 = 0x5253_1006;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -77,6 +77,8 @@ pub struct Hook {
     pub env: Option<Vec<Text>>,
     /// Seconds; 0 for no limit.
     pub timeout: u32,
+    /// Files that its standard output and standard error are appended to. Without, an error quotes them.
+    pub outputs: [Option<HostPath>; 2],
 }
 
 /// The container's state as JSON (runtime-spec, runtime.md, "State"), but for what is known later: who sends it

@@ -142,7 +142,7 @@ pub fn trusted_exec(id: &str, policy: Policy) -> Trusted {
 pub struct EvilParent {
     control: Option<Fd>,
     setup: Child,
-    /// A state directory and the one around it, which ride on every message: the invoker's needs them.
+    /// A state directory and the one around it, which ride on the invoker's message.
     state: [Fd; 2],
     _scratch: crate::Scratch,
 }
@@ -192,7 +192,9 @@ impl EvilParent {
     }
 
     pub fn say(&self, message: &ToSetup) {
-        let _ = channel::send_value(self.control(), message, &self.state.each_ref());
+        // Beside a plan, descriptors are streams for the payload.
+        let fds = if matches!(message, ToSetup::Plan { .. }) { &[][..] } else { &self.state.each_ref()[..] };
+        let _ = channel::send_value(self.control(), message, fds);
     }
 
     /// A message with other descriptors than those of a container.

@@ -179,9 +179,14 @@ pub const EXCEPTIONS: [(&str, &str); 43] = [
 ];
 
 /// Tests of which no command is the user's, and why.
-pub const WITHOUT_COMMANDS: [(&str, &str); 9] = [
+pub const WITHOUT_COMMANDS: [(&str, &str); 14] = [
     ("incompatibilities::a_class_of_service_that_is_there_stays_as_it_is", "the planner alone"),
     ("incompatibilities::layers_beyond_thirteen_need_linux_6_7", "the planner alone"),
+    ("incompatibilities::mounts_and_device_rules_are_numbered", "the planner alone"),
+    ("incompatibilities::nothing_stands_around_the_configuration", "the parser alone"),
+    ("incompatibilities::odd_access_letters_are_errors", "the planner alone"),
+    ("incompatibilities::other_versions_than_1_are_errors", "the planner alone"),
+    ("incompatibilities::relative_paths_are_errors", "the planner alone"),
     ("incompatibilities::scopes_are_of_cgroup_v2", "the planner alone"),
     ("incompatibilities::what_cgroup_v2_cannot_express_is_an_error", "the planner alone"),
     ("init::standalone_it_adopts_orphans_and_forwards_signals", "rspawn-init alone"),
@@ -192,11 +197,12 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 9] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 48] = [
+pub const LEFT_OUT: [(&str, &str); 49] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
     ("buildah", "buildah as root: podman_rootless.rs has it without"),
+    ("bundles", "root's own mounts and policies; what is a user's is in mounts, process, lifecycle and init"),
     ("cgroups", "cgroups of root's making; rootless.rs has those that were delegated to a user"),
     ("check", "`rspawn check` makes no container"),
     ("containerd", "containerd needs root"),

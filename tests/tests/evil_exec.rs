@@ -29,7 +29,7 @@ fn exec_plan(life: &Life) -> Plan {
 
 fn hook(path: &str) -> Hook {
     let path = HostPath::new(path).unwrap();
-    Hook { origin: "/evil".into(), path, argv: Vec::new(), env: None, timeout: 0 }
+    Hook { origin: "/evil".into(), path, argv: Vec::new(), env: None, timeout: 0, outputs: Default::default() }
 }
 
 /// Says it all, with a pidfd of a container's first process.

@@ -85,6 +85,12 @@ fn pid_1_is_rspawn_init() {
     assert!(output.starts_with("sh ") && output.ends_with("\n1\n"), "{output}");
     let bundle = Bundle::script(script).with(|config| config["annotations"] = json!({"org.rspawn.init": "exec"}));
     assert!(bundle.run().ok().ends_with("\n1\n"));
+    assert_eq!(Bundle::script("kill -9 $$").run().status, 128 + 9);
+    // Where an engine starts it, all of that is runc's.
+    let life = Life::script("tr '\\0' ' ' </proc/1/cmdline >/first; echo $$ >/own; exec sleep 1000");
+    life.created(&[]).started();
+    wait_for("the payload runs", || life.file("own") == "1\n");
+    assert!(life.file("first").starts_with("sh -c "), "{}", life.file("first"));
 }
 
 #[test]
@@ -350,10 +356,15 @@ fn a_hook_gets_nothing_of_the_callers() {
     let bundle = Bundle::script("true");
     let text = format!("pwd > {0}/cwd; /usr/bin/env > {0}/env; echo chatter", bundle.path().display());
     let bundle = bundle.with(|config| {
-        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+        config["hooks"] = json!({"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", &text]}]});
     });
     assert_eq!(bundle.run().ok(), "");
     assert_eq!(fs::read_to_string(bundle.path().join("cwd")).unwrap(), "/\n");
+    let inside = json!({"createContainer": [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+    let bundle = bundle.with(|config| config["hooks"] = inside);
+    bundle.run().ok();
+    let seen = fs::read_to_string(bundle.path().join("cwd")).unwrap();
+    assert_eq!(seen, format!("{}\n", bundle.path().display()));
     // These are the shell's own.
     let env = fs::read_to_string(bundle.path().join("env")).unwrap();
     assert!(
@@ -469,4 +480,165 @@ fn a_class_of_service_that_is_there_stays_as_it_is() {
     assert_eq!(found(json!({"closID": "gold"})) + &found(json!({"closID": "/"})), "");
     let differs = found(json!({"closID": "gold", "l3CacheSchema": "L3:0=f"}));
     assert!(differs.contains("/linux/intelRdt/l3CacheSchema"), "{differs}");
+}
+
+#[test]
+fn a_failing_start_container_hook_fails_the_start() {
+    if cannot_make_containers() {
+        return;
+    }
+    let hook = json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 9"]});
+    let life = Life::new(Bundle::script("true").with(|config| config["hooks"] = json!({"startContainer": [hook]})));
+    life.created(&[]);
+    let error = life.start().refused();
+    assert!(error.contains("/hooks/startContainer/0: the hook /bin/sh: exit status 9"), "{error}");
+    life.delete(&[]).ok();
+}
+
+#[test]
+fn poststop_hooks_all_run() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    let hook = |text: String| json!({"path": "/bin/sh", "args": ["sh", "-c", text]});
+    let second = format!("echo ran >{}", bundle.path().join("second").display());
+    let hooks = json!({"poststop": [hook("exit 1".into()), hook(second)]});
+    let life = Life::new(bundle.with(|config| config["hooks"] = hooks));
+    life.created(&[]);
+    let deleted = life.delete(&[]);
+    assert_eq!(deleted.status, 0);
+    assert!(deleted.stderr.starts_with("rspawn: warning: config.json /hooks/poststop/0: "), "{deleted:?}");
+    assert_eq!(fs::read_to_string(life.bundle.path().join("second")).unwrap(), "ran\n");
+}
+
+#[test]
+fn relative_paths_are_errors() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    for (member, value, pointer) in [
+        ("linux", json!({"maskedPaths": ["proc/keys"]}), "/linux/maskedPaths/0"),
+        ("linux", json!({"readonlyPaths": ["proc/sys"]}), "/linux/readonlyPaths/0"),
+        ("hooks", json!({"poststop": [{"path": "bin/true"}]}), "/hooks/poststop/0/path"),
+    ] {
+        let mut config = default_config();
+        for (name, value) in value.as_object().unwrap() {
+            config[member][name] = value.clone();
+        }
+        let found = problems(&config, &machine(), &options);
+        assert!(found.contains(pointer), "{found}");
+    }
+}
+
+#[test]
+fn inheritable_capabilities_may_be_beyond_the_bounding_set() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("grep -E 'Cap(Inh|Bnd)' /proc/self/status").with(|config| {
+        config["process"]["capabilities"] = json!({"bounding": [], "inheritable": ["CAP_CHOWN"]});
+    });
+    assert_eq!(bundle.run().ok(), "CapInh:\t0000000000000001\nCapBnd:\t0000000000000000\n");
+}
+
+#[test]
+fn magic_links_lead_nowhere() {
+    if cannot_make_containers() {
+        return;
+    }
+    let error = Bundle::script("true").with_mount("/m", "bind", "/proc/self/root/etc", &["bind"]).run().refused();
+    assert!(error.contains("/mounts/7") && error.contains("ELOOP"), "{error}");
+    let bundle = Bundle::script("true").with(|config| config["root"]["path"] = json!("/proc/self/root/srv"));
+    let error = bundle.run().refused();
+    assert!(error.contains("/root") && error.contains("ELOOP"), "{error}");
+}
+
+#[test]
+fn other_versions_than_1_are_errors() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    for version in ["2.0.0", "0.6.0"] {
+        let mut config = default_config();
+        config["ociVersion"] = json!(version);
+        let found = problems(&config, &machine(), &options);
+        assert!(found.contains("/ociVersion") && found.contains("1.x"), "{found}");
+    }
+}
+
+#[test]
+fn nothing_stands_around_the_configuration() {
+    let config = default_config().to_string();
+    assert!(rspawn::oci::parse(config.as_bytes()).is_ok());
+    let error = |text: String| rspawn::oci::parse(text.as_bytes()).unwrap_err().message;
+    assert!(error(format!("{config} more")).contains("trailing characters"));
+    assert!(error(format!("\u{feff}{config}")).contains("byte order mark"));
+}
+
+#[test]
+fn odd_access_letters_are_errors() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    for access in ["rwx", "RW", ""] {
+        let mut config = default_config();
+        config["linux"]["resources"] = json!({"devices": [{"allow": true, "access": access}]});
+        let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
+        let cgroup = CgroupFacts { unified: true, hierarchies: vec![hierarchy], ..CgroupFacts::default() };
+        let found = problems(&config, &Facts { cgroup, ..machine() }, &options);
+        assert!(found.contains("/linux/resources/devices/0/access"), "{access}: {found}");
+    }
+}
+
+#[test]
+fn rules_that_rule_nothing_are_said() {
+    if cannot_make_containers() {
+        return;
+    }
+    let with = |rule: Value| {
+        Bundle::script("mkdir /d || echo refused").with(|config| {
+            config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        })
+    };
+    let empty = with(json!({"names": [], "action": "SCMP_ACT_ERRNO"})).run();
+    assert!(empty.status == 0 && empty.stderr.contains("/linux/seccomp/syscalls/0/names: "), "{empty:?}");
+    let old = with(json!({"name": "mkdir", "action": "SCMP_ACT_ERRNO"})).run();
+    assert!(old.stdout == "refused\n" && old.stderr.contains("/linux/seccomp/syscalls/0/name: "), "{old:?}");
+}
+
+#[test]
+fn mounts_and_device_rules_are_numbered() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };
+    let cgroup = CgroupFacts { unified: true, hierarchies: vec![hierarchy], ..CgroupFacts::default() };
+    let facts = Facts { cgroup, ..machine() };
+    let mut config = default_config();
+    config["mounts"] = json!(vec![json!({"destination": "/m", "type": "tmpfs"}); 1025]);
+    let found = problems(&config, &facts, &options);
+    assert!(found.contains("/mounts: there are 1025 mounts; rspawn takes at most 1024"), "{found}");
+    let mut config = default_config();
+    let rule = |minor: u32| json!({"allow": true, "type": "c", "major": 240, "minor": minor, "access": "r"});
+    config["linux"]["resources"] = json!({"devices": (0..1024).map(rule).collect::<Vec<_>>()});
+    let found = problems(&config, &facts, &options);
+    assert!(found.contains("/linux/resources/devices: there are") && found.contains("at most 1024"), "{found}");
+}
+
+#[test]
+fn words_that_a_bind_cannot_mean_are_errors() {
+    if cannot_make_containers() {
+        return;
+    }
+    let with =
+        |words: &[&str]| Bundle::script("true").with_mount("/m", "bind", ".", &[&["bind"], words].concat()).run();
+    let error = with(&["nosiud"]).refused();
+    assert!(error.contains("/mounts/7/options") && error.contains("did you mean nosuid?"), "{error}");
+    with(&["defaults", "x-anything", "comment=mine", "z", "Z", "U", "copy", "nocopy", "cached"]).ok();
+}
+
+#[test]
+fn a_runtime_directory_must_be_there() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    let mut list = Command::new("unshare");
+    list.args(["--user", "--map-root-user", "--"]).arg(rspawn_tests::program("rspawn")).arg("list");
+    list.env("XDG_RUNTIME_DIR", life.bundle.path().join("not-there-yet"));
+    let error = finish(list, b"").refused();
+    assert!(error.contains("not-there-yet") && error.contains("set XDG_RUNTIME_DIR, or give --root"), "{error}");
 }

@@ -65,7 +65,7 @@ fn the_mode_is_chosen_by_what_the_payload_is() {
     let ordinary = named("server");
     assert_eq!(first(&ordinary, &[]), "rspawn-init");
     assert_eq!(first(&ordinary, &["--init=exec"]), "server");
-    assert!(plan(&ordinary, &[]).contains("the default in a new pid namespace"));
+    assert!(plan(&ordinary, &[]).contains("the default of a foreground run in a new pid namespace"));
     assert!(plan(&ordinary, &["--init=exec"]).contains("--init=exec"));
     let annotated = |value: &str| {
         let value = value.to_string();

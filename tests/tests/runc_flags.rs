@@ -36,6 +36,7 @@ fn table() -> Vec<Row> {
             remarks: remarks.into(),
         }
     };
+    let text = text.split("## crun's").next().unwrap();
     let rows: Vec<Row> = text.lines().filter(|line| line.starts_with("| ")).skip(1).map(row).collect();
     assert!(rows.len() > 90, "{} rows", rows.len());
     rows
@@ -295,4 +296,32 @@ fn options_are_written_as_runc_takes_them() {
     life.assert_gone();
     let odd = life.delete(&["--force=maybe"]);
     assert!(odd.status == 1 && odd.stderr.contains("maybe"), "{odd:?}");
+}
+
+/// What crun has beside: shown where it has an effect, taken where it has none, and an error where it is refused.
+#[test]
+fn the_table_of_cruns_flags_is_true() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../parent/docs/runc-flags.md");
+    let text = fs::read_to_string(page).unwrap();
+    let section = text.split("## crun's flags").nth(1).unwrap().split("## ").next().unwrap();
+    let rows: Vec<Vec<&str>> = section
+        .lines()
+        .filter(|line| line.starts_with("|`") || line.starts_with("|("))
+        .map(|line| line.split('|').collect())
+        .collect();
+    assert!(rows.len() > 8, "{section}");
+    for row in rows {
+        let (command, fate) = (row[1].trim_matches('`'), row[3]);
+        for flag in row[2].split_whitespace().map(|flag| flag.trim_matches('`')) {
+            let is_known =
+                Cli::command().find_subcommand(command).unwrap_or(&Cli::command()).get_arguments().any(|arg| {
+                    flag == format!("--{}", arg.get_long().unwrap_or_default())
+                        || arg.get_short().is_some_and(|letter| flag == format!("-{letter}"))
+                });
+            assert_eq!(is_known, fate != "refused", "{command} {flag}");
+        }
+        if row[2].is_empty() {
+            assert!(Cli::command().find_subcommand(command).is_none(), "{command}");
+        }
+    }
 }

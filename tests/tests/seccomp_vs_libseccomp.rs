@@ -9,7 +9,7 @@ use rspawn::plan::seccomp::eval::{self, SeccompData};
 use rspawn::plan::seccomp::{Arch, Insn, Options, compile};
 use support::{Class, Flat, PODMAN_CAPS, Reach, Rng, VALUES, libseccomp, oci_form, oracle, profile, reach, verdict};
 
-const NO_STUB: Options = Options { enosys_stub: false, supported_flags: None };
+const NO_STUB: Options = Options { enosys_stub: false, supported_flags: None, unknown_calls_fail: false };
 
 /// (AUDIT_ARCH, architecture) of every ABI compared.
 const ABIS: &[Arch] = &[Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
@@ -366,6 +366,7 @@ fn large_profiles_agree() {
         for (n, name) in ["ioctl", "prctl", "keyctl", "fcntl", "bpf"].iter().enumerate() {
             for _ in 0..rng.below(80) {
                 s.syscalls.push(SyscallRule {
+                    name: String::new(),
                     names: vec![(*name).into()],
                     action: "SCMP_ACT_LOG".into(),
                     errno_ret: None,

@@ -219,9 +219,9 @@ fn the_first_size_without_a_terminal_outside() {
         finish(command, b"").ok()
     };
     let size = json!({"height": 33, "width": 44});
-    assert_eq!(sized(size.clone(), false), "33 44\r\n");
-    assert_eq!(sized(size, true), "33 44\r\n");
-    assert_eq!(sized(json!(null), true), "55 66\r\n");
+    assert_eq!(sized(size.clone(), false), "33 44\n");
+    assert_eq!(sized(size, true), "33 44\n");
+    assert_eq!(sized(json!(null), true), "55 66\n");
     let wide =
         on_terminal("true").with(|config| config["process"]["consoleSize"] = json!({"height": 1, "width": 70000}));
     let refused = wide.run().refused();
@@ -262,7 +262,7 @@ fn what_is_written_just_before_the_end_is_not_lost() {
     }
     // Through a pipe as well.
     let bundle = Bundle::payload(&["shout", "3000"]).with(|config| config["process"]["terminal"] = json!(true));
-    assert!(bundle.run().ok().ends_with("line 2999\r\n"));
+    assert!(bundle.run().ok().ends_with("line 2999\n"));
 }
 
 #[test]
@@ -329,13 +329,13 @@ fn console_modes_on_pipes() {
         let output = bundle.run_with(options, b"piped\n");
         (output.status, output.stdout)
     };
-    let echoed = "in tty\r\nout tty\r\n";
+    let echoed = "in tty\nout tty\n";
     for terminal in [true, false] {
         assert_eq!(run("pipe", terminal), (4, "got:piped\n".into()));
         assert_eq!(run("autopipe", terminal), (4, "got:piped\n".into()));
         let (status, text) = run("interactive", terminal);
         // The order of the inner terminal's echo and of the payload's first lines is open.
-        assert!(status == 4 && text.contains("in tty") && text.contains("got:piped\r\n"), "{text:?}");
+        assert!(status == 4 && text.contains("in tty") && text.contains("got:piped\n"), "{text:?}");
     }
     assert_eq!(run("", false), (4, "got:piped\n".into()));
     // Without a terminal outside the default is to show only; nothing can be read.
@@ -362,7 +362,7 @@ fn the_end_of_stdin_is_the_end_of_the_consoles_input() {
     for (input, lines) in [(&b"one\ntwo\n"[..], 2), (b"one\nunfinished", 1), (b"", 0)] {
         let bundle = Bundle::script("stty -echo; cat >/tmp/in; echo $(wc -l </tmp/in) $(wc -c </tmp/in)");
         let output = bundle.run_with(&["--console=interactive"], input).ok();
-        assert!(output.ends_with(&format!("{lines} {}\r\n", input.len())), "{output:?}");
+        assert!(output.ends_with(&format!("{lines} {}\n", input.len())), "{output:?}");
     }
 }
 

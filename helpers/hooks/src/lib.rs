@@ -2,7 +2,8 @@
 //!
 //! Each message on the socket is a [`HookJob`]; the answer says that all of its hooks succeeded, or why one did not.
 //! A hook gets the arguments and the environment of config.json and nothing else: the state on its standard input, no
-//! other descriptor, `/` as working directory (CVE-2025-23266: an environment that others control is code).
+//! other descriptor, `/` as working directory, or the bundle in a container's namespaces (CVE-2025-23266: an environment
+//! that others control is code).
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -11,13 +12,15 @@ use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rspawn_proto::msg::FromStage;
+use rspawn_proto::plan::attr;
 use rspawn_proto::record::{Hook, HookJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::hook::Prepared;
+use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, StringArray};
-use rspawn_sys::{Fd, channel, cred, fd, file, signal};
+use rspawn_sys::{Fd, Result, channel, cred, fd, file, signal};
 
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let number = argv.get(1).and_then(|word| word.to_str().ok()?.parse().ok());
@@ -30,7 +33,11 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let socket = Fd::from_raw(number);
     signal::reset_dispositions();
     let apart = fd::close_from_on_exec(3).and_then(|()| signal::set_blocked(0));
-    if apart.and_then(|_| file::change_directory_to("/")).is_err() {
+    // In a container's namespaces the host's `/` is where a relative path would lead and write, and the container's root
+    // has what its image likes (CVE-2025-23266): there it is the bundle.
+    let bundle = argv.get(2).and_then(|word| word.to_str().ok());
+    let is_there = || bundle.is_some_and(|bundle| file::change_directory_to(bundle).is_ok());
+    if apart.is_err() || !(is_there() || enter_empty(bundle.is_some()).is_ok()) {
         return 1;
     }
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
@@ -45,6 +52,16 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
         }
     }
     0
+}
+
+/// `/`; or, where the root of a user namespace may not enter the bundle, a directory in which nothing is.
+fn enter_empty(inside: bool) -> Result<()> {
+    if inside {
+        let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(attr::RDONLY))?;
+        file::change_directory(&empty)
+    } else {
+        file::change_directory_to("/")
+    }
 }
 
 fn run(hook: &Hook, state: &str) -> Outcome<()> {

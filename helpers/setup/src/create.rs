@@ -23,7 +23,7 @@ use crate::inside::Inside;
 use crate::invoker::{Gates, Invoker};
 use crate::parent::{End, Parent, progress_word};
 use crate::procfs;
-use crate::serve::{announce, stay, warn};
+use crate::serve::{announce, leave_callers_cpus, stay, warn};
 use crate::spawn::{self, Container, InitImage};
 use crate::state::StateDir;
 use crate::streams;
@@ -128,6 +128,7 @@ pub fn create(
         let place = Place::Spawn(SpawnStep::Cgroups);
         traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
     }
+    leave_callers_cpus(parent, container.pid, &plan.finish)?;
     follow_entry(parent, &plan.spawn, &container)?;
     // The scope has the container's process now, and needs no other.
     let unit = held.map(|(unit, _)| unit);
@@ -141,8 +142,14 @@ pub fn create(
         // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
+    let bundle = match &invoker.trusted.purpose {
+        Purpose::Container { bundle, .. } => bundle.as_str(),
+        _ => "",
+    };
     let guest = (!traces.hooks.container.is_empty())
-        .then(|| parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container)))))
+        .then(|| {
+            parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", Some((&inside, &container, bundle))))
+        })
         .transpose()?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;

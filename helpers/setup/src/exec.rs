@@ -16,7 +16,7 @@ use crate::create::open_host;
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
-use crate::serve::{announce, stay};
+use crate::serve::{announce, leave_callers_cpus, stay};
 use crate::spawn::{self, InitImage};
 use crate::streams;
 use rspawn_proto::msg::FromStage;
@@ -41,6 +41,7 @@ pub fn exec(
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
     let finish = plan.finish;
     drop((image, cgroups));
+    leave_callers_cpus(parent, process.pid, &finish)?;
     if !finish.first_affinity.is_empty() {
         parent.step(Place::Spawn(SpawnStep::Cgroups), || {
             tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")

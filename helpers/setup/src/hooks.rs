@@ -39,8 +39,8 @@ impl Drop for Runner {
 
 impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
-    /// it enters before the container's root is attached.
-    pub fn start(programs: &Fd, name: &'static str, inside: Option<(&Inside, &Container)>) -> Outcome<Self> {
+    /// it enters before the container's root is attached; the bundle is where it works.
+    pub fn start(programs: &Fd, name: &'static str, inside: Option<(&Inside, &Container, &str)>) -> Outcome<Self> {
         // Sealed where others than this program's equals could reach it.
         let image = match inside {
             Some(_) => spawn::seal(programs, name)?,
@@ -48,18 +48,29 @@ impl Runner {
         };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
-        let argv = StringArray::new([name, &number].into_iter()).named("execveat")?;
+        let words = [name, &number].into_iter().chain(inside.map(|(.., bundle)| bundle));
+        let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
         let forked = match inside {
             None => process::fork(0).named("clone3")?,
-            Some((inside, container)) => inside.fork(container)?,
+            Some((inside, container, _)) => inside.fork(container)?,
         };
         match forked {
-            Side::Parent { pid, child } => Ok(Self { name, pid, process: child, socket: mine }),
+            Side::Parent { pid, child } => {
+                drop(theirs);
+                let runner = Self { name, pid, process: child, socket: mine };
+                // Once others mount in that namespace, who enters it may find another root.
+                if inside.is_some() && channel::receive(&runner.socket, 0).named("recvmsg")?.is_none() {
+                    return Err(Failure::check(&format!("{name} died")));
+                }
+                Ok(runner)
+            }
             Side::Child => {
                 drop(mine);
-                let entered = inside.map_or(Ok(()), |(inside, container)| inside.enter(container));
-                let ready = entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl"));
+                let entered = inside.map_or(Ok(()), |(inside, container, _)| inside.enter(container));
+                let said = || inside.map_or(Ok(()), |_| channel::send(&theirs, &[], &[])).named("sendmsg");
+                let ready =
+                    entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl")).and_then(|()| said());
                 if ready.and_then(|()| theirs.keep_on_exec().named("fcntl")).is_ok() {
                     process::execute_file(&image, &argv, &env);
                 }

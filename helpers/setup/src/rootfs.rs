@@ -93,6 +93,12 @@ impl<'p> Rootfs<'p> {
             RootfsOp::Attach { mount, at, missing, no_symlinks } => {
                 self.attach(*mount, at, *missing, *no_symlinks, slots)?;
             }
+            RootfsOp::CloneTree { out, from, recursive } => {
+                let found = self.tree(slots)?.find(from)?;
+                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(from.absolute()))?;
+                slots.fill(*out, mount::clone_tree(&found, *recursive).named("open_tree")?);
+            }
+            RootfsOp::AttachLink { mount, at, copy, follow } => self.attach_link(*mount, at, *copy, *follow, slots)?,
             RootfsOp::SetAttrs { mount, attrs } => set_attributes(slots.get(*mount)?, attrs, slots)?,
             RootfsOp::MakeDirectory { at, mode } => {
                 self.tree(slots)?.find_or_create(at, Leaf::Directory { mode: *mode }).map(drop)?;
@@ -110,7 +116,7 @@ impl<'p> Rootfs<'p> {
                 self.show_console(&slave, console, slots)?;
                 tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
             }
-            RootfsOp::Mask { at, covers } => self.mask(at, slots.get(*covers)?, slots)?,
+            RootfsOp::Mask { at, covers, needed } => self.mask(at, slots.get(*covers)?, *needed, slots)?,
             RootfsOp::ReadOnly { at, out } => {
                 if let Some(cover) = self.read_only(at, slots)? {
                     slots.fill(*out, cover);
@@ -168,6 +174,32 @@ impl<'p> Rootfs<'p> {
         }
     }
 
+    /// A link that was cloned is not attached but made anew, if that is asked for; a link that is mounted on is opened by
+    /// its name, in its directory.
+    fn attach_link(&mut self, mount: Slot, at: &Target, copy: bool, follow: bool, slots: &Slots) -> Outcome<()> {
+        let tree = self.tree(slots)?;
+        let open = |parent: &Fd, name| {
+            file::open_at(parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")
+        };
+        let link = file::read_link(slots.get(mount)?).ok();
+        if let (true, Some(text)) = (copy, &link) {
+            make_symlink(&tree, at, text)?;
+            let (parent, name) = tree.open_parent(at)?;
+            let there = file::read_link(&open(&parent, name)?).ok();
+            return if there == link { Ok(()) } else { Err(Errno::EEXIST).named("symlinkat") };
+        }
+        let (parent, name) = tree.open_parent(at)?;
+        match open(&parent, name).ok().filter(|target| !follow && file::read_link(target).is_ok()) {
+            Some(target) => self.place(slots.get(mount)?, &target, at, true, false)?,
+            None => self.attach(mount, at, Missing::Create, false, slots)?,
+        }
+        if link.is_some() {
+            // What is found at its path later is where it leads.
+            self.mounted.pop();
+        }
+        Ok(())
+    }
+
     /// Attaches a mount on an opened target, and remembers where it is.
     fn place(&mut self, mount: &Fd, target: &Fd, at: &Target, linked: bool, copy: bool) -> Outcome<()> {
         mount::attach(mount, target).named("move_mount")?;
@@ -195,8 +227,10 @@ impl<'p> Rootfs<'p> {
         Ok(found.map(|found| (found, linked)))
     }
 
-    fn mask(&mut self, at: &Target, covers: &Fd, slots: &Slots) -> Outcome<()> {
-        let Some((target, linked)) = self.find_to_cover(at, slots)? else { return Ok(()) };
+    fn mask(&mut self, at: &Target, covers: &Fd, needed: bool, slots: &Slots) -> Outcome<()> {
+        let Some((target, linked)) = self.find_to_cover(at, slots)? else {
+            return if needed { Err(Failure::of("openat2", Errno::ENOENT)) } else { Ok(()) };
+        };
         let directory = file::status(&target).named("statx")?.is_directory();
         let name = if directory { MASK_EMPTY } else { MASK_NULL };
         let cover = file::open_at(covers, name, file::O_PATH, 0, Resolve::InRootNoLinks).named("openat2")?;

@@ -1,17 +1,19 @@
 //! The pipeline of rspawn-setup, top to bottom.
+use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use rspawn_proto::check::check;
 use rspawn_proto::msg::{FromSetup, Mode, ToSetup, Trusted};
-use rspawn_proto::plan::{Kind, Plan};
+use rspawn_proto::plan::{Finish, Kind, Plan};
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, fd, file, process, signal};
+use rspawn_sys::{Fd, channel, cred, fd, file, process, signal, tune};
 
 use crate::create::{self, Traces};
 use crate::exec;
@@ -139,6 +141,20 @@ fn approve(parent: &Parent, trusted: &Trusted, plan: Plan) -> Result<Approved<Pl
 /// Passes on what a policy in warn mode would have refused.
 pub fn warn(parent: &Parent, warnings: Vec<Violation>) -> Result<(), End> {
     warnings.into_iter().try_for_each(|warning| parent.tell(&FromSetup::Warning(short(warning)), &[]))
+}
+
+/// Lets a new process run wherever its cgroups do: the CPUs that the caller was bound to are none of the container's
+/// limits. The kernel clips the mask to the cpuset, whenever the process gets there (sched_setaffinity(2)). Where it
+/// cannot be, the container runs all the same.
+pub fn leave_callers_cpus(parent: &Parent, pid: i32, finish: &Finish) -> Result<(), End> {
+    // As many CPUs as a kernel has today.
+    const ALL: [u64; 128] = [u64::MAX; 128];
+    if !finish.affinity.is_empty() || !finish.first_affinity.is_empty() {
+        return Ok(());
+    }
+    let Err(errno) = tune::set_affinity(pid, &ALL) else { return Ok(()) };
+    let what = format!("keeps the CPU affinity of the caller: sched_setaffinity: errno {}", errno.0);
+    warn(parent, vec![Violation { origin: "/process".into(), rule: String::new(), what }])
 }
 
 /// As much of a policy's findings as one message holds.

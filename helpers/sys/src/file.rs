@@ -78,6 +78,12 @@ pub fn open_host(path: &str, flags: i32) -> Result<Fd> {
     open_how(&HERE, path, flags, 0, libc::RESOLVE_NO_MAGICLINKS)
 }
 
+/// Opens an absolute host path to append to it.
+pub fn open_appending(path: &str) -> Result<Fd> {
+    let flags = O_WRONLY | O_CREAT | libc::O_APPEND | O_NOCTTY;
+    open_how(&HERE, path, flags, 0o700, libc::RESOLVE_NO_MAGICLINKS)
+}
+
 /// Opens a namespace file: /proc/PID/ns/* are magic links, so these are followed; the caller verifies the kind.
 pub fn open_namespace(path: &str) -> Result<Fd> {
     open_how(&HERE, path, O_RDONLY | O_NONBLOCK, 0, 0)

@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 
+use rspawn_proto::ids::HostPath;
 use rspawn_proto::record::Hook;
 
 use crate::failure::{Failure, Named, Outcome};
@@ -22,7 +23,10 @@ const QUOTED: usize = 1024;
 pub struct Prepared<'a> {
     hook: &'a Hook,
     input: Fd,
+    /// What an error quotes.
     output: Fd,
+    /// Files in its place, for standard output and standard error.
+    files: [Option<Fd>; 2],
     argv: StringArray,
     env: StringArray,
     /// errno of the child that could not execute it.
@@ -34,11 +38,12 @@ impl<'a> Prepared<'a> {
         let input = file::memory("rspawn-state").named("memfd_create")?;
         input.write(state.as_bytes()).and_then(|()| input.rewind()).named("write")?;
         let output = file::memory("rspawn-hook-output").named("memfd_create")?;
+        let files = [open_output(&hook.outputs[0])?, open_output(&hook.outputs[1])?];
         let words = hook.argv.iter().map(|word| word.as_str());
         let path = [hook.path.as_str()];
         let argv = if hook.argv.is_empty() { StringArray::new(path.into_iter()) } else { StringArray::new(words) };
         let refused = SharedWord::of_family().named("mmap")?;
-        Ok(Self { hook, input, output, argv: argv.named("execve")?, env, refused })
+        Ok(Self { hook, input, output, files, argv: argv.named("execve")?, env, refused })
     }
 
     /// Runs it to its end, or to its time's. `wear` is the last thing that its process does before it becomes the hook.
@@ -71,10 +76,11 @@ impl<'a> Prepared<'a> {
     fn become_it(&self, wear: impl FnOnce() -> Result<()>) -> Errno {
         // So that its children can be killed with it.
         let apart = if self.hook.timeout > 0 { process::new_process_group(0) } else { Ok(()) };
+        let [stdout, stderr] = self.files.each_ref().map(|file| file.as_ref().unwrap_or(&self.output));
         let placed = apart
             .and_then(|()| self.input.install(0))
-            .and_then(|()| self.output.install(1))
-            .and_then(|()| self.output.install(2));
+            .and_then(|()| stdout.install(1))
+            .and_then(|()| stderr.install(2));
         match placed.and_then(|()| wear()) {
             Ok(()) => process::execute(self.hook.path.as_str(), &self.argv, &self.env),
             Err(errno) => errno,
@@ -90,6 +96,13 @@ impl<'a> Prepared<'a> {
         let text = text.trim().replace('\n', "; ");
         if text.is_empty() { String::new() } else { format!(": {text}") }
     }
+}
+
+/// A file of the host's, made where it is missing.
+fn open_output(path: &Option<HostPath>) -> Outcome<Option<Fd>> {
+    let Some(path) = path else { return Ok(None) };
+    let opened = file::open_appending(path.as_str()).named("openat2");
+    opened.map(Some).map_err(|failure| failure.with(path.as_str()))
 }
 
 /// The wait status of a child that has this many seconds. It is looked for again and again: what would wait for both

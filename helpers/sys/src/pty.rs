@@ -16,6 +16,15 @@ pub fn set_size(terminal: &Fd, rows: u16, columns: u16) -> Result<()> {
     sys!(SYS_ioctl, terminal, libc::TIOCSWINSZ, &raw const size).map(drop)
 }
 
+/// Has lines end as they are written: without ONLCR of termios(3).
+pub fn keep_line_ends(terminal: &Fd) -> Result<()> {
+    // struct termios of the kernel: four words of flags, the second that of output, then characters.
+    let mut settings = [0u32; 9];
+    sys!(SYS_ioctl, terminal, libc::TCGETS, settings.as_mut_ptr())?;
+    settings[1] &= !libc::ONLCR;
+    sys!(SYS_ioctl, terminal, libc::TCSETS, settings.as_ptr()).map(drop)
+}
+
 /// Makes a terminal the controlling one of this session.
 pub fn take_as_controlling(terminal: &Fd) -> Result<()> {
     sys!(SYS_ioctl, terminal, libc::TIOCSCTTY, 0).map(drop)

@@ -3,6 +3,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
+use super::InitOption;
+
 #[derive(Debug, Args)]
 pub struct Global {
     /// Directory that the containers' states are kept in.
@@ -34,6 +36,9 @@ pub struct Global {
     /// Ignored, as runc does.
     #[arg(long, value_name = "PATH", hide = true)]
     pub criu: Option<String>,
+    /// As --init of `create` and `run`, whose own counts before it; without effect before other commands.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub init: InitOption,
     /// Print the version.
     #[arg(short = 'v', short_alias = 'V', long)]
     pub version: bool,

@@ -103,6 +103,9 @@ pub struct Delete {
     /// Kill a container that runs, and be content with one that is not there.
     #[arg(short, long)]
     pub force: bool,
+    /// The name is a regular expression: every container that it matches is removed.
+    #[arg(short, long)]
+    pub regex: bool,
     /// Name of the container.
     pub id: String,
 }

@@ -37,7 +37,7 @@ pub enum Command {
     Start(Start),
     /// Run a container in the foreground and end with its payload's status; or start it and leave it running.
     #[command(after_long_help = examples::RUN)]
-    Run(Run),
+    Run(Box<Run>),
     /// Print the state of a container: as JSON, or in words on a terminal.
     State(State),
     /// Send a signal to a container's first process.
@@ -115,6 +115,9 @@ pub struct Container {
     /// Directory of the bundle.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// This file instead of the bundle's config.json.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["host", "directory"])]
+    pub config: Option<PathBuf>,
     /// No bundle: the host's own root, read-only, in new namespaces.
     #[arg(long, conflicts_with = "directory")]
     pub host: bool,
@@ -124,16 +127,24 @@ pub struct Container {
     /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Whether PID 1 is rspawn-init or the payload.
+    /// Whether PID 1 is rspawn-init (supervise) or the payload (exec). auto: rspawn-init where a person starts it, by
+    /// `run` in the foreground; the payload after `create` and `run --detach`.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum InitOption {
     Auto,
     Supervise,
     Exec,
+}
+
+impl InitOption {
+    /// The verb's option; or the one before the verb, where that says nothing.
+    pub fn or(self, global: InitOption) -> InitChoice {
+        if self == InitOption::Auto { global.into() } else { self.into() }
+    }
 }
 
 impl From<InitOption> for InitChoice {
@@ -165,6 +176,9 @@ pub struct Plan {
     pub diff: bool,
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub init: InitOption,
+    /// Plan what `create` and `run --detach` do: PID 1 is the payload then, unless something else is asked for.
+    #[arg(short, long)]
+    pub detach: bool,
     /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
@@ -185,6 +199,11 @@ pub struct Check {
     pub bundle: PathBuf,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub init: InitOption,
+    /// Check for `create` and `run --detach`: PID 1 is the payload then, unless something else is asked for.
+    #[arg(short, long)]
+    pub detach: bool,
     /// Policy to judge by instead of /etc/rspawn/policy.conf.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,

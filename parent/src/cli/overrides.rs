@@ -45,8 +45,8 @@ pub struct OverrideOptions {
     /// As --overlay, read-only.
     #[arg(long, value_name = "LOWER:…:UPPER:PATH")]
     pub overlay_ro: Vec<String>,
-    /// Cover a file or directory.
-    #[arg(long, value_name = "PATH")]
+    /// Cover a file or directory; with a leading `-`, only if it exists.
+    #[arg(long, value_name = "PATH", allow_hyphen_values = true)]
     pub inaccessible: Vec<String>,
     /// Make the root filesystem read-only.
     #[arg(long)]
@@ -137,7 +137,7 @@ impl OverrideOptions {
             read_only: flag(self.read_only, "read-only"),
             volatile: one("volatile", &self.volatile, values::volatile)?,
             mounts,
-            inaccessible: each("inaccessible", &self.inaccessible, values::inside)?,
+            inaccessible: each("inaccessible", &self.inaccessible, values::maybe_inside)?,
             private_network: flag(self.private_network, "private-network"),
             network_interfaces: each("network-interface", &self.network_interface, values::interface)?,
             network_namespace: one("network-namespace-path", &self.network_namespace_path, values::inside)?,

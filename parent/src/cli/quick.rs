@@ -56,6 +56,8 @@ mod tests {
             "rspawn run",
             "rspawn --root /r --log l --log-format json create --bundle b --console-socket s id",
             "rspawn --root run state id",
+            "rspawn --init exec create --init supervise id",
+            "rspawn -init=supervise kill id",
             "rspawn --root create list",
             "rspawn -root=/x delete -force id",
             "rspawn kill id 9",

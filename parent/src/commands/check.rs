@@ -9,18 +9,18 @@ use super::prepare::{Intent, Prepared};
 use crate::bundle::Bundle;
 use crate::check::document::Document;
 use crate::check::{Finding, Severity, is_warning};
-use crate::cli::{Check, Format};
+use crate::cli::{Check, Format, InitOption};
 use crate::facts::Facts;
 use crate::look::{Kind, Looker};
 use crate::oci::Spec;
-use crate::plan::{InitChoice, Options};
+use crate::plan::Options;
 use crate::problem::Problem;
 use crate::show::{Colours, Tone};
 use crate::streams;
-use crate::{describe, launch, policy_file, sandbox};
+use crate::{describe, launch, policy_file, sandbox, show};
 
 /// Exit status 0: it would start; 1: it would not.
-pub fn check(systemd: bool, arguments: Check) -> Result<i32, String> {
+pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, String> {
     if arguments.format == Format::Bin {
         return Err("check --format=bin: there is no such form of what is found: text or json".into());
     }
@@ -36,7 +36,8 @@ pub fn check(systemd: bool, arguments: Check) -> Result<i32, String> {
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
-    let mut options = Options::for_a_look("check", path, InitChoice::Auto)?;
+    let mut options = Options::for_a_look("check", path, arguments.init.or(init))?;
+    options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let Source::Bundle(bundle) = source else { return Err("a bundle was opened".into()) };
@@ -61,7 +62,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn judge(&self, document: &Document, prepared: &Prepared, options: Options) -> Result<Vec<Finding>, String> {
+    fn judge(&self, document: &Document, prepared: &Prepared, mut options: Options) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
         let mut findings: Vec<Finding> =
             self.lacks().into_iter().map(|(severity, problem)| find(severity, problem)).collect();
@@ -70,6 +71,7 @@ impl Machine {
         let Some(mut spec) = document.spec.clone() else { return Ok(findings) };
         findings.extend(self.missing_namespaces(&spec).into_iter().map(|problem| find(Severity::Error, problem)));
         findings.extend(self.missing_filesystems(&spec).into_iter().map(|problem| find(Severity::Warning, problem)));
+        options.cpus = prepared.cpu_mask();
         let applied = prepared.apply(&mut spec, &options.bundle)?;
         let outcome = applied.plan_anyway(&spec, &self.facts, &options);
         let own = outcome.problems.into_iter().filter(|problem| !document.is_consequence(&problem.pointer));
@@ -77,6 +79,7 @@ impl Machine {
         let mut notes = outcome.notes;
         if let Some(planned) = outcome.planned {
             notes.extend(planned.notes);
+            notes.push(Problem::new("rule: PID 1", show::text::first_process(&planned.plan.finish)));
             findings.extend(self.missing_paths(&planned.plan)?.into_iter().map(|p| find(Severity::Error, p)));
             findings.extend(self.refusals(&planned.plan));
         }

@@ -8,8 +8,11 @@ use crate::cli::{Delete, Global};
 use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, is_fault, lock};
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
-    let Delete { force, id } = arguments;
+    let Delete { force, regex, id } = arguments;
     let root = StateRoot::open(global.root.as_deref())?;
+    if regex {
+        return delete_matching(&root, &id, force).map(|()| 0);
+    }
     // An id names a directory: nothing else is ever removed.
     let id = ContainerId::new(id)?;
     match root.find(&id) {
@@ -19,6 +22,22 @@ pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
         Err(why) => return Err(why.into()),
     }
     Ok(0)
+}
+
+/// Every container whose name an expression matches anywhere, as with crun. One that cannot be deleted keeps no other.
+fn delete_matching(root: &StateRoot, expression: &str, force: bool) -> Result<(), String> {
+    let expression = regex_lite::Regex::new(expression)
+        .map_err(|error| format!("--regex: {expression:?} is no regular expression: {error}"))?;
+    let mut failed = Vec::new();
+    for found in root.containers()? {
+        let deleted = match found {
+            Ok(container) if !expression.is_match(container.record.id.as_str()) => Ok(()),
+            Ok(container) => delete_container(container, force),
+            Err(why) => Err(why.into()),
+        };
+        failed.extend(deleted.err());
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\nrspawn: ")) }
 }
 
 fn delete_container(container: Container, force: bool) -> Result<(), String> {

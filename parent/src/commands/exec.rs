@@ -15,6 +15,7 @@ use crate::drive::{ConsoleSink, Reached, Session, Signals};
 use crate::facts::Facts;
 use crate::ids::Ids;
 use crate::invoker::{self, Preserved};
+use crate::log::Log;
 use crate::oci::{self, Capabilities, Process, Spec};
 use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
@@ -25,13 +26,19 @@ use crate::{describe, launch, plan, policy_file, sandbox};
 /// What runc says, and clients match on.
 const STOPPED: &str = "cannot exec in a stopped container";
 
-pub fn exec(global: &Global, arguments: Exec) -> Result<i32, String> {
+pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
     let audit = invoker::audit(arguments.audit.as_deref())?;
-    audit.whole(|audit| audited(global, arguments, preserved?, audit))
+    audit.whole(|audit| audited(global, log, arguments, preserved?, audit))
 }
 
-fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Audit) -> Result<Reached, String> {
+fn audited(
+    global: &Global,
+    log: &mut Log,
+    arguments: Exec,
+    preserved: Preserved,
+    mut audit: Audit,
+) -> Result<Reached, String> {
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
@@ -90,6 +97,8 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
         id: record.id.clone(),
         bundle: record.bundle.to_string(),
         init: InitChoice::Exec,
+        detached: false,
+        cpus: Vec::new(),
         terminal: None,
         console_size: None,
         preserve_fds,
@@ -124,8 +133,12 @@ fn audited(global: &Global, arguments: Exec, preserved: Preserved, mut audit: Au
     };
     options.console_size = caller_size();
     let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    let warnings = super::make::warnings(&planned.notes);
+    super::make::say(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;
-    session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())
+    let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
+    warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
+    Ok(reached)
 }
 
 /// Exit status of an exec that did not come to its command: a shell's where that cannot be executed, since kubectl

@@ -1,4 +1,5 @@
 //! `rspawn create` and `rspawn run`: the pipeline of the parent, top to bottom.
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -90,7 +91,7 @@ fn audited(
     } else if let Some(directory) = &container.directory {
         Source::open_directory(directory, given.as_deref(), on_terminal)?
     } else {
-        Source::Bundle(Bundle::open(&container.bundle)?)
+        Source::Bundle(Bundle::open_with(&container.bundle, container.config.as_deref())?)
     };
     let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
     let prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
@@ -148,7 +149,9 @@ fn audited(
     let mut options = Options {
         id,
         bundle: source.directory(),
-        init: making.container.init.into(),
+        init: making.container.init.or(global.init),
+        detached: mode != Mode::Foreground,
+        cpus: prepared.cpu_mask(),
         terminal: asked.map(ConsoleMode::has_terminal),
         console_size: size_of_environment(),
         preserve_fds,
@@ -206,18 +209,15 @@ fn audited(
         }
     }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    let warnings = planned.notes.iter().filter(|note| is_worth_a_warning(&note.pointer)).map(Problem::to_string);
-    let warnings: Vec<String> = warnings.collect();
-    if mode == Mode::Foreground {
-        warnings.iter().for_each(streams::warn);
-    }
+    let warnings = warnings(&planned.notes);
+    say(&warnings, mode, log);
     session.origins = planned.origins;
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     // rspawn-setup is at work meanwhile.
     config.write_all(&bytes).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
     // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
-    warnings.iter().for_each(|warning| log.warning(warning));
+    warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     Ok(reached)
 }
 
@@ -275,10 +275,50 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     }
 }
 
-/// A limit that is left out is said at once; the rest is `rspawn check`'s to say.
+const CAPABILITIES: &str = "/process/capabilities";
+
+/// Notes that are said at once, the first of very many. What is so in several places, as a capability in every set, is
+/// said of the first.
+pub fn warnings(notes: &[Problem]) -> Vec<Problem> {
+    const MOST: usize = 50;
+    let mut said = HashSet::new();
+    let mut warnings = Vec::new();
+    for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
+        let is_new = !note.pointer.starts_with(CAPABILITIES) || said.insert(note.message.as_str());
+        if is_new && warnings.len() < MOST {
+            warnings.push(note.clone());
+        }
+    }
+    warnings
+}
+
+/// On stderr, where somebody reads it: a line there is all that clients of `create` take for an error. But that a
+/// capability is left out has to be said (config.md), there if not in the log; as with runc, one that nobody could have,
+/// and not one that follows from the other sets, as every engine's ambient ones do.
+pub fn say(warnings: &[Problem], mode: Mode, log: &Log) {
+    let of_a_set =
+        |pointer: &str| pointer.strip_prefix(CAPABILITIES).map(|rest| !rest.get(1..).unwrap_or_default().contains('/'));
+    for warning in warnings {
+        let (is_said, must_be_said) = match of_a_set(&warning.pointer) {
+            Some(follows) => (!follows, !follows && !log.is_kept()),
+            None => (true, false),
+        };
+        if must_be_said || is_said && mode == Mode::Foreground {
+            streams::warn(warning);
+        }
+    }
+}
+
+/// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
+/// check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
     // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
     // whose effect nobody has asked for.
     let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
-    is_said || pointer.starts_with("/linux/resources/") || pointer == "/linux/cgroupsPath"
+    let is_rule =
+        pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
+    is_said
+        || is_rule
+        || ["/linux/resources/", CAPABILITIES].iter().any(|place| pointer.starts_with(place))
+        || pointer == "/linux/cgroupsPath"
 }

@@ -84,7 +84,7 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
         Command::Create(arguments) => make::create(&global, log, arguments),
-        Command::Run(arguments) => make::run(&global, log, arguments),
+        Command::Run(arguments) => make::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),
@@ -95,11 +95,11 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
         Command::Top(arguments) => top::top(&global, arguments),
         Command::Ps(arguments) => ps::ps(&global, arguments),
         Command::Delete(arguments) => delete::delete(&global, arguments),
-        Command::Exec(arguments) => exec::exec(&global, arguments),
+        Command::Exec(arguments) => exec::exec(&global, log, arguments),
         Command::List(arguments) => list::list(&global, arguments),
         Command::Features => features::features(),
-        Command::Plan(arguments) => plan::plan(systemd, arguments),
-        Command::Check(arguments) => check::check(systemd, arguments),
+        Command::Plan(arguments) => plan::plan(systemd, global.init, arguments),
+        Command::Check(arguments) => check::check(systemd, global.init, arguments),
         Command::Spec(arguments) => spec::spec(arguments),
         Command::Policy(arguments) => policy::policy(arguments),
         Command::Generate(what) => generate::generate(what),

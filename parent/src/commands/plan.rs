@@ -7,7 +7,7 @@ use rspawn_proto::plan::Plan as ProtoPlan;
 use super::prepare::{Intent, Prepared};
 use super::{Source, explain};
 use crate::bundle::Bundle;
-use crate::cli::{Format, Plan};
+use crate::cli::{Format, InitOption, Plan};
 use crate::facts::Facts;
 use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
@@ -15,7 +15,7 @@ use crate::show::Colours;
 use crate::streams;
 use crate::{plan as planner, sandbox, show};
 
-pub fn plan(systemd: bool, arguments: Plan) -> Result<i32, String> {
+pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
         return Err("plan --diff --format=bin: there is no such form of a difference: text or json".into());
     }
@@ -41,7 +41,8 @@ pub fn plan(systemd: bool, arguments: Plan) -> Result<i32, String> {
     let mut plans = Vec::new();
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
-        let mut options = Options::for_a_look("plan", source.directory(), arguments.init.into())?;
+        let mut options = Options::for_a_look("plan", source.directory(), arguments.init.or(init))?;
+        options.detached = arguments.detach;
         options.systemd = systemd;
         let (mut spec, _) = source.parse(&facts)?;
         if arguments.diff && alone {
@@ -74,6 +75,7 @@ fn change_and_plan(
     facts: &Facts,
     mut options: Options,
 ) -> Result<Planned, String> {
+    options.cpus = prepared.cpu_mask();
     let applied = prepared.apply(spec, &options.bundle)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();

@@ -89,10 +89,6 @@ impl Prepared {
             _ => None,
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
-        if let Some(said) = cpus.as_ref().filter(|_| intent == Intent::Look) {
-            let message = "rspawn binds itself to these CPUs, and everything that it starts inherits that";
-            notes.push(Problem::new(said.origin.clone(), message));
-        }
         Ok(Self { command_line, trusted, untrusted, looker, scratch, cpus, notes })
     }
 
@@ -101,12 +97,25 @@ impl Prepared {
         self.cpus.as_ref()
     }
 
+    /// The same for the planner.
+    pub fn cpu_mask(&self) -> Vec<u64> {
+        let mut mask = Vec::new();
+        for cpu in self.cpus.iter().flat_map(|said| &said.value) {
+            mask.resize(mask.len().max(cpu / 64 + 1), 0);
+            mask[cpu / 64] |= 1 << (cpu % 64);
+        }
+        mask
+    }
+
     /// Lays everything over a configuration: after privileges have gone. `bundle` is where its relative paths start.
     pub fn apply(&self, spec: &mut Spec, bundle: &str) -> Result<Applied, String> {
         let untrusted = self.untrusted.as_ref().map(SettingsFile::read).transpose()?;
         let mut notes = self.notes.clone();
         notes.extend(untrusted.iter().flat_map(|settings| settings.notes.clone()));
         let mut done = Applied { notes, ..Applied::default() };
+        if let Some(said) = &self.cpus {
+            done.origins.replace("/process/execCPUAffinity", &said.origin);
+        }
         let from_file = untrusted.as_ref().map(|settings| &settings.overrides);
         let sources = [from_file, self.trusted.as_ref(), Some(&self.command_line)];
         for overrides in sources.into_iter().flatten() {

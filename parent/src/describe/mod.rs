@@ -373,6 +373,15 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
         RootfsOp::CopyMode { from, .. } => format!("give it the mode of {}", from.absolute()),
         RootfsOp::CopyUp { from, .. } => format!("copy what the image has at {}", from.absolute()),
         RootfsOp::Attach { mount, at, .. } => format!("mount {} on {}", mount_name(plan, *mount), at.absolute()),
+        RootfsOp::CloneTree { from, recursive, .. } => {
+            let tree = if *recursive { "tree" } else { "mount" };
+            format!("clone {tree} at {}, which is in the container", from.absolute())
+        }
+        RootfsOp::AttachLink { mount, at, copy, follow } => {
+            let copied = if *copy { ", or make the same link there if it is one" } else { "" };
+            let link = if *follow { "" } else { ", itself if that is a link" };
+            format!("mount {} on {}{link}{copied}", mount_name(plan, *mount), at.absolute())
+        }
         RootfsOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         RootfsOp::MakeDirectory { at, mode } => format!("mkdir {} (mode {mode:04o}) if missing", at.absolute()),
         RootfsOp::MakeSymlink { at, target } => format!("symlink {} -> {target}", at.absolute()),
@@ -388,7 +397,9 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
             let size = if (*rows, *columns) == (0, 0) { String::new() } else { format!(" of {columns}x{rows}") };
             format!("open a terminal{size} and bind it on /dev/console")
         }
-        RootfsOp::Mask { at, .. } => format!("mask {}", at.absolute()),
+        RootfsOp::Mask { at, needed, .. } => {
+            format!("mask {}{}", at.absolute(), if *needed { ", which must be there" } else { "" })
+        }
         RootfsOp::ReadOnly { at, .. } => format!("make {} read-only", at.absolute()),
         RootfsOp::Sysctl { key, value } => format!("sysctl {key} = {value}"),
         RootfsOp::Hostname { name } => format!("set host name {name}"),
@@ -409,6 +420,7 @@ fn mount_name(plan: &Plan, slot: rspawn_proto::ids::Slot) -> String {
     let from_rootfs = || {
         plan.rootfs.iter().find_map(|step| match &step.op {
             RootfsOp::NewFilesystem { out, fs, .. } if *out == slot => Some(fs.name().to_string()),
+            RootfsOp::CloneTree { out, from, .. } if *out == slot => Some(from.absolute()),
             _ => None,
         })
     };

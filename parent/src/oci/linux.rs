@@ -35,6 +35,9 @@ pub struct Linux {
     pub sysctl: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub masked_paths: Vec<String>,
+    /// Of those, what has to be there: `--inaccessible=` without a dash. No bundle has it.
+    #[serde(skip)]
+    pub needed_masks: Vec<usize>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub readonly_paths: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -128,6 +128,13 @@ pub fn parse_resources(text: &[u8]) -> Result<resources::Resources, Problem> {
 }
 
 fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
+    if config.starts_with(b"\xef\xbb\xbf") {
+        // RFC 8259, section 8.1: a parser may ignore one; runc and crun refuse it, too.
+        return Err(Problem::new(
+            "",
+            "it begins with a byte order mark, which is no JSON: save it as UTF-8 without BOM",
+        ));
+    }
     let mut json = serde_json::Deserializer::from_slice(config);
     let spec: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());

@@ -43,6 +43,9 @@ impl Seccomp {
 pub struct SyscallRule {
     #[serde(deserialize_with = "nullable")]
     pub names: Vec<String>,
+    /// What docker wrote before there was a list.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub name: String,
     #[serde(deserialize_with = "nullable")]
     pub action: String,
     #[serde(skip_serializing_if = "Option::is_none")]

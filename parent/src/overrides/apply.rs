@@ -57,7 +57,11 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &Known, done: &mut A
     }
     for said in &overrides.inaccessible {
         done.origins.replace(format!("/linux/maskedPaths/{}", linux.masked_paths.len()), &said.origin);
-        linux.masked_paths.push(said.value.clone());
+        let (path, optional) = said.value.clone();
+        if !optional {
+            linux.needed_masks.push(linux.masked_paths.len());
+        }
+        linux.masked_paths.push(path);
     }
     done.init = overrides.init.as_ref().map(|said| said.value).or(done.init);
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);

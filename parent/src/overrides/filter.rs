@@ -88,6 +88,7 @@ pub fn apply(profile: Option<Seccomp>, lists: &[Said<FilterWords>], notes: &mut 
     // A rule that names no call any more says nothing.
     profile.syscalls.retain(|rule| !rule.names.is_empty());
     let rule = |calls: BTreeSet<&str>, action: &str, errno_ret| SyscallRule {
+        name: String::new(),
         names: calls.into_iter().map(str::to_string).collect(),
         action: action.into(),
         errno_ret,
@@ -113,6 +114,7 @@ pub fn suppress_sync(profile: Option<Seccomp>) -> Seccomp {
     }
     profile.syscalls.retain(|rule| !rule.names.is_empty());
     profile.syscalls.push(SyscallRule {
+        name: String::new(),
         names: CALLS.map(str::to_string).into(),
         action: "SCMP_ACT_ERRNO".into(),
         errno_ret: Some(0),
@@ -142,6 +144,7 @@ mod tests {
     #[test]
     fn a_prohibition_wins() {
         let allow = SyscallRule {
+            name: String::new(),
             names: vec!["read".into(), "mount".into()],
             action: "SCMP_ACT_ALLOW".into(),
             ..SyscallRule::default()

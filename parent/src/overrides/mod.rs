@@ -80,7 +80,8 @@ pub struct Overrides {
     pub read_only: Option<Said<bool>>,
     pub volatile: Option<Said<Volatile>>,
     pub mounts: Vec<Said<ExtraMount>>,
-    pub inaccessible: Vec<Said<String>>,
+    /// Each with whether it may be missing.
+    pub inaccessible: Vec<Said<(String, bool)>>,
     pub private_network: Option<Said<bool>>,
     /// Network devices of the host, each with its name in the container.
     pub network_interfaces: Vec<Said<(String, String)>>,

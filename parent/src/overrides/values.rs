@@ -101,6 +101,12 @@ pub fn inside(text: &str) -> Result<String, String> {
     if text.starts_with('/') { Ok(text.to_string()) } else { Err(format!("{text:?} is not an absolute path")) }
 }
 
+/// As [`inside`]; with a leading dash it may be missing.
+pub fn maybe_inside(text: &str) -> Result<(String, bool), String> {
+    let rest = text.strip_prefix('-');
+    inside(rest.unwrap_or(text)).map(|path| (path, rest.is_some()))
+}
+
 /// Capabilities between commas or spaces; `all` is every one.
 pub fn capabilities(text: &str) -> Result<CapabilityBits, String> {
     let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());

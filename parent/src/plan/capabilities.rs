@@ -51,8 +51,10 @@ fn bits(planner: &mut Planner, set: &str, names: &[String]) -> u64 {
         let found = CAPABILITIES.iter().position(|known| *known == upper || known[4..] == upper);
         match found {
             None => {
-                let message = format!("there is no capability {name:?}{}; left out", did_you_mean(name, CAPABILITIES));
-                planner.note(pointer, message);
+                // Of very many, the first ones say what was meant.
+                let near = planner.notes.len() < 100;
+                let meant = if near { did_you_mean(name, CAPABILITIES) } else { String::new() };
+                planner.note(pointer, format!("there is no capability {name:?}{meant}; left out"));
             }
             // In a user namespace of its own the container may have every capability: over that namespace.
             Some(number) if planner.facts.capabilities & (1 << number) == 0 && !planner.owns(Namespace::User) => {

@@ -1,5 +1,6 @@
 //! `linux.resources.devices`: who may use which device. What no rule speaks of is denied; of those that do, the last
 //! decides, for each way of use by itself.
+use rspawn_proto::check::MAX_DEVICE_RULES;
 use rspawn_proto::plan::{DeviceAccess, NodeKind, access};
 use rspawn_proto::policy::DEFAULT_DEVICES;
 
@@ -35,7 +36,12 @@ pub fn rules(devices: &[DeviceRule], base: &str) -> Result<Vec<Rule>, Vec<Proble
     };
     rules.extend([NodeKind::Char, NodeKind::Block].map(make).map(default));
     rules.extend(DEFAULT_DEVICES.map(usable).map(default));
-    if problems.is_empty() { Ok(after_last_for_all(rules)) } else { Err(problems) }
+    let rules = after_last_for_all(rules);
+    if rules.len() > MAX_DEVICE_RULES {
+        let message = format!("there are {} rules; rspawn takes at most {MAX_DEVICE_RULES}", rules.len());
+        problems.push(Problem::new(format!("{base}/devices"), message));
+    }
+    if problems.is_empty() { Ok(rules) } else { Err(problems) }
 }
 
 /// One rule, or the field that is wrong with it and why.

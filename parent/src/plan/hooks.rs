@@ -35,11 +35,23 @@ pub fn plan(planner: &mut Planner) -> Hooks {
 /// startContainer, whose paths are the container's.
 pub fn start(planner: &mut Planner) -> Vec<Hook> {
     let lists = planner.spec.hooks.clone().unwrap_or_default();
-    list(planner, "startContainer", &lists.start_container)
+    let mut hooks = list(planner, "startContainer", &lists.start_container);
+    // The files are the host's, and out of its sight.
+    hooks.iter_mut().for_each(|hook| hook.outputs = Default::default());
+    hooks
+}
+
+/// crun's annotations for what hooks say: files to append it to.
+fn outputs(planner: &mut Planner) -> [Option<HostPath>; 2] {
+    ["run.oci.hooks.stdout", "run.oci.hooks.stderr"].map(|name| {
+        let path = planner.spec.annotations.get(name)?;
+        HostPath::new(path.as_str()).map_err(|reason| planner.problem(format!("/annotations/{name}"), reason)).ok()
+    })
 }
 
 fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
     let mut list = Vec::with_capacity(hooks.len());
+    let outputs = if hooks.is_empty() { Default::default() } else { outputs(planner) };
     for (index, hook) in hooks.iter().enumerate() {
         let origin = format!("/hooks/{name}/{index}");
         let path = HostPath::new(hook.path.as_str());
@@ -59,7 +71,7 @@ fn list(planner: &mut Planner, name: &str, hooks: &[oci::Hook]) -> Vec<Hook> {
                 0
             }
         };
-        list.extend(path.map(|path| Hook { origin, path, argv, env, timeout }));
+        list.extend(path.map(|path| Hook { origin, path, argv, env, timeout, outputs: outputs.clone() }));
     }
     list
 }

@@ -5,7 +5,7 @@ use rspawn_proto::plan::InitMode;
 use super::Planner;
 use super::resources::allowed_processes;
 
-/// The invoker's choice (`--init`).
+/// The invoker's choice (`--init`, before the verb or behind it).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum InitChoice {
     #[default]
@@ -42,8 +42,11 @@ pub fn choose(planner: &mut Planner) -> (InitMode, String) {
     if !planner.spawn.new.contains(Namespace::Pid) {
         return (InitMode::Exec, "there is no new pid namespace".into());
     }
-    let pids = planner.linux().and_then(|linux| linux.resources.as_ref()).map(|resources| &resources.pids);
-    if pids.and_then(allowed_processes) == Some(1) {
+    if planner.options.detached {
+        // Engines count its processes, signal it and read /proc/1; for what else PID 1 does, they have an `--init`.
+        return (InitMode::Exec, "the default where the container outlives the command that starts it".into());
+    }
+    if most_processes(planner) == Some(1) {
         return (InitMode::Exec, "there may be one process only".into());
     }
     if is_labelled(planner) {
@@ -54,7 +57,21 @@ pub fn choose(planner: &mut Planner) -> (InitMode, String) {
     if INITS.contains(&name) {
         (InitMode::Exec, format!("{name} is an init itself"))
     } else {
-        (InitMode::Supervise, "the default in a new pid namespace".into())
+        (InitMode::Supervise, "the default of a foreground run in a new pid namespace".into())
+    }
+}
+
+/// How many processes `linux.resources.pids` allows; `None` for any number.
+fn most_processes(planner: &Planner) -> Option<i64> {
+    let pids = planner.linux().and_then(|linux| linux.resources.as_ref()).map(|resources| &resources.pids);
+    pids.and_then(allowed_processes)
+}
+
+/// The written limit is config.json's: who has it in mind should know who counts.
+pub fn note_limit(planner: &mut Planner, mode: InitMode) {
+    if let (InitMode::Supervise, Some(limit)) = (mode, most_processes(planner)) {
+        let message = format!("of the {limit} processes that /linux/resources/pids/limit allows, one is rspawn-init");
+        planner.note("rule: PID 1", message);
     }
 }
 

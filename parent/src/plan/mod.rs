@@ -2,6 +2,7 @@
 //!
 //! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
 //! config.json adds its steps; this one says in which order.
+mod binds;
 mod capabilities;
 mod cgroup;
 mod cgroup_mount;
@@ -59,6 +60,10 @@ pub struct Options {
     /// Absolute path of the bundle's directory; relative paths of the configuration start there.
     pub bundle: String,
     pub init: InitChoice,
+    /// The container outlives the command that starts it: `create`, and `run --detach`.
+    pub detached: bool,
+    /// CPUs that the payload is bound to (`--cpu-affinity`), as a mask of 64 a word; else all that its cgroups have.
+    pub cpus: Vec<u64>,
     /// Overrides `process.terminal`.
     pub terminal: Option<bool>,
     /// First size of the console where config.json gives none: rows, columns.
@@ -86,6 +91,8 @@ impl Options {
             id,
             bundle,
             init,
+            detached: false,
+            cpus: Vec::new(),
             terminal: None,
             console_size: None,
             preserve_fds: 0,

@@ -1,7 +1,8 @@
 //! The options of a mount (config.md, "Linux mount options"), sorted into what each of them becomes.
 use rspawn_proto::plan::{Propagation, attr};
 
-use super::root;
+use super::{Planner, root};
+use crate::problem::suggestion;
 
 /// Options sorted out.
 #[derive(Debug, Default, PartialEq)]
@@ -27,8 +28,18 @@ pub struct MountOptions {
     pub remount: bool,
     /// Options of mount(8) that mean nothing here.
     pub ignored: Vec<String>,
-    /// Options that cannot be honoured, each with the reason.
-    pub refused: Vec<(String, &'static str)>,
+    /// What engines say to themselves, and some pass on.
+    pub engine: Vec<String>,
+    /// The value of crun's `idmap=`.
+    pub own_idmap: Option<String>,
+    /// One of crun's options about links, which the next three hold.
+    pub link: Option<String>,
+    /// A source that is a link is made anew.
+    pub copy_link: bool,
+    /// Or is what is mounted.
+    pub source_link: bool,
+    /// A link in the place of the mount point is what is mounted on.
+    pub destination_link: bool,
 }
 
 /// What an attribute option does.
@@ -65,8 +76,52 @@ const ACCESS_TIME: [&str; 6] = ["noatime", "atime", "relatime", "norelatime", "s
 const SUPERBLOCK: [&str; 4] = ["sync", "dirsync", "lazytime", "mand"];
 /// Options that take back one of [`SUPERBLOCK`].
 const NOT_SUPERBLOCK: [(&str, &str); 3] = [("async", "sync"), ("nolazytime", "lazytime"), ("nomand", "mand")];
+/// Of fstab(5): comments, and words for programs that read it.
 const IGNORED: [&str; 9] =
     ["defaults", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion", "noiversion"];
+/// Labels, owners and what a new volume begins with are the engine's to set (buildah passes on what it has done); the others
+/// are Docker Desktop's.
+const ENGINES: [&str; 8] = ["z", "Z", "U", "copy", "nocopy", "cached", "delegated", "consistent"];
+
+/// crun's.
+const LINKS: [&str; 3] = ["copy-symlink", "src-nofollow", "dest-nofollow"];
+
+/// Parameters of tmpfs (tmpfs(5)).
+const TMPFS: [&str; 18] = [
+    "size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "huge", "mpol", "inode32", "inode64", "noswap", "quota",
+    "usrquota", "grpquota", "casefold", "strict_encoding", "acl", "noacl",
+];
+/// Parameters of overlay (the kernel's Documentation/filesystems/overlayfs.rst).
+const OVERLAY: [&str; 16] = [
+    "lowerdir", "upperdir", "workdir", "default_permissions", "redirect_dir", "index", "uuid", "nfs_export",
+    "userxattr", "xino", "metacopy", "verity", "volatile", "lowerdir+", "datadir+", "override_creds",
+];
+const PROC: [&str; 3] = ["hidepid", "gid", "subset"];
+const DEVPTS: [&str; 6] = ["newinstance", "ptmxmode", "mode", "uid", "gid", "max"];
+/// What a security module takes of any filesystem (mount(8)).
+const LABELS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+
+/// Refuses a word that looks like another one. Whether a filesystem knows the rest, the kernel says.
+pub fn are_likely(planner: &mut Planner, origin: &str, kind: &str, options: &MountOptions) -> bool {
+    let own: &[&str] = match kind {
+        "tmpfs" => &TMPFS,
+        "overlay" => &OVERLAY,
+        "proc" => &PROC,
+        "devpts" => &DEVPTS,
+        "sysfs" | "mqueue" => &[],
+        _ => return true,
+    };
+    let words: Vec<String> = own.iter().chain(&LABELS).map(|word| word.to_string()).chain(known()).collect();
+    let before = planner.problems.len();
+    // Of very many, the first ones say it.
+    for (key, _) in options.data.iter().filter(|(key, _)| !words.contains(key)).take(20) {
+        if let Some(meant) = suggestion(key, &words) {
+            let message = format!("option {key:?} is unknown to {kind} (did you mean {meant}?)");
+            planner.problem(format!("{origin}/options"), message);
+        }
+    }
+    planner.problems.len() == before
+}
 
 /// The names of all options that have an effect, as `rspawn features` lists them.
 pub fn known() -> Vec<String> {
@@ -76,8 +131,8 @@ pub fn known() -> Vec<String> {
     }
     names.extend(root::PROPAGATIONS.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]));
     let negatives = NOT_SUPERBLOCK.map(|(negative, _)| negative);
-    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount", "defaults"];
-    names.extend(SUPERBLOCK.iter().chain(&negatives).chain(&others).map(|name| name.to_string()));
+    let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount", "defaults"].into_iter().chain(LINKS);
+    names.extend(SUPERBLOCK.iter().chain(&negatives).copied().chain(others).map(str::to_string));
     names.sort();
     names
 }
@@ -96,9 +151,32 @@ pub fn sort(options: &[String]) -> MountOptions {
 /// memory nodes, and paths of layers.
 fn split_option(option: &str) -> Vec<&str> {
     // Those of the labels end with the first.
-    const WHOLE: [&str; 5] = ["context=", "mpol=", "lowerdir=", "upperdir=", "workdir="];
+    const WHOLE: [&str; 2] = ["context=", "mpol="];
+    if LAYERS.iter().any(|key| option.contains(key)) {
+        return split_layers(option);
+    }
     let is_whole = option.contains(['"', '\\']) || WHOLE.iter().any(|key| option.contains(key));
     if is_whole { vec![option] } else { option.split(',').filter(|part| !part.is_empty()).collect() }
+}
+
+const LAYERS: [&str; 3] = ["lowerdir=", "upperdir=", "workdir="];
+
+/// Cuts at the commas that another option follows: what follows any other one is a path's.
+fn split_layers(option: &str) -> Vec<&str> {
+    let names = known();
+    let begins_option = |rest: &str| {
+        let word = rest.split([',', '=']).next().unwrap_or_default();
+        OVERLAY.contains(&word) || names.iter().any(|name| name == word)
+    };
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for (comma, _) in option.match_indices(',').filter(|(comma, _)| begins_option(&option[comma + 1..])) {
+        parts.push(&option[start..comma]);
+        start = comma + 1;
+    }
+    parts.push(&option[start..]);
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 fn sort_one(sorted: &mut MountOptions, option: &str) {
@@ -113,8 +191,17 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
         sorted.superblock.push(option.to_string());
     } else if let Some((_, positive)) = NOT_SUPERBLOCK.iter().find(|(negative, _)| *negative == option) {
         sorted.superblock.retain(|flag| flag != positive);
-    } else if IGNORED.contains(&option) || option.starts_with("x-") || option.starts_with("X-") {
+    } else if IGNORED.contains(&option) || ["x-", "X-", "comment="].iter().any(|start| option.starts_with(start)) {
         sorted.ignored.push(option.to_string());
+    } else if ENGINES.contains(&option) {
+        sorted.engine.push(option.to_string());
+    } else if LINKS.contains(&option) {
+        sorted.link = Some(option.to_string());
+        sorted.copy_link |= option == "copy-symlink";
+        sorted.source_link |= option != "dest-nofollow";
+        sorted.destination_link |= option == "dest-nofollow";
+    } else if let Some(maps) = option.strip_prefix("idmap=") {
+        sorted.own_idmap = Some(maps.to_string());
     } else {
         match option {
             "bind" => sorted.bind = sorted.bind.or(Some(false)),
@@ -123,9 +210,6 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
             "ridmap" => sorted.idmap = Some(true),
             "tmpcopyup" => sorted.copy_up = true,
             "remount" => sorted.remount = true,
-            "copy-symlink" | "src-nofollow" | "dest-nofollow" => {
-                sorted.refused.push((option.to_string(), "this option is crun's own, and rspawn does not have it"));
-            }
             _ => {
                 let (key, value) = match option.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_string())),
@@ -201,6 +285,10 @@ mod tests {
 
     #[test]
     fn data_keeps_its_commas() {
+        let one_string = sorted(&["ro,lowerdir=/a:/b,c,upperdir=/d,workdir=/e,index=off,nodev"]);
+        let layers = [("lowerdir", "/a:/b,c"), ("upperdir", "/d"), ("workdir", "/e"), ("index", "off")];
+        assert_eq!(one_string.data, layers.map(|(key, value)| (key.to_string(), Some(value.to_string()))));
+        assert_eq!(one_string.set, attr::RDONLY | attr::NODEV);
         let options = sorted(&["mode=755,size=64k", "context=a,b", "noswap", "lowerdir=/a,b", "mpol=bind:0,2"]);
         let data = [
             ("mode", Some("755")),

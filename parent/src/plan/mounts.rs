@@ -3,7 +3,7 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{Planner, cgroup_mount, namespaces, overlay, root, rootless};
+use super::{Planner, binds, cgroup_mount, overlay, rootless};
 use crate::oci::Mount;
 
 /// Most mounts of one container: each may hold a descriptor and a dozen steps.
@@ -26,13 +26,10 @@ pub fn plan(planner: &mut Planner) {
 fn plan_one(planner: &mut Planner, origin: &str, mount: &Mount) {
     let Some(at) = destination(planner, origin, &mount.destination) else { return };
     let options = mount_options::sort(&mount.options);
-    for (option, reason) in &options.refused {
-        planner.problem(format!("{origin}/options"), format!("option {option:?}: {reason}"));
-    }
     let kind = mount.kind.as_deref().unwrap_or_default();
     match kind {
         _ if options.remount => remount(planner, origin, &at, &options),
-        _ if options.bind.is_some() || kind == "bind" => bind(planner, origin, mount, at, options),
+        _ if options.bind.is_some() || kind == "bind" => binds::plan(planner, origin, mount, at, options),
         "" | "none" => {
             let message = "the mount has no type, and no `bind` or `rbind` among its options";
             planner.problem(format!("{origin}/type"), message);
@@ -77,148 +74,20 @@ fn remount(planner: &mut Planner, origin: &str, at: &RelPath, options: &MountOpt
     }
 }
 
-fn bind(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: MountOptions) {
-    let recursive = options.bind == Some(true);
-    let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) else {
-        planner.problem(format!("{origin}/source"), "a bind mount needs a source");
-        return;
-    };
-    let Some(path) = planner.outside(&format!("{origin}/source"), source) else { return };
-    for (key, _) in &options.data {
-        planner.note(
-            format!("{origin}/options"),
-            format!("option {key:?} has no meaning for a bind mount and is ignored"),
-        );
-    }
-    if options.copy_up {
-        planner.problem(format!("{origin}/options"), "tmpcopyup is for tmpfs mounts");
-    }
-    let idmap = id_map(planner, origin, mount, &options);
-    let ridmap = idmap.is_some() && options.idmap == Some(true);
-    let read_only = (options.set | options.set_recursive) & attr::RDONLY != 0;
-    let follows =
-        |(propagation, _): &(Propagation, bool)| matches!(propagation, Propagation::Shared | Propagation::Slave);
-    if read_only && options.propagation.last().is_some_and(follows) {
-        let message = "what the host mounts below it later is seen there too, with its own flags: not read-only";
-        planner.note(format!("{origin}/options"), message);
-    }
-    let peer = root::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
-    let mut passes = attribute_passes(&options, recursive, peer);
-    // Id maps are set once, and before the mount is attached.
-    match passes.first_mut() {
-        Some(first) if first.recursive == ridmap || idmap.is_none() => first.idmap = idmap,
-        // Behind the first, which cuts the clone off from the host's mounts.
-        _ => passes.insert(1, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
-    }
-    let out = planner.slot();
-    let mut passes = passes.into_iter();
-    let attrs = passes.next().unwrap_or_default();
-    planner.host(origin, HostOp::CloneTree { out, path, expect: Expect::Any, recursive, attrs, peer });
-    for attrs in passes {
-        planner.host(origin, HostOp::SetAttrs { mount: out, attrs });
-    }
-    planner.attach(origin, out, at, false);
-}
-
-/// The calls of mount_setattr(2) that a bind mount needs: one, where the options allow it. A clone of a shared mount
-/// is its peer, so it is made a slave first: the container must not mount on the host. Unless that is just what was
-/// asked for, as with runc: by `shared` on the bind and on the container's root both.
-///
-/// A read-only bind is private: what the host mounts below it later would come with its own flags, writable. Who wants
-/// to see that asks for `slave`.
-fn attribute_passes(options: &MountOptions, recursive_bind: bool, is_peer: bool) -> Vec<MountAttrs> {
-    let read_only = (options.set | options.set_recursive) & attr::RDONLY != 0;
-    let propagation = Some(match (is_peer, read_only) {
-        (true, _) => Propagation::Shared,
-        (false, true) if options.propagation.is_empty() => Propagation::Private,
-        _ => Propagation::Slave,
-    });
-    let base = MountAttrs { propagation, recursive: recursive_bind, ..MountAttrs::default() };
-    let mut passes = vec![base];
-    let mut add = |set: u64, clear: u64, recursive: bool| {
-        if set | clear == 0 {
-            return;
-        }
-        let clear = clear | if set & attr::ATIME != 0 { attr::ATIME } else { 0 };
-        match passes.iter_mut().find(|pass| pass.recursive == recursive) {
-            Some(pass) => (pass.set, pass.clear) = (set, clear),
-            None => passes.push(MountAttrs { set, clear, recursive, ..MountAttrs::default() }),
-        }
-    };
-    if recursive_bind {
-        add(options.set, options.clear, false);
-        add(options.set_recursive, options.clear_recursive, true);
-    } else {
-        // There is nothing below a single mount, so the recursive forms say no more than the plain ones.
-        add(options.set | options.set_recursive, options.clear | options.clear_recursive, false);
-    }
-    for (propagation, recursive) in options.propagation.iter().filter(|_| !is_peer) {
-        let (propagation, recursive) = (Some(*propagation), *recursive && recursive_bind);
-        match passes.first_mut() {
-            // Private at once; a slave of the host is what it is already.
-            Some(first) if propagation != Some(Propagation::Shared) && first.recursive == recursive => {
-                first.propagation = propagation;
-            }
-            _ => passes.push(MountAttrs { propagation, recursive, ..MountAttrs::default() }),
-        }
-    }
-    passes
-}
-
-/// The slot of the id map that a mount asks for, by mappings or by option.
-fn id_map(planner: &mut Planner, origin: &str, mount: &Mount, options: &MountOptions) -> Option<Slot> {
-    let explicit = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    if !explicit && options.idmap.is_none() {
-        return None;
-    }
-    let (uid_map, gid_map) = if explicit {
-        for (name, list) in [("uidMappings", &mount.uid_mappings), ("gidMappings", &mount.gid_mappings)] {
-            if list.is_empty() {
-                planner
-                    .problem(format!("{origin}/{name}"), "an id-mapped mount needs both uidMappings and gidMappings");
-            }
-        }
-        let uid_map = namespaces::convert(
-            planner,
-            &format!("{origin}/uidMappings"),
-            &mount.uid_mappings,
-            &planner.facts.ids.uids,
-        );
-        (
-            uid_map,
-            namespaces::convert(
-                planner,
-                &format!("{origin}/gidMappings"),
-                &mount.gid_mappings,
-                &planner.facts.ids.gids,
-            ),
-        )
-    } else {
-        (planner.spawn.uid_map.clone(), planner.spawn.gid_map.clone())
-    };
-    if uid_map.is_empty() || gid_map.is_empty() {
-        if !explicit {
-            let message = "the mount is to be id-mapped, but neither it nor the container has id mappings";
-            planner.problem(format!("{origin}/options"), message);
-        }
-        return None;
-    }
-    if let Some((_, _, slot)) = planner.id_maps.iter().find(|(uids, gids, _)| (uids, gids) == (&uid_map, &gid_map)) {
-        return Some(*slot);
-    }
-    let out = planner.slot();
-    planner.id_maps.push((uid_map.clone(), gid_map.clone(), out));
-    planner.host(origin, HostOp::MakeIdMap { out, uid_map, gid_map });
-    Some(out)
-}
-
 fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at: RelPath, options: MountOptions) {
     if options.copy_up && kind != "tmpfs" {
         planner.problem(format!("{origin}/options"), "tmpcopyup is for tmpfs mounts");
         return;
     }
-    if options.idmap.is_some() || !mount.uid_mappings.is_empty() {
+    if options.idmap.is_some() || options.own_idmap.is_some() || !mount.uid_mappings.is_empty() {
         planner.problem(format!("{origin}/options"), "only bind mounts can be id-mapped");
+        return;
+    }
+    if let Some(option) = &options.link {
+        planner.problem(format!("{origin}/options"), format!("option {option:?} is for bind mounts"));
+        return;
+    }
+    if !mount_options::are_likely(planner, origin, kind, &options) {
         return;
     }
     let set = options.set | options.set_recursive;

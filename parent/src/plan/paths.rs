@@ -30,7 +30,8 @@ fn masks(planner: &mut Planner, paths: &[String]) {
         let origin = format!("/linux/maskedPaths/{index}");
         if let Some(at) = absolute(planner, &origin, path) {
             let at = planner.target(at);
-            planner.rootfs(origin, RootfsOp::Mask { at, covers });
+            let needed = planner.linux().is_some_and(|linux| linux.needed_masks.contains(&index));
+            planner.rootfs(origin, RootfsOp::Mask { at, covers, needed });
         }
     }
 }
@@ -38,7 +39,7 @@ fn masks(planner: &mut Planner, paths: &[String]) {
 /// Makes the filesystem that masks take their covers from, if there will be any: a null device and an empty directory.
 /// It will lie below the root, out of everybody's sight.
 pub fn begin(planner: &mut Planner) {
-    if !planner.linux().is_some_and(|linux| !linux.masked_paths.is_empty()) {
+    if planner.linux().is_none_or(|linux| linux.masked_paths.is_empty()) {
         return;
     }
     let out = planner.slot();

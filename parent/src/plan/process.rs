@@ -94,6 +94,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
     }
     planner.spawn.oom_score_adj = oom_score(planner);
     let (init, init_reason) = init_mode::choose(planner);
+    init_mode::note_limit(planner, init);
     let argv = texts(planner, "/process/args", &process.args);
     let env = environment(planner);
     let cwd = working_directory_path(planner);
@@ -265,10 +266,12 @@ fn io_priority(planner: &mut Planner) -> Option<u16> {
     Some(class << 13 | io.priority as u16)
 }
 
-/// `execCPUAffinity`: before and after entering the container's cgroups. It is of a process that joins alone.
+/// `execCPUAffinity`: before and after entering the container's cgroups. It is of a process that joins alone; of
+/// others, what the invoker says.
 fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
+    let of_invoker = (Vec::new(), planner.options.cpus.clone());
     let wanted = planner.spec.process.as_ref().and_then(|process| process.exec_cpu_affinity.clone());
-    let Some(CpuAffinity { initial, last }) = wanted else { return Default::default() };
+    let Some(CpuAffinity { initial, last }) = wanted else { return of_invoker };
     let mut mask = |name: &str, list: Option<String>| {
         let list = list.unwrap_or_default();
         bit_mask(&list, MOST_NUMBERS).unwrap_or_else(|| {
@@ -278,7 +281,7 @@ fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
         })
     };
     let masks = (mask("initial", initial), mask("final", last));
-    if planner.kind == Kind::Exec { masks } else { Default::default() }
+    if planner.kind == Kind::Exec { masks } else { of_invoker }
 }
 
 fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
@@ -370,6 +373,9 @@ fn exists(planner: &mut Planner, pointer: &str, id: u32, which: Which) {
     }
 }
 
+/// crun's: a call that no table has is an error, and not left out.
+const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
+
 fn filter(planner: &mut Planner) -> Option<Seccomp> {
     let profile = planner.linux()?.seccomp.as_ref()?;
     let Some(arch) = planner.facts.arch() else {
@@ -377,7 +383,9 @@ fn filter(planner: &mut Planner) -> Option<Seccomp> {
         planner.problem("/linux/seccomp", message);
         return None;
     };
-    match seccomp::compile(profile, arch, &seccomp::Options::default()) {
+    let is_strict = planner.spec.annotations.get(FAIL_UNKNOWN).is_some_and(|value| value == "1");
+    let options = seccomp::Options { unknown_calls_fail: is_strict, ..seccomp::Options::default() };
+    match seccomp::compile(profile, arch, &options) {
         Ok(compiled) => {
             planner.notes.extend(compiled.warnings);
             let listener = if compiled.notify { Some(listener(planner, profile)?) } else { None };

@@ -151,7 +151,7 @@ fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Resu
         "Bind" => into.mounts.push(said(mounts::bind(text, false, None)?, origin)),
         "BindReadOnly" => into.mounts.push(said(mounts::bind(text, true, None)?, origin)),
         "TemporaryFileSystem" => into.mounts.push(said(mounts::tmpfs(text)?, origin)),
-        "Inaccessible" => into.inaccessible.push(said(values::inside(text)?, origin)),
+        "Inaccessible" => into.inaccessible.push(said(values::maybe_inside(text)?, origin)),
         "Overlay" => into.mounts.push(said(mounts::overlay(text, false, None)?, origin)),
         "OverlayReadOnly" => into.mounts.push(said(mounts::overlay(text, true, None)?, origin)),
         "Private" => into.private_network = Some(said(values::boolean(text)?, origin)),

@@ -362,7 +362,7 @@ fn payload(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
             InitMode::Supervise => "has rspawn-init for PID 1, with the payload beside it",
             InitMode::Exec => "is PID 1 itself",
         };
-        out.push((Change::Other, text.into()));
+        out.push((Change::Other, format!("{text} ({})", new.init_reason)));
     }
 }
 
@@ -402,7 +402,10 @@ fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> bool) -
         },
         Place::Attach(_) => Some(Subject::Namespaces),
         Place::Rootfs(index) => match &plan.rootfs.get(index as usize)?.op {
-            RootfsOp::Attach { mount, .. } | RootfsOp::AttachRoot { mount, .. } => {
+            RootfsOp::CloneTree { .. } => Some(Subject::HostPaths),
+            RootfsOp::Attach { mount, .. }
+            | RootfsOp::AttachLink { mount, .. }
+            | RootfsOp::AttachRoot { mount, .. } => {
                 let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
                 plan.host.iter().any(cloned).then_some(Subject::HostPaths)
             }

@@ -36,7 +36,26 @@ pub fn host_paths(plan: &Plan) -> BTreeMap<String, Access> {
         access.writable |= writable;
         access.at.extend(Some(at).filter(|at| !at.is_empty()));
     }
+    add_clones(plan, &mut paths);
     paths
+}
+
+/// What is cloned from what the container has mounted is the host's where that is.
+fn add_clones(plan: &Plan, paths: &mut BTreeMap<String, Access>) {
+    for step in &plan.rootfs {
+        let RootfsOp::CloneTree { out, from, .. } = &step.op else { continue };
+        let source = plan.host.iter().find_map(|step| match &step.op {
+            HostOp::CloneTree { out, path, attrs, .. } if *out == from.mount => Some((path, attrs)),
+            _ => None,
+        });
+        let Some((path, attrs)) = source else { continue };
+        let read_only = attrs.set & attr::RDONLY != 0 || is_made_read_only(plan, from.mount);
+        let beneath = from.beneath().filter(|beneath| !beneath.is_empty());
+        let path = beneath.map_or_else(|| path.to_string(), |beneath| format!("{path}/{beneath}"));
+        let access = paths.entry(path).or_default();
+        access.writable |= !(read_only || is_made_read_only(plan, *out));
+        access.at.extend(attached(plan, *out));
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -104,7 +123,9 @@ fn is_made_read_only(plan: &Plan, slot: Slot) -> bool {
 fn attached(plan: &Plan, slot: Slot) -> Option<String> {
     plan.rootfs.iter().find_map(|step| match &step.op {
         RootfsOp::AttachRoot { mount, .. } if *mount == slot => Some("/".into()),
-        RootfsOp::Attach { mount, at, .. } if *mount == slot => Some(at.absolute()),
+        RootfsOp::Attach { mount, at, .. } | RootfsOp::AttachLink { mount, at, .. } if *mount == slot => {
+            Some(at.absolute())
+        }
         _ => None,
     })
 }

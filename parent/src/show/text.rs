@@ -138,14 +138,25 @@ pub struct FinishLine {
     pub tone: Tone,
 }
 
-/// The last mile in words, in its order.
-pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
-    let mut lines = Lines::default();
+/// A mask of CPUs, 64 a word, as people write it.
+fn cpu_list(mask: &[u64]) -> String {
+    let cpus = (0..mask.len() * 64).filter(|cpu| mask[cpu / 64] & 1 << (cpu % 64) != 0);
+    cpus.map(|cpu| cpu.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// Who PID 1 is, and why.
+pub fn first_process(finish: &Finish) -> String {
     let who = match finish.init {
         InitMode::Supervise => "rspawn-init stays PID 1 beside the payload",
         InitMode::Exec => "rspawn-init becomes the payload",
     };
-    lines.add(FinishStep::Session, format!("{who} ({})", finish.init_reason));
+    format!("{who} ({})", finish.init_reason)
+}
+
+/// The last mile in words, in its order.
+pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
+    let mut lines = Lines::default();
+    lines.add(FinishStep::Session, first_process(finish));
     let streams = if finish.terminal { "the console" } else { "the invoker's own" };
     lines.add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
     for (index, limit) in finish.rlimits.iter().enumerate() {
@@ -161,6 +172,9 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     }
     if let Some(policy) = &finish.memory_policy {
         lines.add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
+    }
+    if !finish.affinity.is_empty() {
+        lines.add(FinishStep::Affinity, format!("on the CPUs {}", cpu_list(&finish.affinity)));
     }
     if let Some(personality) = finish.personality {
         lines.add(FinishStep::Personality, format!("personality {personality:#x}"));

@@ -148,9 +148,11 @@ fn used_slot(op: &mut RootfsOp) -> Option<&mut Slot> {
         RootfsOp::AttachRoot { mount, .. }
         | RootfsOp::CopyUp { mount, .. }
         | RootfsOp::Attach { mount, .. }
+        | RootfsOp::AttachLink { mount, .. }
         | RootfsOp::SetAttrs { mount, .. } => Some(mount),
         RootfsOp::Console { devpts, .. } => Some(&mut devpts.mount),
         RootfsOp::Mask { covers, .. } => Some(covers),
+        RootfsOp::CloneTree { from, .. } => Some(&mut from.mount),
         RootfsOp::MakeDirectory { at, .. }
         | RootfsOp::MakeSymlink { at, .. }
         | RootfsOp::MakeNode { at, .. }
@@ -163,6 +165,8 @@ fn needs_root(op: &RootfsOp) -> bool {
     matches!(
         op,
         RootfsOp::Attach { .. }
+            | RootfsOp::AttachLink { .. }
+            | RootfsOp::CloneTree { .. }
             | RootfsOp::Mask { .. }
             | RootfsOp::ReadOnly { .. }
             | RootfsOp::MakeNode { .. }
@@ -483,6 +487,7 @@ fn rootfs(cases: &mut Cases) {
     }
     for (name, op) in [
         ("attach", RootfsOp::Attach { mount, at: under_root(""), missing: Missing::Create, no_symlinks: true }),
+        ("attach a link", RootfsOp::AttachLink { mount, at: under_root(""), copy: true, follow: false }),
         ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 }, out: Slot(600) }),
     ] {
         cases.add(format!("{name} over the root"), "root itself", |p| p.rootfs.insert(last, step(op)));
@@ -494,7 +499,7 @@ fn rootfs(cases: &mut Cases) {
         });
     }
     cases.add("a clone of the host's is a mask", WRONG, |p| {
-        p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount }));
+        p.rootfs.insert(last, step(RootfsOp::Mask { at: under_root("tmp"), covers: mount, needed: false }));
     });
     cases.add("a clone of the host's below the root", WRONG, |p| {
         if let Some(Step { op: RootfsOp::AttachRoot { below, .. }, .. }) =

@@ -243,6 +243,7 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
         };
         let args = if unconditional { 0 } else { 1 + rng.below(3) };
         let mut rule = SyscallRule {
+            name: String::new(),
             names: match (alone, names.last()) {
                 (false, _) => (0..1 + rng.below(3)).map(|_| rng.pick(&names).into()).collect(),
                 (true, Some(_)) => names.pop().into_iter().map(String::from).collect(),
@@ -276,7 +277,12 @@ pub fn profile(rng: &mut Rng, class: Class) -> Seccomp {
         "SCMP_ACT_ALLOW" => ("SCMP_ACT_ERRNO", Some(3)),
         _ => ("SCMP_ACT_ALLOW", None),
     };
-    s.syscalls.push(SyscallRule { names: vec![ANCHOR.into()], action: action.into(), errno_ret, args: Vec::new() });
+    s.syscalls.push(SyscallRule {
+        names: vec![ANCHOR.into()],
+        action: action.into(),
+        errno_ret,
+        ..SyscallRule::default()
+    });
     s
 }
 

@@ -188,6 +188,7 @@ pub fn default_profile(caps: &[impl AsRef<str>], native: Arch) -> Seccomp {
         // Its flags are in memory, out of a filter's sight; ENOSYS makes libc
         // use clone instead.
         syscalls.push(SyscallRule {
+            name: String::new(),
             names: vec!["clone3".into()],
             action: "SCMP_ACT_ERRNO".into(),
             errno_ret: Some(38),
@@ -217,6 +218,7 @@ fn arches(native: Arch) -> &'static [Arch] {
 
 fn allow(names: &str, args: Vec<ArgRule>) -> SyscallRule {
     SyscallRule {
+        name: String::new(),
         names: names.split_whitespace().map(String::from).collect(),
         action: "SCMP_ACT_ALLOW".into(),
         errno_ret: None,

@@ -97,11 +97,13 @@ pub struct Options {
     pub enosys_stub: bool,
     /// `SECCOMP_FILTER_FLAG_*` bits the kernel has; `None` takes them for granted.
     pub supported_flags: Option<u32>,
+    /// A call that no table has is a problem, and not left out.
+    pub unknown_calls_fail: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { enosys_stub: true, supported_flags: None }
+        Self { enosys_stub: true, supported_flags: None, unknown_calls_fail: false }
     }
 }
 

@@ -85,7 +85,7 @@ pub fn parse<'a>(s: &'a Seccomp, native: Arch, options: &Options, found: &mut Fi
     let (mut rules, mut notify) = (Vec::new(), false);
     for (i, rule) in s.syscalls.iter().enumerate() {
         notify |= rule.action == "SCMP_ACT_NOTIFY";
-        if let Some(parsed) = syscall(rule, i, found) {
+        if let Some(parsed) = syscall(rule, i, options.unknown_calls_fail, found) {
             rules.push(parsed);
         }
     }
@@ -174,9 +174,15 @@ fn arches(s: &Seccomp, native: Arch, found: &mut Findings) -> Vec<Arch> {
     arches
 }
 
-fn syscall<'a>(rule: &'a SyscallRule, i: usize, found: &mut Findings) -> Option<Rule<'a>> {
+fn syscall<'a>(rule: &'a SyscallRule, i: usize, strict: bool, found: &mut Findings) -> Option<Rule<'a>> {
     let base = format!("{BASE}/syscalls/{i}");
-    if rule.names.is_empty() {
+    if !rule.name.is_empty() {
+        let name = &rule.name;
+        found.warn(
+            format!("{base}/name"),
+            format!("docker's old form of \"names\": [{name:?}], for which it is taken."),
+        );
+    } else if rule.names.is_empty() {
         found.warn(format!("{base}/names"), "the rule names no call and has no effect.");
     }
     let ret = action(
@@ -189,8 +195,9 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, found: &mut Findings) -> Option<
         found,
     );
     let mut names = Vec::new();
-    for (j, name) in rule.names.iter().enumerate() {
-        let pointer = format!("{base}/names/{j}");
+    let old = (!rule.name.is_empty()).then(|| (format!("{base}/name"), &rule.name));
+    let listed = rule.names.iter().enumerate().map(|(j, name)| (format!("{base}/names/{j}"), name));
+    for (pointer, name) in listed.chain(old) {
         if name.is_empty() {
             found.problem(pointer, "the name of a call cannot be empty.");
         } else if ret == Some(ret::USER_NOTIF) && name == "write" {
@@ -200,7 +207,14 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, found: &mut Findings) -> Option<
         } else if arch::is_known_call(name) {
             names.push((name.as_str(), pointer));
         } else {
-            found.warn(pointer, format!("{name:?} is not a known system call; it is skipped."));
+            match strict {
+                true => {
+                    let hint =
+                        if found.problems.len() < 20 { did_you_mean(name, arch::known_calls()) } else { String::new() };
+                    found.problem(pointer, format!("{name:?} is not a known system call{hint}"));
+                }
+                false => found.warn(pointer, format!("{name:?} is not a known system call; it is skipped.")),
+            }
         }
     }
     let conds: Option<Vec<Cond>> = rule

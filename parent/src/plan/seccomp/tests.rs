@@ -77,7 +77,7 @@ fn flags_default_to_spec_allow_only_when_absent() {
         r#"{"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_TSYNC",
             "SECCOMP_FILTER_FLAG_LOG","SECCOMP_FILTER_FLAG_SPEC_ALLOW"]}"#,
     );
-    let options = |supported_flags| Options { enosys_stub: true, supported_flags };
+    let options = |supported_flags| Options { supported_flags, ..Options::default() };
     let compiled = compile(&all, Arch::X86_64, &options(None)).expect("compiles");
     assert_eq!(compiled.flags, FLAG_LOG | FLAG_SPEC_ALLOW);
     let problems = compile(&all, Arch::X86_64, &options(Some(0))).expect_err("refused");
@@ -164,6 +164,7 @@ fn a_hostile_profile_is_refused_quickly() {
     let s = Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
         syscalls: vec![crate::oci::seccomp::SyscallRule {
+            name: String::new(),
             names: vec!["read".into(); 20_000],
             action: "SCMP_ACT_ALLOW".into(),
             errno_ret: None,
