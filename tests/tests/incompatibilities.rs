@@ -642,3 +642,63 @@ fn a_runtime_directory_must_be_there() {
     let error = finish(list, b"").refused();
     assert!(error.contains("not-there-yet") && error.contains("set XDG_RUNTIME_DIR, or give --root"), "{error}");
 }
+
+#[test]
+fn a_read_only_bind_does_not_follow_the_host() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("cat /proc/self/mountinfo");
+    let source = life.bundle.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let source = source.to_string_lossy().into_owned();
+    for (options, follows) in [(&["bind"][..], true), (&["bind", "ro"], false), (&["bind", "ro", "slave"], true)] {
+        let bundle = Bundle::script("cat /proc/self/mountinfo").with_mount("/data", "none", &source, options);
+        let script = format!("mount --bind {source} {source} && mount --make-shared {source} && \"$@\"");
+        let shown = finish(in_private_mounts(&script, &bundle.command(&[])), b"").ok();
+        let propagation = mount_at(&shown, "/data").propagation;
+        assert_eq!(propagation.iter().any(|word| word.starts_with("master:")), follows, "{options:?}: {propagation:?}");
+    }
+}
+
+/// In the pid namespace of another container.
+fn among_others(neighbour: &Life, config: &mut Value) {
+    let path = format!("/proc/{}/ns/pid", neighbour.pid());
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.iter_mut().find(|one| one["type"] == "pid").unwrap()["path"] = json!(path);
+}
+
+#[test]
+fn hooks_stay_outside_a_joined_pid_namespace() {
+    if cannot_make_containers() {
+        return;
+    }
+    let neighbour = Life::idle();
+    neighbour.created(&[]).started();
+    let bundle = Bundle::script("true");
+    let seen = bundle.path().join("seen");
+    let script = format!("readlink /proc/self/ns/pid > {}", seen.display());
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}]);
+    let life = Life::new(bundle.with(|config| {
+        among_others(&neighbour, config);
+        config["hooks"] = json!({"createContainer": hook});
+    }));
+    life.run(life.making("run", &[])).ok();
+    let own = fs::read_link("/proc/self/ns/pid").unwrap();
+    assert_eq!(fs::read_to_string(seen).unwrap().trim_end(), own.to_string_lossy());
+}
+
+#[test]
+fn a_new_user_namespace_in_a_joined_pid_namespace_is_an_error() {
+    if cannot_make_containers() {
+        return;
+    }
+    let neighbour = Life::idle();
+    neighbour.created(&[]).started();
+    let life = Life::new(Bundle::script("true").with(|config| {
+        among_others(&neighbour, config);
+        rspawn_tests::bundle::in_user_namespace(config);
+    }));
+    let error = life.run(life.making("run", &[])).refused();
+    assert!(error.contains("a new user namespace in a pid namespace that others are in"), "{error}");
+}
