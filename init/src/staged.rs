@@ -67,11 +67,9 @@ impl Stage {
 
     fn hear_go(&self) -> Option<()> {
         let Ok(Some((ToInit::Go, mut fds))) = channel::receive_value(&self.socket) else { return None };
-        if let Some(root) = fds.pop() {
-            if let Err(errno) = file::enter_root(&root) {
-                self.report(FinishStep::Receive, Failure::of("chroot", errno));
-                return None;
-            }
+        if let Err(errno) = fds.pop().map_or(Ok(()), |root| file::enter_root(&root)) {
+            self.report(FinishStep::Receive, Failure::of("chroot", errno));
+            return None;
         }
         // Nothing is ever written to it.
         match self.beside.as_ref().map(|beside| beside.read(&mut [0])) {

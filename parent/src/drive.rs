@@ -234,7 +234,10 @@ impl Session {
                         }
                         self.copies.iter_mut().for_each(StreamCopy::drain);
                         self.ended = true;
-                        return Ok(Reached::End(rspawn_sys::process::exit_status(status)));
+                        return match self.copies.iter().find_map(StreamCopy::failure) {
+                            Some(lost) => Err(lost),
+                            None => Ok(Reached::End(rspawn_sys::process::exit_status(status))),
+                        };
                     }
                     (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
                         if let Some(socket) = pidfd_socket {

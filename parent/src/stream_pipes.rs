@@ -15,6 +15,7 @@ use rspawn_sys::channel::{Interest, Ready};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Errno, Fd};
 
+use crate::describe;
 use crate::ids::{Ids, Ranges};
 use crate::launch::errno;
 
@@ -142,13 +143,15 @@ pub struct StreamCopy {
     rest: Vec<u8>,
     /// `from` is at its end.
     ended: bool,
+    /// Why not all of it was copied.
+    failed: Option<String>,
 }
 
 impl StreamCopy {
     fn new(number: i32, mine: Fd) -> Self {
         let stream = Fd::from_raw(number);
         let (from, to) = if number == 0 { (stream, mine) } else { (mine, stream) };
-        Self { from, to, rest: Vec::new(), ended: false }
+        Self { from, to, rest: Vec::new(), ended: false, failed: None }
     }
 
     pub fn interest(&self) -> Interest<'_> {
@@ -166,8 +169,14 @@ impl StreamCopy {
         let mut buffer = [0u8; 16 << 10];
         match ready.read.then(|| self.from.read(&mut buffer)) {
             None | Some(Err(Errno::EAGAIN)) => false,
-            Some(Ok(0) | Err(_)) => {
+            Some(end @ (Ok(0) | Err(_))) => {
                 self.ended = true;
+                // EIO: a terminal that has hung up.
+                if let Err(number) = end
+                    && number != Errno::EIO
+                {
+                    self.failed = Some(format!("cannot read stdin: {}", describe::errno(number.0)));
+                }
                 // The end of a pipe is what its reader waits for.
                 if self.from.raw() == 0 {
                     self.to = Fd::from_raw(-1);
@@ -185,15 +194,26 @@ impl StreamCopy {
         match self.to.write_some(&self.rest) {
             Ok(written) => drop(self.rest.drain(..written)),
             Err(Errno::EAGAIN) => return false,
-            // Nobody wants it any more: the payload learns that as it would from the stream itself.
-            Err(_) => {
+            // The payload learns of it by the end of its pipe, as it would from the stream itself. That nobody reads any
+            // more is its own matter.
+            Err(number) => {
                 self.rest.clear();
                 self.ended = true;
+                if number != Errno::EPIPE {
+                    let name = if self.to.raw() == 2 { "stderr" } else { "stdout" };
+                    let reason = describe::errno(number.0);
+                    self.failed = Some(format!("cannot write what the payload says to {name}: {reason}"));
+                }
                 let end = if self.from.raw() == 0 { &mut self.to } else { &mut self.from };
                 *end = Fd::from_raw(-1);
             }
         }
         !self.ended
+    }
+
+    /// Why something is lost, if it is.
+    pub fn failure(&self) -> Option<String> {
+        self.failed.clone()
     }
 
     /// What the payload wrote last is still in the pipe when it has ended.

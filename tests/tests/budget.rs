@@ -6,8 +6,11 @@ use rspawn_tests::sources::{BESIDE, CONFINED, PRIVILEGED, code_lines, lines_of, 
 
 /// The goal was 4,000 lines, and is not reached: with cgroups, hooks, the life cycle, exec and user namespaces there are
 /// more. This holds what there is, so that it can only come nearer. bubblewrap has 4,214 by the same count, and none of
-/// these. Ninety of the lines are hooks, which rspawn-init runs itself inside a container: they wear the payload's filter.
-const MOST_LINES: usize = 6646;
+/// these. Of what was added since 6,135, about 90 are hooks, which rspawn-init runs itself inside a container so that they
+/// wear the payload's filter; 250 look for errors that were thrown away; 110 are binds of what earlier mounts make, links and
+/// hooks' files as crun has them; and the rest keeps the host out of reach: targets and their verification before the
+/// pivot, copies that are executed, streams, procfs among others, and rights that fall before a container can see them.
+const MOST_LINES: usize = 7351;
 
 #[test]
 fn the_privileged_part_stays_small() {

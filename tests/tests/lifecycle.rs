@@ -676,6 +676,8 @@ fn commands_that_race_never_corrupt_a_container() {
         // Killed by another while it was being made, or joined.
         "before the payload began",
         "the container has ended",
+        // A user may not join a process that is between its exec of rspawn-init and the end of its last mile.
+        "setns: EPERM",
         "died",
         "ESRCH",
         "ENOMEM",

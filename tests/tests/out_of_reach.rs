@@ -375,7 +375,8 @@ fn the_hosts_devices_stay_as_they_are() {
     }
     let before = devices();
     let bound = json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["rbind", "ro"]});
-    let changes: [(&str, &dyn Fn(&mut Value)); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Value);
+    let changes: [(&str, Change); 4] = [
         ("as it is", &|_| {}),
         ("without capabilities", &|config| config["process"]["capabilities"] = json!({})),
         ("in a user namespace", &|config| in_user_namespace(config)),

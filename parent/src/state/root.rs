@@ -40,7 +40,15 @@ impl StateRoot {
     pub fn open_existing(named: Option<&Path>) -> Result<Option<Self>, String> {
         let path = path_of(named)?;
         let directory = match open_directory(&path) {
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
+                let around = path.parent().unwrap_or(&path);
+                // One that is named by a variable and is not there yet may have another's containers when it is.
+                return match around.try_exists() {
+                    Ok(true) => Ok(None),
+                    Ok(false) => Err(no_runtime_directory(around, &error)),
+                    Err(error) => Err(no_runtime_directory(around, &error)),
+                };
+            }
             opened => opened.map_err(|error| format!("cannot open the state directory {}: {error}", path.display()))?,
         };
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
@@ -117,15 +125,17 @@ fn path_of(named: Option<&Path>) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+fn no_runtime_directory(directory: &Path, error: &io::Error) -> String {
+    let directory = directory.display();
+    format!("cannot use the runtime directory {directory}: {error}; set XDG_RUNTIME_DIR, or give --root")
+}
+
 /// Opens a default root. The directory around it is named by a variable: it must be the caller's alone, so that what
 /// is made in it stays, and is no link of somebody else's to another place.
 fn open_default(path: &Path) -> Result<OwnedFd, String> {
     let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
-    let say = |error: io::Error| {
-        format!("cannot use the runtime directory {}: {error}; set XDG_RUNTIME_DIR, or give --root", parent.display())
-    };
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let around = open(parent, flags, Mode::empty()).map_err(|errno| say(errno.into()))?;
+    let around = open(parent, flags, Mode::empty()).map_err(|errno| no_runtime_directory(parent, &errno.into()))?;
     check_owner(&around).map_err(|reason| format!("the runtime directory {} {reason}", parent.display()))?;
     let say = |errno: Errno| format!("cannot use the state directory {}: {}", path.display(), io::Error::from(errno));
     // The sticky bit keeps it from those who tidy up runtime directories (XDG Base Directory Specification).

@@ -20,6 +20,8 @@ pub fn at_each_stop(command: &Command, mut look: impl FnMut(Pid)) -> Output {
         waiting.env(key, value.unwrap_or_default());
     }
     let (stdout, stderr) = (File::create(&out).expect("a file"), File::create(&err).expect("a file"));
+    // It is waited for below, by its pid.
+    #[allow(clippy::zombie_processes)]
     let mut child = waiting.stdin(Stdio::piped()).stdout(stdout).stderr(stderr).spawn().expect("a shell");
     let root = Pid::from_raw(child.id() as i32);
     let options = Options::PTRACE_O_TRACESYSGOOD
