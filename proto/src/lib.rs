@@ -17,6 +17,7 @@ pub mod plan;
 pub mod policy;
 pub mod record;
 pub mod report;
+pub mod sysctl;
 pub mod unit;
 pub mod virtual_fs;
 

@@ -8,11 +8,11 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use rspawn_proto::check::sysctl_owner;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
+use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Fd, channel, mount, process};
 

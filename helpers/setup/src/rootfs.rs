@@ -5,13 +5,14 @@
 //! container will find it; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::Cell;
 
-use rspawn_proto::check::sysctl_path;
 use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
+use rspawn_proto::sysctl::sysctl_path;
 use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Fd, mount, net, pty};
 
@@ -178,20 +179,25 @@ impl<'p> Rootfs<'p> {
     /// its name, in its directory.
     fn attach_link(&mut self, mount: Slot, at: &Target, copy: bool, follow: bool, slots: &Slots) -> Outcome<()> {
         let tree = self.tree(slots)?;
-        let open = |parent: &Fd, name| {
-            file::open_at(parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath).named("openat2")
-        };
-        let link = file::read_link(slots.get(mount)?).ok();
+        let open =
+            |parent: &Fd, name| file::open_at(parent, name, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::Beneath);
+        let link = link_text(slots.get(mount)?)?;
         if let (true, Some(text)) = (copy, &link) {
             make_symlink(&tree, at, text)?;
             let (parent, name) = tree.open_parent(at)?;
-            let there = file::read_link(&open(&parent, name)?).ok();
+            let there = link_text(&open(&parent, name).named("openat2")?)?;
             return if there == link { Ok(()) } else { Err(Errno::EEXIST).named("symlinkat") };
         }
         let (parent, name) = tree.open_parent(at)?;
-        match open(&parent, name).ok().filter(|target| !follow && file::read_link(target).is_ok()) {
-            Some(target) => self.place(slots.get(mount)?, &target, at, true, false)?,
-            None => self.attach(mount, at, Missing::Create, false, slots)?,
+        let there = match open(&parent, name) {
+            Err(Errno::ENOENT) => None,
+            there => Some(there.named("openat2")?),
+        };
+        match there {
+            Some(target) if !follow && link_text(&target)?.is_some() => {
+                self.place(slots.get(mount)?, &target, at, true, false)?
+            }
+            _ => self.attach(mount, at, Missing::Create, false, slots)?,
         }
         if link.is_some() {
             // What is found at its path later is where it leads.
@@ -404,6 +410,14 @@ pub fn open_terminal(devpts: &Fd, uid: Id, (rows, columns): (u16, u16)) -> Outco
         file::change_owner(&slave, uid.raw(), group).named("fchownat")?;
     }
     Ok((master, slave))
+}
+
+/// Where a link held by an O_PATH descriptor leads; of anything else readlinkat says ENOENT.
+fn link_text(file: &Fd) -> Outcome<Option<String>> {
+    match file::read_link(file) {
+        Err(Errno::ENOENT) => Ok(None),
+        link => link.map(Some).named("readlinkat"),
+    }
 }
 
 fn propagate(propagation: Propagation, recursive: bool) -> Outcome<()> {

@@ -57,7 +57,11 @@ impl Tree<'_> {
 
     /// Opens a target with O_PATH, creating what is missing of it.
     pub fn find_or_create(&self, at: &Target, leaf: Leaf) -> Outcome<Fd> {
-        self.look_up(at, |dir, path, resolve| open_or_create(dir, path, resolve, leaf))
+        self.look_up(at, |dir, path, resolve| match path {
+            // The mount itself, which may be of a file.
+            "" => dir.duplicate(3).named("fcntl"),
+            path => open_or_create(dir, path, resolve, leaf),
+        })
     }
 
     /// The directory that a target's last component is in, created if need be, and that component.

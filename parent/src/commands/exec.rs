@@ -93,6 +93,8 @@ fn audited(
         // Over that namespace it may have every one.
         facts.capabilities = u64::MAX;
     }
+    // The confined parser is left no directory.
+    let record = container.into_record();
     let mut options = Options {
         id: record.id.clone(),
         bundle: record.bundle.to_string(),

@@ -39,7 +39,7 @@ pub fn plan(planner: &mut Planner) {
         for (at, target) in LINKS {
             let at = RelPath::new(at).expect("a literal path");
             let target = super::mounts::key(target);
-            let at = planner.target(at);
+            let at = planner.entry(at);
             planner.rootfs("rule: default link", RootfsOp::MakeSymlink { at, target });
         }
     }
@@ -136,7 +136,7 @@ pub fn may_make_nodes(planner: &Planner) -> bool {
 fn emit(planner: &mut Planner, origin: &str, at: RelPath, node: Node) {
     let Node { kind, major, minor, mode, uid, gid } = node;
     if kind == NodeKind::Fifo || may_make_nodes(planner) {
-        let at = planner.target(at);
+        let at = planner.entry(at);
         planner.rootfs(origin, RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid });
         return;
     }

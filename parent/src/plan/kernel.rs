@@ -1,8 +1,8 @@
 //! What the kernel keeps for a namespace: `hostname`, `domainname`, `linux.sysctl`, the loopback device.
-use rspawn_proto::check::sysctl_owner;
 use rspawn_proto::ids::Text;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::RootfsOp;
+use rspawn_proto::sysctl::sysctl_owner;
 
 use super::Planner;
 use crate::oci::escape;

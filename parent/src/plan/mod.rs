@@ -271,6 +271,14 @@ impl<'a> Planner<'a> {
         Target { path, mount, above }
     }
 
+    /// A path as one in the directory that it is in: for what is made there, whatever is mounted on it.
+    fn entry(&self, path: RelPath) -> Target {
+        let above = path.as_str().rsplit_once('/').map_or("", |(above, _)| above);
+        let directory = RelPath::new(above).unwrap_or(RelPath::root());
+        let Target { mount, above, .. } = self.target(directory);
+        Target { path, mount, above }
+    }
+
     /// The step that puts a finished mount in its place.
     fn attach(&mut self, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
         let target = self.target(at.clone());

@@ -56,6 +56,11 @@ impl Container {
         Ok(Self { record, path: root.path.join(id.as_str()), directory })
     }
 
+    /// The record alone; the directory is closed.
+    pub fn into_record(self) -> Record {
+        self.record
+    }
+
     /// A descriptor of the first process, if it lives: never of another that has its pid now. Dead is what is not there
     /// (ESRCH, ENOENT), has another start time, or is a zombie. Any other answer is an error: who takes it for dead
     /// kills and forgets a living container.

@@ -1,4 +1,5 @@
 //! The state root: where it is, and who may use it.
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,17 +40,16 @@ impl StateRoot {
     /// container yet. One that was named and is missing is an error, as with runc.
     pub fn open_existing(named: Option<&Path>) -> Result<Option<Self>, String> {
         let path = path_of(named)?;
-        let directory = match open_directory(&path) {
-            Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => {
-                let around = path.parent().unwrap_or(&path);
-                // One that is named by a variable and is not there yet may have another's containers when it is.
-                return match around.try_exists() {
-                    Ok(true) => Ok(None),
-                    Ok(false) => Err(no_runtime_directory(around, &error)),
-                    Err(error) => Err(no_runtime_directory(around, &error)),
-                };
+        let say = |error: io::Error| format!("cannot open the state directory {}: {error}", path.display());
+        let directory = match named {
+            Some(_) => open_directory(&path).map_err(say)?,
+            None => {
+                let (around, name) = open_around(&path)?;
+                match openat(&around, name, DIRECTORY, Mode::empty()) {
+                    Err(Errno::ENOENT) => return Ok(None),
+                    opened => opened.map_err(|errno| say(errno.into()))?,
+                }
             }
-            opened => opened.map_err(|error| format!("cannot open the state directory {}: {error}", path.display()))?,
         };
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
         Ok(Some(Self { path, directory }))
@@ -125,22 +125,28 @@ fn path_of(named: Option<&Path>) -> Result<PathBuf, String> {
     Ok(path)
 }
 
-fn no_runtime_directory(directory: &Path, error: &io::Error) -> String {
-    let directory = directory.display();
-    format!("cannot use the runtime directory {directory}: {error}; set XDG_RUNTIME_DIR, or give --root")
+/// A directory, and no link to one.
+const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// The directory around a default root, and the root's name there. It is named by a variable: it must be the caller's
+/// alone, so that what is made in it stays, and is no link of somebody else's to another place.
+fn open_around(path: &Path) -> Result<(OwnedFd, &OsStr), String> {
+    let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
+    let around = open(parent, DIRECTORY, Mode::empty()).map_err(|errno| {
+        let error = io::Error::from(errno);
+        format!("cannot use the runtime directory {}: {error}; set XDG_RUNTIME_DIR, or give --root", parent.display())
+    })?;
+    check_owner(&around).map_err(|reason| format!("the runtime directory {} {reason}", parent.display()))?;
+    Ok((around, name))
 }
 
-/// Opens a default root. The directory around it is named by a variable: it must be the caller's alone, so that what
-/// is made in it stays, and is no link of somebody else's to another place.
+/// Opens a default root, made if need be.
 fn open_default(path: &Path) -> Result<OwnedFd, String> {
-    let (parent, name) = (path.parent().unwrap_or(path), path.file_name().unwrap_or_default());
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let around = open(parent, flags, Mode::empty()).map_err(|errno| no_runtime_directory(parent, &errno.into()))?;
-    check_owner(&around).map_err(|reason| format!("the runtime directory {} {reason}", parent.display()))?;
+    let (around, name) = open_around(path)?;
     let say = |errno: Errno| format!("cannot use the state directory {}: {}", path.display(), io::Error::from(errno));
     // The sticky bit keeps it from those who tidy up runtime directories (XDG Base Directory Specification).
     match mkdirat(&around, name, Mode::from_bits_truncate(0o1700)) {
-        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, flags, Mode::empty()).map_err(say),
+        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, DIRECTORY, Mode::empty()).map_err(say),
         Err(errno) => Err(say(errno)),
     }
 }

@@ -24,11 +24,12 @@ const RESOURCES: [&str; 13] = [
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 28] = [
-    "bad_input", "bad_state", "capabilities", "check", "device_rules", "devices", "evil_exec", "evil_planner",
-    "evil_update", "exec_errors", "failure", "failure_life", "hooks", "host", "incompatibilities", "init", "masks",
-    "mounts", "no_pivot", "notify", "orphans", "overrides", "races", "root", "rootless", "rootless_security",
-    "sandbox", "terminal",
+const BY_NAME: [&str; 35] = [
+    "bad_input", "bad_state", "bundles", "capabilities", "check", "device_rules", "devices", "evil_exec",
+    "evil_planner", "evil_update", "exec_errors", "failure", "failure_life", "faults", "hooks", "host",
+    "incompatibilities", "init", "last_mile", "last_words", "masks", "mounts", "no_pivot", "notify", "orphans",
+    "out_of_reach", "overrides", "races", "root", "rootless", "rootless_security", "sandbox", "shortages", "streams",
+    "terminal",
 ];
 
 /// On Debian with systemd.
@@ -38,11 +39,13 @@ const SYSTEMD: [&str; 2] = ["vm_systemd", "vm_scope"];
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
-const LEFT_OUT: [(&str, &str); 17] = [
+const LEFT_OUT: [(&str, &str); 19] = [
     ("as_user", "the suite once more"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
     ("golden", "the planner alone, on written facts; reads the sources"),
+    ("security_page", "reads the sources"),
+    ("swallowed", "reads the sources"),
     ("plan_text", "the planner alone"),
     ("people", "what is shown of containers; the numbers are those of events"),
     ("runc_flags", "the command line alone"),
