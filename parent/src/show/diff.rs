@@ -2,12 +2,12 @@
 use std::collections::BTreeSet;
 
 use rspawn_proto::plan::*;
-use rspawn_proto::report::Place;
 use serde_json::{Value, json};
 
 use super::colours::{Colours, Tone};
 use super::exposure::{self, Access, POWERFUL};
 use super::lines;
+use super::subject::{Subject, subject_of_pointer, subject_of_step};
 use super::summary::command;
 use crate::describe;
 use crate::overrides::syscall_sets::SETS;
@@ -79,19 +79,6 @@ pub fn sentences(before: &Plan, after: &Plan) -> Vec<Sentence> {
 
 /// Adds its sentences about two plans.
 type Speaker = fn(&mut Vec<Sentence>, &Plan, &Plan);
-
-/// What sentences speak of. Where they have spoken, the steps need not repeat it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    Capabilities,
-    Identity,
-    Confinement,
-    Namespaces,
-    HostPaths,
-    Inside,
-    Payload,
-    Hooks,
-}
 
 fn capabilities(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let (old, new) = (exposure::capabilities(&before.finish), exposure::capabilities(&after.finish));
@@ -390,43 +377,6 @@ fn steps(out: &mut Vec<Sentence>, before: &Plan, after: &Plan, said: &[Subject])
     };
     out.extend(only(&new, &old, '+'));
     out.extend(only(&old, &new, '-'));
-}
-
-fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> bool) -> Option<Subject> {
-    match place {
-        Place::Host(index) => match &plan.host.get(index as usize)?.op {
-            // Of what both show, the attributes are worth a line.
-            HostOp::CloneTree { path, .. } => (!in_both(path.as_str())).then_some(Subject::HostPaths),
-            HostOp::OpenNamespace { .. } => Some(Subject::Namespaces),
-            _ => None,
-        },
-        Place::Attach(_) => Some(Subject::Namespaces),
-        Place::Rootfs(index) => match &plan.rootfs.get(index as usize)?.op {
-            RootfsOp::CloneTree { .. } => Some(Subject::HostPaths),
-            RootfsOp::Attach { mount, .. }
-            | RootfsOp::AttachLink { mount, .. }
-            | RootfsOp::AttachRoot { mount, .. } => {
-                let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
-                plan.host.iter().any(cloned).then_some(Subject::HostPaths)
-            }
-            RootfsOp::Mask { .. } | RootfsOp::ReadOnly { .. } | RootfsOp::MakeNode { .. } => Some(Subject::Inside),
-            RootfsOp::Hooks => Some(Subject::Hooks),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-fn subject_of_pointer(pointer: &str) -> Option<Subject> {
-    match pointer {
-        "/process/capabilities" | "/process/capabilities/bounding" => Some(Subject::Capabilities),
-        "/process/user/uid" | "/process/user/gid" | "/process/user/additionalGids" => Some(Subject::Identity),
-        "/linux/seccomp" | "/process/noNewPrivileges" | "/process/apparmorProfile" | "/process/selinuxLabel" => {
-            Some(Subject::Confinement)
-        }
-        "/process/args" | "/process/env" | "/process/cwd" | "rule: init" => Some(Subject::Payload),
-        _ => None,
-    }
 }
 
 /// Sentences about what only the second set has, which is more, and what only the first has, which is less.

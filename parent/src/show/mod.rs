@@ -4,6 +4,7 @@ pub mod diff;
 pub mod exposure;
 pub mod json;
 pub mod people;
+mod subject;
 pub mod summary;
 pub mod text;
 pub mod usage;
