@@ -2,19 +2,20 @@
 /*
  * A stand-in for resctrl, for a processor that has nothing to control: the files and the rules of the kernel's
  * Documentation/arch/x86/resctrl.rst that a container runtime meets. One cache, four classes of service. What a class
- * has is kept and shown, and governs nothing; processes are members if they were written, not if they were born to one.
+ * has is kept and shown, and governs nothing. A process that is born is a member of what its parent is in.
  */
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/list.h>
 #include <linux/magic.h>
 #include <linux/module.h>
-#include <linux/mutex.h>
 #include <linux/pid.h>
 #include <linux/sched.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/spinlock.h>
 #include <linux/string.h>
+#include <linux/tracepoint.h>
 #include <linux/uaccess.h>
 
 #define CLASSES 4
@@ -33,7 +34,8 @@ struct group {
 };
 
 static LIST_HEAD(groups);
-static DEFINE_MUTEX(lock);
+/* Not a mutex: births are told where nothing may sleep. */
+static DEFINE_SPINLOCK(lock);
 static char status[80] = "ok";
 
 static int refuse(int error, const char *words)
@@ -63,16 +65,10 @@ static bool has(struct group *group, struct pid *pid)
 	return false;
 }
 
-static int join(struct group *group, struct pid *pid)
+static int enter(struct group *group, struct pid *pid)
 {
-	struct group *other;
 	int i;
 
-	if (group->above && !has(group->above, pid))
-		return refuse(-EINVAL, "Can't move task to different control group");
-	list_for_each_entry(other, &groups, all)
-		if (other->above || !group->above)
-			leave(other, pid);
 	for (i = 0; i < MEMBERS; i++)
 		if (!group->members[i] || !pid_task(group->members[i], PIDTYPE_PID)) {
 			put_pid(group->members[i]);
@@ -80,6 +76,37 @@ static int join(struct group *group, struct pid *pid)
 			return 0;
 		}
 	return refuse(-ENOSPC, "Out of memory");
+}
+
+static int join(struct group *group, struct pid *pid)
+{
+	struct group *other;
+
+	if (group->above && !has(group->above, pid))
+		return refuse(-EINVAL, "Can't move task to different control group");
+	list_for_each_entry(other, &groups, all)
+		if (other->above || !group->above)
+			leave(other, pid);
+	return enter(group, pid);
+}
+
+static void born(void *unused, struct task_struct *parent, struct task_struct *child)
+{
+	struct group *group;
+
+	spin_lock(&lock);
+	rcu_read_lock();
+	list_for_each_entry(group, &groups, all)
+		if (has(group, task_pid(parent)))
+			enter(group, task_pid(child));
+	rcu_read_unlock();
+	spin_unlock(&lock);
+}
+
+static void watch_births(struct tracepoint *tracepoint, void *found)
+{
+	if (!strcmp(tracepoint->name, "sched_process_fork") && !tracepoint_probe_register(tracepoint, born, NULL))
+		*(bool *)found = true;
 }
 
 static int set_lines(struct group *group, char *text)
@@ -114,10 +141,10 @@ static ssize_t take(struct file *file, const char __user *from, size_t length, l
 
 	if (IS_ERR(text))
 		return PTR_ERR(text);
-	mutex_lock(&lock);
+	spin_lock(&lock);
 	strscpy(status, "ok", sizeof(status));
 	error = set(group, text);
-	mutex_unlock(&lock);
+	spin_unlock(&lock);
 	kfree(text);
 	return error ?: length;
 }
@@ -160,13 +187,13 @@ static int tasks_show(struct seq_file *out, void *unused)
 	struct group *group = out->private;
 	int i;
 
-	mutex_lock(&lock);
+	spin_lock(&lock);
 	rcu_read_lock();
 	for (i = 0; i < MEMBERS; i++)
 		if (group->members[i] && pid_task(group->members[i], PIDTYPE_PID))
 			seq_printf(out, "%d\n", pid_vnr(group->members[i]));
 	rcu_read_unlock();
-	mutex_unlock(&lock);
+	spin_unlock(&lock);
 	return 0;
 }
 
@@ -261,7 +288,7 @@ static const struct inode_operations class_parent, watch_parent;
 
 static struct group *new_group(struct group *above)
 {
-	struct group *group = kzalloc(sizeof(*group), GFP_KERNEL);
+	struct group *group = kzalloc(sizeof(*group), GFP_ATOMIC);
 
 	if (!group)
 		return NULL;
@@ -298,16 +325,16 @@ static int make(struct user_namespace *users, struct inode *above, struct dentry
 	struct inode *inode;
 	int count = 0;
 
-	mutex_lock(&lock);
+	spin_lock(&lock);
 	strscpy(status, "ok", sizeof(status));
 	list_for_each_entry(other, &groups, all)
 		count += !other->above;
 	if (!class && count >= CLASSES) {
-		mutex_unlock(&lock);
+		spin_unlock(&lock);
 		return refuse(-ENOSPC, "Out of CLOSIDs");
 	}
 	group = new_group(class);
-	mutex_unlock(&lock);
+	spin_unlock(&lock);
 	inode = group ? node(above->i_sb, S_IFDIR | 0755, group) : NULL;
 	if (!inode)
 		return -ENOMEM;
@@ -339,7 +366,7 @@ static int destroy(struct inode *above, struct dentry *dentry)
 
 	if (!gone || d_inode(dentry)->i_op == &watch_parent)
 		return -EPERM;
-	mutex_lock(&lock);
+	spin_lock(&lock);
 	list_for_each_entry_safe(group, next, &groups, all)
 		if (group == gone || group->above == gone) {
 			list_del(&group->all);
@@ -348,7 +375,7 @@ static int destroy(struct inode *above, struct dentry *dentry)
 			/* Not freed: a file of it may be open. */
 			memset(group->members, 0, sizeof(group->members));
 		}
-	mutex_unlock(&lock);
+	spin_unlock(&lock);
 	discard(dentry);
 	dput(dentry);
 	return 0;
@@ -408,7 +435,10 @@ static struct file_system_type type = {
 
 static int __init start(void)
 {
-	return register_filesystem(&type);
+	bool found = false;
+
+	for_each_kernel_tracepoint(watch_births, &found);
+	return found ? register_filesystem(&type) : -ENOENT;
 }
 
 module_init(start);
