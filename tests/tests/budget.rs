@@ -1,8 +1,11 @@
 //! What keeps the trusted part small: its size, its dependencies, where `unsafe` may be.
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 
 use rspawn_tests::sources::{BESIDE, CONFINED, PRIVILEGED, code_lines, lines_of, sources_of, workspace};
+use rspawn_tests::{program, wait_for};
 
 /// The goal was 4,000 lines, and is not reached: with cgroups, hooks, the life cycle, exec and user namespaces there are
 /// more. This holds what there is, so that it can only come nearer. bubblewrap has 4,214 by the same count, and none of
@@ -68,4 +71,54 @@ fn files_stay_readable() {
         // Tables of numbers are not read.
         assert!(lines <= 400 || name.starts_with("syscalls_"), "{}: {lines} lines", path.display());
     }
+}
+
+/// Static, wherever the kernel puts it, and nothing writable that the program only reads (elf(5)).
+#[test]
+fn programs_are_position_independent_with_full_relro() {
+    for name in ["rspawn", "rspawn-setup", "rspawn-init", "rspawn-hooks", "rspawn-scope"] {
+        let elf = fs::read(program(name)).expect("a built program");
+        let word = |at: usize| u16::from_le_bytes([elf[at], elf[at + 1]]);
+        let long = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().expect("8 bytes")) as usize;
+        assert_eq!(word(16), 3, "{name} is no shared object");
+        let headers: Vec<usize> = (0..word(56).into()).map(|index| long(32) + index * 56).collect();
+        let kind = |at: usize| u32::from_le_bytes(elf[at..at + 4].try_into().expect("4 bytes"));
+        assert!(!headers.iter().any(|at| kind(*at) == 3), "{name} asks for a loader");
+        let relro = headers.iter().find(|at| kind(**at) == 0x6474_e552).expect("a segment that becomes read-only");
+        assert!(long(relro + 40) > 0, "{name}");
+        // Bound at once, in no table that stays writable: DT_FLAGS_1 with DF_1_NOW | DF_1_PIE.
+        let dynamic = headers.iter().find(|at| kind(**at) == 2).expect("a dynamic section");
+        let pairs = (0..long(dynamic + 32) / 16).map(|index| long(dynamic + 8) + index * 16);
+        let flags = pairs.clone().find(|at| long(*at) == 0x6fff_fffb).map_or(0, |at| long(at + 8));
+        assert_eq!(flags & 0x0800_0001, 0x0800_0001, "{name}: {flags:#x}");
+    }
+}
+
+/// What the linker promises, the program does: its own start takes the right to write away.
+#[test]
+fn a_running_helper_has_made_its_tables_read_only() {
+    let mut places = Vec::new();
+    for _ in 0..3 {
+        // It waits for its parent's first message.
+        let (socket, _parent) = UnixDatagram::pair().expect("a pair of sockets");
+        let mut helper =
+            Command::new(program("rspawn-hooks")).arg("0").stdin(OwnedFd::from(socket)).spawn().expect("it");
+        let maps = format!("/proc/{}/maps", helper.id());
+        let own = |maps: &str| -> Vec<(String, String)> {
+            let lines = maps.lines().filter(|line| line.ends_with("rspawn-hooks"));
+            lines
+                .map(|line| {
+                    (line[..line.find('-').expect("a range")].into(), line.split(' ').nth(1).expect("rights").into())
+                })
+                .collect()
+        };
+        wait_for("rspawn-hooks has begun", || {
+            own(&fs::read_to_string(&maps).expect("maps")).iter().filter(|(_, rights)| rights == "r--p").count() >= 2
+        });
+        places.push(own(&fs::read_to_string(&maps).expect("maps"))[0].0.clone());
+        helper.kill().expect("kill");
+        helper.wait().expect("wait");
+    }
+    places.dedup();
+    assert!(places.len() > 1, "always at {places:?}");
 }

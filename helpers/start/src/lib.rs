@@ -7,10 +7,13 @@ extern crate alloc;
 
 mod heap;
 mod mem;
+mod relocate;
 
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use core::panic::PanicInfo;
+
+pub use relocate::relocate;
 
 use rspawn_sys::{Fd, process};
 
@@ -47,6 +50,7 @@ macro_rules! entry {
             ".globl _start",
             "_start: xor ebp, ebp",
             "mov rdi, rsp",
+            "lea rsi, [rip + __ehdr_start]",
             "and rsp, -16",
             "call {main}",
             "ud2",
@@ -57,12 +61,16 @@ macro_rules! entry {
             ".globl _start",
             "_start: mov x29, xzr",
             "mov x0, sp",
+            "adrp x1, __ehdr_start",
+            "add x1, x1, :lo12:__ehdr_start",
             "bl {main}",
             "brk 1",
             main = sym rspawn_start_main
         );
 
-        extern "C" fn rspawn_start_main(stack: *const usize) -> ! {
+        extern "C" fn rspawn_start_main(stack: *const usize, image: *mut u8) -> ! {
+            // SAFETY: `_start` passes the address of this program's ELF header, and nothing has run yet.
+            unsafe { $crate::relocate(image) };
             // SAFETY: `_start` passes the stack pointer as the kernel set it.
             let start = unsafe { $crate::Start::read(stack) };
             $crate::exit($main(start.argv, start.env))

@@ -41,3 +41,8 @@ pub fn pages(bytes: usize) -> *mut u8 {
     let mapped = sys!(SYS_mmap, 0, bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0);
     mapped.map_or(core::ptr::null_mut(), |address| address as *mut u8)
 }
+
+/// Takes the right to write to whole pages of this program.
+pub fn make_read_only(address: usize, bytes: usize) -> Result<()> {
+    sys!(SYS_mprotect, address, bytes, libc::PROT_READ).map(drop)
+}
