@@ -389,9 +389,7 @@ fn filter(planner: &mut Planner) -> Option<Seccomp> {
         Ok(compiled) => {
             planner.notes.extend(compiled.warnings);
             let listener = if compiled.notify { Some(listener(planner, profile)?) } else { None };
-            let instruction = |i: &seccomp::Insn| Instruction { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
-            let program = compiled.program.iter().map(instruction).collect();
-            Some(Seccomp { program, flags: compiled.flags, listener })
+            Some(Seccomp { program: compiled.program, flags: compiled.flags, listener })
         }
         Err(problems) => {
             planner.problems.extend(problems);

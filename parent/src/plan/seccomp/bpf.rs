@@ -11,17 +11,10 @@
 
 use std::collections::BTreeMap;
 
-use super::eval::MAX_INSNS;
-use super::rules::{Cond, Op, Row, Verdict};
+use rspawn_proto::filter::MAX_INSNS;
+pub use rspawn_proto::plan::Instruction as Insn;
 
-/// `struct sock_filter`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Insn {
-    pub code: u16,
-    pub jt: u8,
-    pub jf: u8,
-    pub k: u32,
-}
+use super::rules::{Cond, Op, Row, Verdict};
 
 const LD_W_ABS: u16 = 0x20;
 const ALU_AND_K: u16 = 0x54;

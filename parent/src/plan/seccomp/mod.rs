@@ -55,7 +55,6 @@
 pub mod arch;
 pub mod bpf;
 pub mod default;
-pub mod eval;
 pub mod parse;
 mod rules;
 mod sections;
@@ -71,6 +70,7 @@ mod tests;
 pub use arch::{Arch, known_calls};
 pub use bpf::Insn;
 pub use default::default_profile;
+pub use rspawn_proto::filter as eval;
 
 use crate::oci::seccomp::Seccomp;
 use crate::problem::Problem;

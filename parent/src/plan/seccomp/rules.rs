@@ -6,8 +6,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use super::arch::Arch;
-use super::eval::MAX_INSNS;
 use crate::problem::Problem;
+use rspawn_proto::filter::MAX_INSNS;
 
 /// `SCMP_CMP_*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
