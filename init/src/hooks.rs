@@ -25,7 +25,7 @@ pub fn prepare(finish: &Finish, environment: impl Fn() -> Result<StringArray>) -
             Some(words) => StringArray::new(words.iter().map(|word| word.as_str())),
             None => environment(),
         };
-        prepared.push(Prepared::new(hook, &state, env.named("execve")?)?);
+        prepared.push(Prepared::new(hook, None, &state, env.named("execve")?)?);
     }
     Ok(prepared)
 }

@@ -43,11 +43,13 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 
 /// The bytes of a file in JSON, all of them: one that is cut short would be another file.
 pub fn read_config(file: impl Read, what: &str) -> Result<Vec<u8>, String> {
+    let bytes = read_at_most(file, MAX_CONFIG as u64).map_err(|error| format!("cannot read {what}: {error}"))?;
+    bytes.ok_or_else(|| format!("{what} is larger than {} MiB", MAX_CONFIG >> 20))
+}
+
+/// The bytes of a file; none if there are more than `most`.
+pub fn read_at_most(file: impl Read, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
-    let read = file.take(MAX_CONFIG as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| format!("cannot read {what}: {error}"))?;
-    if bytes.len() > MAX_CONFIG {
-        return Err(format!("{what} is larger than {} MiB", MAX_CONFIG >> 20));
-    }
-    Ok(bytes)
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }

@@ -378,10 +378,15 @@ fn refusal(violations: &[Violation]) -> String {
 const OTHER_BUILD: &str = "different builds";
 
 fn one_violation(violation: &Violation) -> String {
-    let Violation { origin, rule, what } = violation;
-    // Without a rule, it is no policy's finding.
-    let rule = if rule.is_empty() { String::new() } else { format!("{rule}: ") };
-    format!("{rule}{origin}: the container {what}")
+    let Violation { origin, rule, .. } = violation;
+    let what = describe::violation(violation);
+    match (rule.as_str(), origin.as_str()) {
+        // How many more there are.
+        ("", "") => what,
+        // No policy's finding.
+        ("", origin) => format!("{origin}: the container {what}"),
+        (rule, origin) => format!("{rule}: {origin}: the container {what}"),
+    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use std::process::{Command, Stdio};
 
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::record::{Hook, HookJob};
+use rspawn_proto::record::{After, Hook, HookJob};
 use rspawn_sys::channel;
 
 use crate::overrides::Origins;
 use crate::{describe, launch};
 
 /// Runs hooks in their order, up to the first that fails.
-pub fn run(hooks: &[Hook], state: String) -> Result<(), String> {
+/// Which programs may be hooks was said by the policy of the container's creation.
+pub fn run(hooks: &[Hook], after: &After, state: String) -> Result<(), String> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -21,7 +22,7 @@ pub fn run(hooks: &[Hook], state: String) -> Result<(), String> {
     let started = Command::new(&program).arg(theirs.raw().to_string()).env_clear().stdin(Stdio::null()).spawn();
     let mut child = started.map_err(|error| say(&format!("{}: {error}", program.display())))?;
     drop(theirs);
-    let job = HookJob { hooks: hooks.to_vec(), state };
+    let job = HookJob { hooks: hooks.to_vec(), state, allowed: after.allowed.clone() };
     let answer = channel::send_value(&socket, &job, &[]).and_then(|()| channel::receive_value(&socket));
     drop(socket);
     let _ = child.wait();

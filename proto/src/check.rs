@@ -233,11 +233,23 @@ pub fn is_cgroup_setting(file: &str) -> bool {
     CORE.contains(&file) || (of_controller && file.bytes().all(is_plain))
 }
 
-/// Host paths are opened by operations that the policy judges. A parameter must not name one in its own way.
+/// Host paths are opened by operations that the policy judges. A parameter must not name one in its own way: text that
+/// begins with a slash, or has one behind a colon, is refused but for what is no path of this machine's. A relative path
+/// leads nowhere, since the filesystem is made in an empty directory.
 fn no_hidden_path(fs: &str, param: &FsParam) -> Result<(), &'static str> {
     const LAYERS: [&str; 5] = ["lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir"];
-    let FsValue::Text(value) = &param.value else { return Ok(()) };
-    if value.as_str().starts_with('/') || (fs == "overlay" && LAYERS.contains(&param.key.as_str())) {
+    /// `host:/export`, `//server/share`.
+    const OF_THE_NETWORK: [&str; 8] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "glusterfs"];
+    let (key, FsValue::Text(value)) = (param.key.as_str(), &param.value) else { return Ok(()) };
+    let value = value.as_str();
+    let allowed = match key {
+        "source" => OF_THE_NETWORK.contains(&fs) && (!value.starts_with('/') || value.starts_with("//")),
+        // A place on the filesystem itself.
+        "subvol" => fs == "btrfs",
+        "prefixpath" => matches!(fs, "cifs" | "smb3"),
+        _ => false,
+    };
+    if (value.starts_with('/') || value.contains(":/")) && !allowed || fs == "overlay" && LAYERS.contains(&key) {
         return Err("a filesystem parameter names a host path that was not opened");
     }
     Ok(())

@@ -9,9 +9,10 @@ use bincode::{Decode, Encode};
 use crate::ids::{ContainerId, HostPath, Text};
 use crate::namespaces::NamespaceSet;
 use crate::plan::{InitMode, UnitProperty};
+use crate::policy::PathRule;
 
 /// First word of every record. Changes with every change of [`Record`].
-pub const RECORD_VERSION: u32 = 0x5253_1006;
+pub const RECORD_VERSION: u32 = 0x5253_1007;
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
@@ -64,6 +65,8 @@ pub struct After {
     pub poststart: Vec<Hook>,
     pub poststop: Vec<Hook>,
     pub state: StateTemplate,
+    /// Which programs may be hooks: the policy's, which is put here when the container is created.
+    pub allowed: Option<Vec<PathRule>>,
 }
 
 /// A program of the host's that config.json names (runtime-spec, config.md, "POSIX-platform Hooks").
@@ -97,6 +100,8 @@ pub struct HookJob {
     pub hooks: Vec<Hook>,
     /// The container's state in JSON, for each hook's standard input.
     pub state: String,
+    /// The programs that may be hooks, judged when each is executed. `None`: any.
+    pub allowed: Option<Vec<PathRule>>,
 }
 
 /// What rspawn-scope is asked to do. The connection to the bus rides on the message.

@@ -8,16 +8,19 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+use alloc::format;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::attr;
+use rspawn_proto::policy::PathRule;
 use rspawn_proto::record::{Hook, HookJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
-use rspawn_sys::failure::{Named, Outcome};
+use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::hook::Prepared;
+use rspawn_sys::hook_program::Program;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, StringArray};
 use rspawn_sys::{Fd, Result, channel, cred, fd, file, signal};
@@ -43,7 +46,7 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     while let Ok(Some((message, _))) = channel::receive(&socket, MAX_PLAN) {
         // As large as a plan may be: the state has every annotation.
         let Ok(job) = codec::decode_plan::<HookJob>(&message) else { return 1 };
-        let answer = match job.hooks.iter().try_for_each(|hook| run(hook, &job.state)) {
+        let answer = match job.hooks.iter().try_for_each(|hook| run(hook, &job)) {
             Ok(()) => FromStage::Done,
             Err(failure) => FromStage::Failed(failure.at(Place::Spawn(SpawnStep::Hooks))),
         };
@@ -64,9 +67,18 @@ fn enter_empty(inside: bool) -> Result<()> {
     }
 }
 
-fn run(hook: &Hook, state: &str) -> Outcome<()> {
+fn run(hook: &Hook, job: &HookJob) -> Outcome<()> {
+    let judge = |allowed: &Vec<PathRule>| {
+        let words = |failure: Failure| {
+            let detail =
+                format!("the policy (hooks.allow) refuses {}: the hook {}: {}", hook.origin, hook.path, failure.detail);
+            failure.with(detail)
+        };
+        Program::judge(hook, allowed).map_err(words)
+    };
+    let program = job.allowed.as_ref().map(judge).transpose()?;
     let env = StringArray::new(hook.env.iter().flatten().map(|word| word.as_str())).named("execve")?;
-    Prepared::new(hook, state, env)?.run(|| {
+    Prepared::new(hook, program, &job.state, env)?.run(|| {
         // Signals of the caller's terminal are not for it.
         process::new_process_group(0)?;
         // A hook that hangs does not outlive whoever waits for it.

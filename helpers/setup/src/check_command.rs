@@ -1,8 +1,6 @@
 //! `rspawn-setup --check`: the verdict on a saved plan. Nothing is done.
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt::Display;
 
 use rspawn_proto::MAX_PLAN;
@@ -10,7 +8,7 @@ use rspawn_proto::check::check as check_structure;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Policy, Violation, violations};
-use rspawn_sys::{Errno, file};
+use rspawn_sys::file;
 
 use crate::say;
 
@@ -30,7 +28,8 @@ pub fn check(plan: &str, policy: Option<&str>) -> i32 {
 
 fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     let refused = |reason: &dyn Display| (1, format!("refused: {reason}\n"));
-    let load = |path: &str| read_file(path).map_err(|errno| (2, format!("cannot read {path}: errno {}\n", errno.0)));
+    let read = |path: &str| file::open_relative(path)?.read_all(MAX_PLAN);
+    let load = |path: &str| read(path).map_err(|errno| (2, format!("cannot read {path}: errno {}\n", errno.0)));
     let path = plan;
     let plan: Plan = codec::decode_plan(&load(path)?).map_err(|reason| refused(&format!("{path}: {reason}")))?;
     check_structure(&plan).map_err(|fault| refused(&format!("{:?}: {}", fault.place, fault.reason)))?;
@@ -47,17 +46,4 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     }
     let steps = plan.host.len() + plan.attach.len() + plan.rootfs.len();
     Ok(format!("well formed: {steps} operations for container {}; the policy grants all of it\n", plan.header.id))
-}
-
-fn read_file(path: &str) -> Result<Vec<u8>, Errno> {
-    let source = file::open_relative(path)?;
-    let mut bytes = Vec::new();
-    let mut buffer = vec![0u8; 64 << 10];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => return Ok(bytes),
-            _ if bytes.len() > MAX_PLAN => return Err(Errno::EMSGSIZE),
-            length => bytes.extend_from_slice(&buffer[..length]),
-        }
-    }
 }

@@ -7,7 +7,7 @@ use core::slice;
 use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
 use rspawn_proto::plan::{Finish, Hooks, HostOp, Plan, RootfsOp};
-use rspawn_proto::policy::Approved;
+use rspawn_proto::policy::{self, Approved, PathRule, Policy};
 use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 use rspawn_sys::Fd;
@@ -17,8 +17,9 @@ use rspawn_sys::process;
 
 use crate::cgroup::{self, Cgroups, Keeper};
 use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
+use crate::gate::Gate;
 use crate::hooks::{self, Runner};
-use crate::host::{self, Gate, Slots};
+use crate::host::{self, Slots};
 use crate::inside::Inside;
 use crate::invoker::{Gates, Invoker};
 use crate::parent::{End, Parent, progress_word};
@@ -62,7 +63,7 @@ impl<'a> Traces<'a> {
         if let Some(runner) = &self.runner {
             for hook in &self.hooks.after.poststop {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
-                let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None));
+                let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None), self.allowed());
                 if let Err(End::Failed(error)) = ran {
                     parent.mention(error);
                 }
@@ -91,10 +92,14 @@ impl<'a> Traces<'a> {
         self.hooks.after.state.fill(status, pid)
     }
 
+    fn allowed(&self) -> Option<Vec<PathRule>> {
+        self.hooks.after.allowed.clone()
+    }
+
     /// Runs hooks in the caller's namespaces.
     fn run(&self, parent: &Parent, list: &[Hook], status: &str, pid: i32) -> Result<(), End> {
         match &self.runner {
-            Some(runner) => runner.run(Some(parent), list, self.state_text(status, Some(pid))),
+            Some(runner) => runner.run(Some(parent), list, self.state_text(status, Some(pid)), self.allowed()),
             None => Ok(()),
         }
     }
@@ -135,7 +140,9 @@ pub fn create(
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let inside = Inside::of(&plan.spawn);
-    let hooks = core::mem::take(&mut plan.hooks);
+    let mut hooks = core::mem::take(&mut plan.hooks);
+    let Policy { mode: policy_mode, hooks: allowed, .. } = &invoker.trusted.policy;
+    hooks.after.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
     let place = Place::Spawn(SpawnStep::Hooks);
     traces.hooks = hooks;
     if traces.hooks.needs_runner(mode) {
@@ -175,7 +182,8 @@ pub fn create(
         traces.run(parent, &traces.hooks.runtime, "creating", pid)?;
         match &guest {
             Some(guest) => {
-                guest.run(Some(parent), &traces.hooks.container, traces.state_text("creating", Some(pid_inside)))
+                let state = traces.state_text("creating", Some(pid_inside));
+                guest.run(Some(parent), &traces.hooks.container, state, traces.allowed())
             }
             None => Ok(()),
         }
@@ -220,9 +228,13 @@ pub fn open_host(
 ) -> Result<(Slots, Option<(Text, Keeper)>), End> {
     let mut slots = Slots::default();
     let mut held = None;
-    let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
+    let mut gate = Gate::new(&invoker.trusted.policy, plan);
     for (index, step) in plan.host.iter().enumerate() {
         let place = Place::Host(index as u16);
+        // Before a filesystem reads a disk.
+        if gate.refuses() && matches!(step.op, HostOp::NewFilesystem { .. }) {
+            break;
+        }
         if let HostOp::StartScope { unit, properties } = &step.op {
             // A keeper of nothing: all it does is wait.
             let holder = parent.step(place, || Cgroups::default().entrust())?;
@@ -234,7 +246,11 @@ pub fn open_host(
             parent.step(place, || host::carry_out(step, &mut slots, (cgroups, holder), &mut gate))?;
         }
     }
-    warn(parent, gate.warnings)?;
+    gate.judge_hooks();
+    if gate.refuses() {
+        return Err(End::Refused(gate.found));
+    }
+    warn(parent, gate.found)?;
     Ok((slots, held))
 }
 

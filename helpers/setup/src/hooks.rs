@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use rspawn_proto::codec::Message;
 use rspawn_proto::msg::FromStage;
+use rspawn_proto::policy::PathRule;
 use rspawn_proto::record::{Hook, HookJob, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::failure::{Failure, Named, Outcome};
@@ -80,11 +81,17 @@ impl Runner {
     }
 
     /// Runs hooks in their order, up to the first that fails.
-    pub fn run(&self, parent: Option<&Parent>, hooks: &[Hook], state: String) -> Result<(), End> {
+    pub fn run(
+        &self,
+        parent: Option<&Parent>,
+        hooks: &[Hook],
+        state: String,
+        allowed: Option<Vec<PathRule>>,
+    ) -> Result<(), End> {
         if hooks.is_empty() {
             return Ok(());
         }
-        self.ask(parent, Place::Spawn(SpawnStep::Hooks), &HookJob { hooks: Vec::from(hooks), state }, &[])
+        self.ask(parent, Place::Spawn(SpawnStep::Hooks), &HookJob { hooks: Vec::from(hooks), state, allowed }, &[])
     }
 
     /// Has it do a job, up to the end of the parent, if there is one to hear.

@@ -1,9 +1,8 @@
 //! Host operations: the only code that takes paths of the host from a plan.
 //!
 //! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
-//! promised; every result is a descriptor or a detached mount, which no other process can see, or a cgroup or resctrl group
-//! of the container's own, or one of those groups that is there and stays as it is; the policy has judged each path
-//! before, and judges the opened one again.
+//! promised, and judged by the policy; every result is a descriptor or a detached mount, which no other process can see, or
+//! a cgroup or resctrl group of the container's own, or one of those groups that is there and stays as it is.
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,13 +10,13 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
 use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
-use rspawn_sys::{Fd, channel, mount, process};
+use rspawn_sys::{Errno, Fd, mount, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
-use crate::spawn::write_id_maps;
+use crate::gate::Gate;
+use crate::idmap;
 use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What the slots of a plan hold.
@@ -44,38 +43,6 @@ impl Slots {
     }
 }
 
-/// The policy, for the second look at each path.
-pub struct Gate<'a> {
-    pub policy: &'a Policy,
-    pub plan: &'a Plan,
-    /// What a policy in warn mode would have refused.
-    pub warnings: Vec<Violation>,
-}
-
-impl Gate<'_> {
-    /// Has the policy judge where a path has led.
-    fn pass(&mut self, step: &Step<HostOp>, written: &HostPath, opened: &Fd) -> Outcome<()> {
-        if self.policy.mode == Mode::Off {
-            return Ok(());
-        }
-        let real = file::place(opened).named("readlinkat")?;
-        if real == written.as_str() {
-            return Ok(());
-        }
-        let found = violations_opened(self.policy, self.plan, step, &real);
-        match found.first() {
-            Some(first) if self.policy.mode == Mode::Enforce => {
-                let Violation { rule, what, .. } = first;
-                Err(Failure::check(&format!("the policy refuses this container: {rule}: it {what}")))
-            }
-            _ => {
-                self.warnings.extend(found);
-                Ok(())
-            }
-        }
-    }
-}
-
 /// Carries an operation out. Where there is a holder, the cgroups are a scope's.
 pub fn carry_out(
     step: &Step<HostOp>,
@@ -86,27 +53,28 @@ pub fn carry_out(
     match &step.op {
         HostOp::OpenPath { out, path, expect } => {
             let opened = open(path, *expect)?;
-            gate.pass(step, path, &opened)?;
+            gate.pass(step, &opened)?;
             slots.fill(*out, opened);
         }
         HostOp::OpenNamespace { out, path, kind } => {
-            let opened = open_namespace(path, *kind)?;
-            refuse_own(&opened, step, *kind, gate)?;
+            let (opened, place) = open_namespace(path, *kind)?;
+            gate.judge(step, &opened, &place)?;
+            gate.judge_namespace(&opened, &step.origin, *kind)?;
             slots.fill(*out, opened);
         }
         HostOp::MakeIdMap { out, uid_map, gid_map } => {
-            let made = id_map_namespace(uid_map, gid_map)?;
+            let made = idmap::make(uid_map, gid_map)?;
             slots.fill(*out, made);
         }
         HostOp::CloneTree { out, path, expect, recursive, attrs, peer: _ } => {
             let opened = open(path, *expect)?;
-            gate.pass(step, path, &opened)?;
+            gate.pass(step, &opened)?;
             let clone = mount::clone_tree(&opened, *recursive).named("open_tree")?;
             set_attributes(&clone, attrs, slots)?;
             slots.fill(*out, clone);
         }
         HostOp::NewFilesystem { out, fs, params, attrs } => {
-            let made = new_filesystem(fs.as_str(), params, attrs.set, slots)?;
+            let made = in_empty_directory(|| new_filesystem(fs.as_str(), params, attrs.set, slots))?;
             let rest = MountAttrs { set: 0, ..attrs.clone() };
             set_attributes(&made, &rest, slots)?;
             slots.fill(*out, made);
@@ -158,55 +126,62 @@ pub fn node_type(kind: NodeKind) -> u32 {
     }
 }
 
-fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<Fd> {
+/// Opens a namespace, and says where it was found. The directory is found by ordinary links (`/var/run/netns`), the last
+/// name by links that are read here. Magic links are followed as `/proc/PID/ns/KIND` alone: one to a descriptor of this
+/// program's would have the plan join what it has made itself.
+fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<(Fd, String)> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
-    // First without opening it for use, which some devices answer with an effect: a watchdog starts to count.
-    let held = file::open_namespace_path(path.as_str()).named("openat2")?;
+    // Not opened for use yet, which some devices answer with an effect: a watchdog starts to count.
+    let (held, place) = hold(path.as_str())?;
     if file::filesystem_magic(&held).named("fstatfs")? != NSFS_MAGIC {
         return Err(Failure::check("it is not a namespace"));
     }
-    let opened = file::open_namespace(&file::proc_path(&held)).named("openat2")?;
+    let opened = file::open_following(&file::proc_path(&held)).named("openat2")?;
     let found = process::namespace_kind(&opened).named("ioctl NS_GET_NSTYPE")?;
     if found != kind.clone_flag() {
         let names = Namespace::ALL.into_iter().find(|k| k.clone_flag() == found).map_or("unknown", Namespace::name);
         return Err(Failure::check(&format!("it is a namespace of kind {names}")));
     }
     if kind == Namespace::Mount {
-        let own = file::open_namespace("/proc/self/ns/mnt").named("openat2")?;
+        let own = file::open_following("/proc/self/ns/mnt").named("openat2")?;
         if file::is_same(&opened, &own).named("statx")? {
             return Err(Failure::check("it is the caller's mount namespace, whose root the container would replace"));
         }
     }
-    Ok(opened)
+    Ok((opened, place))
 }
 
-/// The caller's own namespace, named by a path, counts for nothing that a namespace of the container's own is for:
-/// names and sysctls would be the host's, and the policy's demand would be met in words alone.
-fn refuse_own(opened: &Fd, step: &Step<HostOp>, kind: Namespace, gate: &mut Gate) -> Outcome<()> {
-    let demanded = gate.policy.mode != Mode::Off && gate.policy.own_namespaces.contains(kind);
-    let needed = needs_own(gate.plan, kind);
-    if !demanded && !needed {
-        return Ok(());
+/// Holds the file of a namespace, and gives its place.
+fn hold(path: &str) -> Outcome<(Fd, String)> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    const MOST_LINKS: usize = 8;
+    let mut path = path.to_string();
+    for _ in 0..MOST_LINKS {
+        let (above, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", ""));
+        let above = if above.is_empty() { "/" } else { above };
+        let directory = file::open_host(above, file::O_PATH | file::O_DIRECTORY).named("openat2")?;
+        let above = file::place(&directory).named("readlinkat")?;
+        let place = format!("{}/{name}", above.trim_end_matches('/'));
+        let of_procfs = file::filesystem_magic(&directory).named("fstatfs")? == PROC_SUPER_MAGIC;
+        if of_procfs && above.ends_with("/ns") {
+            return Ok((file::open_magic(&directory, name).named("openat2")?, place));
+        }
+        let flags = file::O_PATH | file::O_NOFOLLOW;
+        let held = file::open_at(&directory, name, flags, 0, file::Resolve::InRoot).named("openat2")?;
+        if !file::status(&held).named("statx")?.is(libc::S_IFLNK) {
+            return Ok((held, place));
+        }
+        if of_procfs {
+            return Err(Failure::check("it is a link of procfs, and no namespace of a process"));
+        }
+        let target = file::read_link(&held).named("readlinkat")?;
+        path = if target.starts_with('/') { target } else { format!("{above}/{target}") };
     }
-    let file = match kind {
-        Namespace::Network => "net",
-        Namespace::Mount => "mnt",
-        other => other.name(),
-    };
-    let own = file::open_namespace(&format!("/proc/self/ns/{file}")).named("openat2")?;
-    if !file::is_same(opened, &own).named("statx")? {
-        return Ok(());
-    }
-    if needed || gate.policy.mode == Mode::Enforce {
-        return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
-    }
-    let what = format!("joins the host's own {} namespace", kind.name());
-    gate.warnings.push(Violation { origin: step.origin.clone(), rule: "namespaces.own".to_string(), what });
-    Ok(())
+    Err(Failure::of("openat2", Errno::ELOOP))
 }
 
 /// Whether a plan has an operation that changes what a namespace keeps.
-fn needs_own(plan: &Plan, kind: Namespace) -> bool {
+pub fn needs_own(plan: &Plan, kind: Namespace) -> bool {
     plan.rootfs.iter().any(|step| match &step.op {
         RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
         RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
@@ -216,34 +191,20 @@ fn needs_own(plan: &Plan, kind: Namespace) -> bool {
     })
 }
 
-/// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
-fn id_map_namespace(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
-    let (mine, theirs) = channel::pair().named("socketpair")?;
-    match process::fork(Namespace::User.clone_flag()).named("clone3")? {
-        process::Side::Child => {
-            // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be
-            // left to do it.
-            drop(mine);
-            let _ = channel::receive(&theirs, 0);
-            process::exit(0)
-        }
-        process::Side::Parent { pid, child } => {
-            drop(theirs);
-            let made = write_id_maps(pid, uid_map, gid_map)
-                .and_then(|()| file::open_namespace(&format!("/proc/{pid}/ns/user")).named("openat2"));
-            let _ = process::signal(&child, 9);
-            let _ = process::wait(pid, true);
-            made
-        }
-    }
-}
-
 pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
     if attrs.set | attrs.clear == 0 && attrs.propagation.is_none() && attrs.idmap.is_none() {
         return Ok(());
     }
     let idmap = attrs.idmap.map(|slot| slots.get(slot)).transpose()?;
     mount::set_attributes(on, attrs, idmap).named("mount_setattr")
+}
+
+/// Does something where a relative path leads nowhere: a filesystem looks its source up from the working directory.
+fn in_empty_directory<T>(act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    let empty = mount::NewFilesystem::open("tmpfs").and_then(|new| new.create(attr::RDONLY)).named("fsmount")?;
+    file::change_directory(&empty).named("fchdir")?;
+    let done = act();
+    file::change_directory_to("/").named("chdir").and(done)
 }
 
 /// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.

@@ -154,20 +154,30 @@ pub fn leave_callers_cpus(parent: &Parent, pid: i32, finish: &Finish) -> Result<
     }
     let Err(errno) = tune::set_affinity(pid, &ALL) else { return Ok(()) };
     let what = format!("keeps the CPU affinity of the caller: sched_setaffinity: errno {}", errno.0);
-    warn(parent, vec![Violation { origin: "/process".into(), rule: String::new(), what }])
+    warn(parent, vec![Violation::new("", "/process", what)])
 }
 
 /// As much of a policy's findings as one message holds.
 fn some(violations: Vec<Violation>) -> Vec<Violation> {
     const MOST: usize = 20;
-    violations.into_iter().take(MOST).map(short).collect()
+    let mut distinct: Vec<Violation> = Vec::new();
+    for violation in violations {
+        if !distinct.contains(&violation) {
+            distinct.push(violation);
+        }
+    }
+    let more = distinct.len().saturating_sub(MOST);
+    let mut some: Vec<Violation> = distinct.into_iter().take(MOST).map(short).collect();
+    if more > 0 {
+        some.push(Violation::new("", "", format!("and {more} more")));
+    }
+    some
 }
 
 fn short(violation: Violation) -> Violation {
     const MOST: usize = 1024;
     let cut = |text: String| if text.len() > MOST { text.chars().take(MOST / 4).collect() } else { text };
-    let Violation { origin, rule, what } = violation;
-    Violation { origin: cut(origin), rule, what: cut(what) }
+    Violation { origin: cut(violation.origin), what: cut(violation.what), ..violation }
 }
 
 /// Leaves a pid file where one was asked for, and says that the process is there.

@@ -49,15 +49,7 @@ pub fn write(cgroup: &Fd, name: &str, value: &str) -> Result<()> {
 
 /// What a file of a cgroup says.
 pub fn read(cgroup: &Fd, name: &str) -> Result<Vec<u8>> {
-    let file = file::open_at(cgroup, name, O_RDONLY, 0, Resolve::Beneath)?;
-    let mut text = Vec::new();
-    let mut buffer = [0u8; 4096];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(text),
-            length => text.extend_from_slice(&buffer[..length]),
-        }
-    }
+    file::open_at(cgroup, name, O_RDONLY, 0, Resolve::Beneath)?.read_all(usize::MAX)
 }
 
 /// The list of a cgroup's own processes. Those of one that is threaded are in the domain above it.

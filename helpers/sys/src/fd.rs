@@ -1,7 +1,7 @@
 //! Owned file descriptors.
 use alloc::vec::Vec;
 
-use crate::raw::{Result, sys};
+use crate::raw::{Errno, Result, sys};
 
 /// A descriptor that is closed when dropped. All of them are close-on-exec.
 #[derive(Debug)]
@@ -56,6 +56,19 @@ impl Fd {
 
     pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
         sys!(SYS_read, self, buffer.as_mut_ptr(), buffer.len())
+    }
+
+    /// Reads up to the end; `EMSGSIZE` where that is further than `most` bytes.
+    pub fn read_all(&self, most: usize) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            match self.read(&mut buffer)? {
+                0 => return Ok(bytes),
+                _ if bytes.len() > most => return Err(Errno::EMSGSIZE),
+                length => bytes.extend_from_slice(&buffer[..length]),
+            }
+        }
     }
 
     /// Writes all of the bytes in one call: procfs and sysfs take a value whole or not at all.

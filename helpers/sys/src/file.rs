@@ -84,14 +84,14 @@ pub fn open_appending(path: &str) -> Result<Fd> {
     open_how(&HERE, path, flags, 0o700, libc::RESOLVE_NO_MAGICLINKS)
 }
 
-/// Opens a namespace file: /proc/PID/ns/* are magic links, so these are followed; the caller verifies the kind.
-pub fn open_namespace(path: &str) -> Result<Fd> {
-    open_how(&HERE, path, O_RDONLY | O_NONBLOCK, 0, 0)
+/// Opens what a path leads to, by magic links as well: a namespace, `/proc/PID/exe`. The caller judges what it is.
+pub fn open_following(path: &str) -> Result<Fd> {
+    open_how(&HERE, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, 0)
 }
 
-/// Holds what [`open_namespace`] would open, without opening it for use.
-pub fn open_namespace_path(path: &str) -> Result<Fd> {
-    open_how(&HERE, path, O_PATH, 0, 0)
+/// Holds what a magic link in a directory leads to, without opening it for use.
+pub fn open_magic(directory: &Fd, name: &str) -> Result<Fd> {
+    open_how(directory, name, O_PATH, 0, 0)
 }
 
 /// What fstat(2) says of a descriptor.

@@ -12,6 +12,7 @@ use rspawn_proto::record::Hook;
 use crate::failure::{Failure, Named, Outcome};
 use crate::fd::Fd;
 use crate::file;
+use crate::hook_program::Program;
 use crate::memory::SharedWord;
 use crate::process::{self, StringArray};
 use crate::raw::{Errno, Result};
@@ -22,6 +23,8 @@ const QUOTED: usize = 1024;
 /// A hook that only has to be executed.
 pub struct Prepared<'a> {
     hook: &'a Hook,
+    /// Its program, where a policy has judged it.
+    program: Option<Program>,
     input: Fd,
     /// What an error quotes.
     output: Fd,
@@ -34,7 +37,7 @@ pub struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    pub fn new(hook: &'a Hook, state: &str, env: StringArray) -> Outcome<Self> {
+    pub fn new(hook: &'a Hook, program: Option<Program>, state: &str, env: StringArray) -> Outcome<Self> {
         let input = file::memory("rspawn-state").named("memfd_create")?;
         input.write(state.as_bytes()).and_then(|()| input.rewind()).named("write")?;
         let output = file::memory("rspawn-hook-output").named("memfd_create")?;
@@ -43,7 +46,7 @@ impl<'a> Prepared<'a> {
         let path = [hook.path.as_str()];
         let argv = if hook.argv.is_empty() { StringArray::new(path.into_iter()) } else { StringArray::new(words) };
         let refused = SharedWord::of_family().named("mmap")?;
-        Ok(Self { hook, input, output, files, argv: argv.named("execve")?, env, refused })
+        Ok(Self { hook, program, input, output, files, argv: argv.named("execve")?, env, refused })
     }
 
     /// Runs it to its end, or to its time's. `wear` is the last thing that its process does before it becomes the hook.
@@ -82,7 +85,11 @@ impl<'a> Prepared<'a> {
             .and_then(|()| stdout.install(1))
             .and_then(|()| stderr.install(2));
         match placed.and_then(|()| wear()) {
-            Ok(()) => process::execute(self.hook.path.as_str(), &self.argv, &self.env),
+            Ok(()) => match &self.program {
+                Some(Program::Opened(file)) => process::execute_file(file, &self.argv, &self.env),
+                Some(Program::Script(path)) => process::execute(path, &self.argv, &self.env),
+                None => process::execute(self.hook.path.as_str(), &self.argv, &self.env),
+            },
             Err(errno) => errno,
         }
     }

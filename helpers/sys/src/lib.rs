@@ -17,6 +17,7 @@ pub mod fd;
 pub mod file;
 pub mod fixed_path;
 pub mod hook;
+pub mod hook_program;
 pub mod image;
 pub mod memory;
 pub mod mount;

@@ -31,8 +31,8 @@ const IFA_F_PERMANENT: u8 = 0x80;
 /// Moves a device of this network namespace into that of `target` under a new name, with its addresses, and sets
 /// it up there.
 pub fn move_to(name: &str, new_name: &str, target: u32) -> Result<()> {
-    let home = file::open_namespace("/proc/self/ns/net")?;
-    let away = file::open_namespace(&alloc::format!("/proc/{target}/ns/net"))?;
+    let home = file::open_following("/proc/self/ns/net")?;
+    let away = file::open_following(&alloc::format!("/proc/{target}/ns/net"))?;
     let here = Netlink::open()?;
     let index = here.index(name)?;
     let addresses = here.addresses(index)?;

@@ -57,7 +57,9 @@ the per cent of the last ten seconds in which a process of the container had to 
 
 pub const POLICY: &str = "\
 Examples:
-  rspawn policy policy.conf >F; /usr/libexec/rspawn/rspawn-setup --check P F";
+  rspawn policy show                             /etc/rspawn/policy.conf, every default spelt out
+  rspawn policy show policy.conf
+  rspawn policy show --format=bin policy.conf >F; /usr/libexec/rspawn/rspawn-setup --check P F";
 
 pub const GENERATE: &str = "\
 Examples:

@@ -73,8 +73,9 @@ pub enum Command {
     /// Write a default config.json.
     #[command(after_long_help = examples::SPEC)]
     Spec(Spec),
-    /// Translate a policy file into the form that /usr/libexec/rspawn/rspawn-setup --check takes.
+    /// Show the policy in force.
     #[command(after_long_help = examples::POLICY)]
+    #[command(subcommand)]
     Policy(PolicyCommand),
     /// Write shell completions or man pages.
     #[command(hide = true, after_long_help = examples::GENERATE)]
@@ -224,9 +225,24 @@ pub struct Spec {
     pub rootless: bool,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Print a policy with every default spelt out.
+    Show(PolicyShow),
+}
+
 #[derive(Debug, Args)]
-pub struct PolicyCommand {
-    /// The policy file.
-    #[arg(value_name = "FILE", default_value = crate::policy_file::DEFAULT_PATH)]
-    pub file: PathBuf,
+pub struct PolicyShow {
+    /// The policy file instead of /etc/rspawn/policy.conf.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// `bin` is the form that /usr/libexec/rspawn/rspawn-setup --check takes.
+    #[arg(long, value_enum, default_value = "text")]
+    pub format: PolicyFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PolicyFormat {
+    Text,
+    Bin,
 }

@@ -1,7 +1,7 @@
 //! `rspawn check`: everything wrong with a bundle in one go, before anything starts.
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, HostOp, Plan};
-use rspawn_proto::policy::{Mode, Policy, violations};
+use rspawn_proto::policy::{Mode, Policy};
 use serde_json::json;
 
 use super::Source;
@@ -17,7 +17,7 @@ use crate::plan::Options;
 use crate::problem::Problem;
 use crate::show::{Colours, Tone};
 use crate::streams;
-use crate::{describe, launch, policy_file, sandbox, show};
+use crate::{describe, launch, policy, sandbox, show};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, String> {
@@ -28,11 +28,13 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let path = bundle.path.clone();
     let source = Source::Bundle(bundle);
     let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
-    let mut policy = policy_file::load(arguments.policy.as_deref())?;
+    let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = Facts::gather()?;
     // As for a start: rspawn-setup numbers ids in its own way.
-    policy.min_host_id = policy.min_host_id.filter(|_| !facts.ids.rootless);
+    if facts.ids.rootless {
+        policy.min_host_id = 0;
+    }
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
@@ -165,11 +167,11 @@ impl Machine {
             Mode::Enforce => Severity::Error,
         };
         let finding = |violation: rspawn_proto::policy::Violation| {
-            let message =
-                format!("the policy ({}) does not grant that the container {}", violation.rule, violation.what);
+            let what = describe::violation(&violation);
+            let message = format!("the policy ({}) does not grant that the container {what}", violation.rule);
             Finding::new(severity, Problem::new(violation.origin, message), None)
         };
-        violations(&self.policy, plan).into_iter().map(finding).collect()
+        policy::violations(&self.policy, plan).into_iter().map(finding).collect()
     }
 }
 

@@ -21,7 +21,7 @@ use crate::plan::{InitChoice, Options};
 use crate::problem::Problem;
 use crate::state::{StateRoot, Status};
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy_file, sandbox};
+use crate::{describe, launch, plan, policy, sandbox};
 
 /// What runc says, and clients match on.
 const STOPPED: &str = "cannot exec in a stopped container";
@@ -57,7 +57,7 @@ fn audited(
         File::open(path).map_err(|error| format!("cannot open the process file {}: {error}", path.display()))
     });
     let process = process.transpose()?;
-    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let policy = policy::load(arguments.policy.as_deref(), None)?;
     let console_socket = invoker::socket("--console-socket", arguments.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(arguments.pid_file.as_deref())?;

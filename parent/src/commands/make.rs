@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, notify, policy_file, sandbox, systemd};
+use crate::{describe, launch, notify, policy, sandbox, systemd};
 
 pub fn create(global: &Global, log: &mut Log, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -98,10 +98,10 @@ fn audited(
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }
-    let mut policy = policy_file::load(making.policy.as_deref())?;
+    let mut policy = policy::load(making.policy.as_deref(), source.shown())?;
     if ids.rootless {
         // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
-        policy.min_host_id = None;
+        policy.min_host_id = 0;
     }
     let systemd = global.systemd()?;
     let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };

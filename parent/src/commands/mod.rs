@@ -160,6 +160,15 @@ enum Source {
 }
 
 impl Source {
+    /// The directory that the command line names: what a policy without `bind.allow` lets a container show.
+    fn shown(&self) -> Option<&str> {
+        match self {
+            Source::Bundle(bundle) => Some(&bundle.path),
+            Source::Directory { path, .. } => path.to_str(),
+            Source::Host { .. } => None,
+        }
+    }
+
     fn directory(&self) -> String {
         match self {
             Source::Bundle(bundle) => bundle.path.clone(),

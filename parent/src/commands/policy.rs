@@ -1,12 +1,27 @@
-//! `rspawn policy`: a policy file in the form that rspawn-setup --check takes.
+//! `rspawn policy show`: the policy in force.
+use std::io::IsTerminal;
+use std::path::Path;
+
 use rspawn_proto::codec;
 
-use crate::cli::PolicyCommand;
-use crate::policy_file;
+use crate::cli::{PolicyCommand, PolicyFormat};
+use crate::policy::{self, DEFAULT_PATH};
 use crate::streams;
 
-pub fn policy(arguments: PolicyCommand) -> Result<i32, String> {
-    let policy = policy_file::load(Some(&arguments.file))?;
-    let bytes = codec::encode(&policy).ok_or("the policy cannot be encoded")?;
-    streams::print(bytes).map(|()| 0)
+pub fn policy(command: PolicyCommand) -> Result<i32, String> {
+    let PolicyCommand::Show(arguments) = command;
+    let path = arguments.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+    let Some(text) = policy::read(path, arguments.file.is_some())? else {
+        return streams::print(format!("mode = off  # there is no {DEFAULT_PATH}: everything is allowed\n"))
+            .map(|()| 0);
+    };
+    let parsed = policy::parse(&text).map_err(|error| format!("policy {}: {error}", path.display()))?;
+    match arguments.format {
+        PolicyFormat::Text => streams::print(policy::show::text(&parsed))?,
+        PolicyFormat::Bin if std::io::stdout().is_terminal() => {
+            return Err("policy show --format=bin: binary output is for a file or a pipe".into());
+        }
+        PolicyFormat::Bin => streams::print(codec::encode(&parsed.policy).ok_or("the policy cannot be encoded")?)?,
+    }
+    Ok(0)
 }

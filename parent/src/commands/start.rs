@@ -43,7 +43,7 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     container.unlock()?;
     let after = &container.record.after;
     let state = after.state.fill("running", Some(container.record.pid));
-    hooks::run(&after.poststart, state).map_err(|reason| stopped(&container, reason))?;
+    hooks::run(&after.poststart, after, state).map_err(|reason| stopped(&container, reason))?;
     if let Some((relay, first)) = relay {
         relay.wait(&first, container.record.pid);
     }

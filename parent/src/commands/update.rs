@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::state::StateRoot;
 use crate::stream_pipes::StreamPipes;
 use crate::terminal::ConsoleMode;
-use crate::{invoker, launch, policy_file, sandbox, systemd, units};
+use crate::{invoker, launch, policy, sandbox, systemd, units};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
@@ -44,7 +44,7 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
     // Everything that the invoker named is opened now, with the invoker's rights.
     let config = container.config()?;
     let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
-    let policy = policy_file::load(arguments.policy.as_deref())?;
+    let policy = policy::load(arguments.policy.as_deref(), None)?;
     let record = &container.record;
     let in_scope = record.unit.is_some();
     let bus = if in_scope { Some(systemd::connect(systemd::manager(&Ids::of_caller()?)?)?) } else { None };

@@ -4,6 +4,7 @@ mod hint;
 mod mounts;
 
 use rspawn_proto::plan::*;
+use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
 use cgroups::{cgroup_setting, device_access, unit_properties};
@@ -373,6 +374,13 @@ pub fn id_map(map: &[IdMap]) -> String {
 }
 
 /// Names of the capabilities in a set.
+/// What a policy does not grant that a container does.
+pub fn violation(violation: &Violation) -> String {
+    let names =
+        if violation.capabilities == 0 { String::new() } else { capabilities(violation.capabilities).join(" ") };
+    format!("{}{names}", violation.what)
+}
+
 pub fn capabilities(bits: u64) -> Vec<String> {
     (0..64).filter(|number| bits & (1 << number) != 0).map(capability_name).collect()
 }

@@ -29,7 +29,7 @@ pub fn plan(planner: &mut Planner) -> Hooks {
     if look_for_the_root(planner) {
         planner.rootfs("/hooks", RootfsOp::Hooks);
     }
-    Hooks { runtime, container, after: After { poststart, poststop, state } }
+    Hooks { runtime, container, after: After { poststart, poststop, state, allowed: None } }
 }
 
 /// startContainer, whose paths are the container's.

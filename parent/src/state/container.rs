@@ -195,7 +195,7 @@ impl Container {
         // Before the record, without which nobody would find what is left of them.
         cgroups::remove(cgroups, unit.is_some())?;
         for hook in &after.poststop {
-            if let Err(reason) = hooks::run(std::slice::from_ref(hook), after.state.fill("stopped", None)) {
+            if let Err(reason) = hooks::run(std::slice::from_ref(hook), after, after.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
             }
         }

@@ -1,0 +1,166 @@
+//! The policy's look at every host path once it is open, and at the programs that are to be hooks.
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::*;
+use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, judge_maps, judge_opened};
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::file::{self, Status};
+use rspawn_sys::hook_program::{Program, is_allowed};
+use rspawn_sys::{Errno, Fd};
+
+use crate::idmap;
+use crate::mount_table::{MountTable, Seat};
+
+pub struct Gate<'a> {
+    pub policy: &'a Policy,
+    pub plan: &'a Plan,
+    /// What `bind.deny` speaks of, where it is there. Read when it is first needed.
+    denied: Option<(MountTable, Vec<Denied<'a>>)>,
+    /// What the policy does not grant.
+    pub found: Vec<Violation>,
+}
+
+/// A rule of `bind.deny` and the files that it stands for, by whatever name.
+struct Denied<'a> {
+    rule: &'a PathRule,
+    place: String,
+    status: Status,
+    seats: Vec<Seat>,
+}
+
+impl<'a> Gate<'a> {
+    pub fn new(policy: &'a Policy, plan: &'a Plan) -> Self {
+        Self { policy, plan, denied: None, found: Vec::new() }
+    }
+
+    /// Whether the container is refused by what has been found.
+    pub fn refuses(&self) -> bool {
+        self.policy.mode == Mode::Enforce && !self.found.is_empty()
+    }
+
+    /// Has the policy judge what a path has led to.
+    pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
+        if self.policy.mode == Mode::Off {
+            return Ok(());
+        }
+        let place = file::place(opened).named("readlinkat")?;
+        self.judge(step, opened, &place)
+    }
+
+    /// As [`Gate::pass`], of a place that is known.
+    pub fn judge(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<()> {
+        if self.policy.mode == Mode::Off {
+            return Ok(());
+        }
+        let (mut denied, mut alone) = (None, false);
+        if let HostOp::OpenPath { .. } | HostOp::CloneTree { .. } = step.op {
+            (denied, alone) = self.shows(step, opened, place)?;
+        }
+        let opened = Opened { place, denied, alone, is_allowed: &is_allowed };
+        judge_opened(self.policy, self.plan, step, &opened, &mut self.found);
+        Ok(())
+    }
+
+    /// What `bind.deny` speaks of and a file is or shows, by whichever mount; and whether nothing is mounted below it.
+    fn shows(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<(Option<String>, bool)> {
+        let of_the_top = matches!(&step.op, HostOp::CloneTree { attrs, recursive: true, .. } if !attrs.recursive);
+        if self.policy.bind_deny.is_empty() && !of_the_top {
+            return Ok((None, false));
+        }
+        if self.denied.is_none() {
+            let table = MountTable::read()?;
+            let rules = self.policy.bind_deny.iter();
+            let denied = rules.filter_map(|rule| Denied::find(rule, &table).transpose()).collect::<Outcome<_>>()?;
+            self.denied = Some((table, denied));
+        }
+        let recursive = matches!(step.op, HostOp::CloneTree { recursive: true, .. });
+        let Some((table, denied)) = &self.denied else { return Ok((None, false)) };
+        let seat = table.seat(opened, place)?;
+        let status = file::status(opened).named("statx")?;
+        let mounted: Vec<&Seat> = table.below(place).collect();
+        let lexical = self.policy.bind_deny.iter().find(|rule| rule.is_shown_by(place)).map(|rule| rule.path.clone());
+        let found = lexical.or_else(|| {
+            let seats = || [&seat].into_iter().chain(mounted.iter().copied().filter(|_| recursive));
+            let is_shown = |denied: &&Denied| {
+                let rule = PathRule { path: denied.place.clone(), ..denied.rule.clone() };
+                rule.is_shown_by(place)
+                    || status.is_same(&denied.status)
+                    || seats().any(|own| denied.seats.iter().any(|seat| own.shows(seat, rule.below)))
+            };
+            denied.iter().find(is_shown).map(|denied| denied.rule.path.clone())
+        });
+        Ok((found, mounted.is_empty()))
+    }
+
+    /// The caller's own namespace, named by a path, counts for nothing that a namespace of the container's own is for:
+    /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user namespace
+    /// that is joined, the ids that it stands for are judged.
+    pub fn judge_namespace(&mut self, opened: &Fd, origin: &str, kind: Namespace) -> Outcome<()> {
+        let on = self.policy.mode != Mode::Off;
+        if on && kind == Namespace::User && self.policy.min_host_id > 0 {
+            let maps = idmap::maps_of(opened)?;
+            judge_maps(self.policy, origin, [&maps, &Vec::new()], &mut self.found);
+        }
+        let needed = crate::host::needs_own(self.plan, kind);
+        if !needed && !(on && self.policy.own_namespaces.contains(kind)) {
+            return Ok(());
+        }
+        let own = match kind {
+            Namespace::Network => "net",
+            Namespace::Mount => "mnt",
+            other => other.name(),
+        };
+        let own = file::open_following(&format!("/proc/self/ns/{own}")).named("openat2")?;
+        if !file::is_same(opened, &own).named("statx")? {
+            return Ok(());
+        }
+        if needed {
+            return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
+        }
+        self.found.push(Violation::new(
+            "namespaces.own",
+            origin,
+            format!("joins the host's own {} namespace", kind.name()),
+        ));
+        Ok(())
+    }
+
+    /// Looks at the programs that are to be hooks, so that a container is refused before anything is done. What is
+    /// executed later, rspawn-hooks judges itself.
+    pub fn judge_hooks(&mut self) {
+        let (Some(allowed), Hooks { runtime, container, after }) = (&self.policy.hooks, &self.plan.hooks) else {
+            return;
+        };
+        if self.policy.mode == Mode::Off {
+            return;
+        }
+        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flatten() {
+            if let Err(failure) = Program::judge(hook, allowed) {
+                self.found.push(Violation::new(
+                    "hooks.allow",
+                    &hook.origin,
+                    format!("runs {}: {}", hook.path, failure.detail),
+                ));
+            }
+        }
+    }
+}
+
+impl<'a> Denied<'a> {
+    /// Nothing where the rule's path does not exist, or leads where this user may not go and so can show nothing of.
+    fn find(rule: &'a PathRule, table: &MountTable) -> Outcome<Option<Self>> {
+        let opened = match file::open_host(if rule.path.is_empty() { "/" } else { &rule.path }, file::O_PATH) {
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(None),
+            opened => opened.named("openat2").map_err(|failure| failure.with(format!("bind.deny: {}", rule.path)))?,
+        };
+        let place = file::place(&opened).named("readlinkat")?;
+        let mut seats = Vec::from([table.seat(&opened, &place)?]);
+        if rule.below {
+            seats.extend(table.below(&place).cloned());
+        }
+        Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, seats }))
+    }
+}

@@ -1,0 +1,67 @@
+//! User namespaces as id maps: made for mounts, or read of one that is there.
+use alloc::format;
+use alloc::vec::Vec;
+
+use rspawn_proto::namespaces::Namespace;
+use rspawn_proto::plan::IdMap;
+use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Fd, channel, file, process};
+
+use crate::spawn::write_id_maps;
+
+/// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
+pub fn make(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
+    held(None, |pid| {
+        write_id_maps(pid, uid_map, gid_map)?;
+        file::open_following(&format!("/proc/{pid}/ns/user")).named("openat2")
+    })
+}
+
+/// The ids that a user namespace stands for, as this process has them: user ids, then group ids.
+pub fn maps_of(namespace: &Fd) -> Outcome<Vec<IdMap>> {
+    held(Some(namespace), |pid| {
+        let mut maps = Vec::new();
+        for name in ["uid_map", "gid_map"] {
+            let text = file::open_plainly(&format!("/proc/{pid}/{name}")).and_then(|file| file.read_all(1 << 16));
+            let text = text.named("read").map_err(|failure| failure.with(name))?;
+            let numbers = core::str::from_utf8(&text).map(|text| text.split_ascii_whitespace().map(str::parse));
+            let numbers: Vec<u32> = numbers.map_or(Ok(Vec::new()), Iterator::collect).map_err(|_| odd())?;
+            let range = |range: &[u32]| IdMap { inside: range[0], outside: range[1], count: range[2] };
+            maps.extend(numbers.chunks_exact(3).map(range));
+        }
+        Ok(maps)
+    })
+}
+
+fn odd() -> Failure {
+    Failure::check("its id map is none")
+}
+
+/// Looks at a process in a user namespace: a new one, or one that is joined.
+fn held<T>(joined: Option<&Fd>, look: impl FnOnce(i32) -> Outcome<T>) -> Outcome<T> {
+    let (mine, theirs) = channel::pair().named("socketpair")?;
+    let new = if joined.is_none() { Namespace::User.clone_flag() } else { 0 };
+    match process::fork(new).named("clone3")? {
+        process::Side::Child => {
+            drop(mine);
+            let entered = joined.map_or(Ok(()), |namespace| process::join(namespace, Namespace::User.clone_flag()));
+            // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be
+            // left to do it.
+            if entered.and_then(|()| channel::send(&theirs, &[], &[])).is_ok() {
+                let _ = channel::receive(&theirs, 0);
+            }
+            process::exit(0)
+        }
+        process::Side::Parent { pid, child } => {
+            drop(theirs);
+            let entered = match channel::receive(&mine, 0).named("recvmsg") {
+                Ok(None) => Err(Failure::check("it cannot be entered")),
+                entered => entered,
+            };
+            let seen = entered.and_then(|_| look(pid));
+            let _ = process::signal(&child, 9);
+            let _ = process::wait(pid, true);
+            seen
+        }
+    }
+}

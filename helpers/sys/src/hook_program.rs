@@ -1,0 +1,105 @@
+//! Which program a hook is, where the administrator says which ones may be: judged on the descriptor that is executed.
+use alloc::format;
+use alloc::string::String;
+
+use rspawn_proto::policy::PathRule;
+use rspawn_proto::record::Hook;
+
+use crate::failure::{Failure, Named, Outcome};
+use crate::fd::Fd;
+use crate::file::{self, Status};
+
+/// A program that may be a hook.
+pub enum Program {
+    Opened(Fd),
+    /// A script, which the kernel would hand to its interpreter as `/dev/fd/N`. Nobody but root can change what is there.
+    Script(String),
+}
+
+/// Where PATH may lead: what an allowed script calls is not to be found in an image.
+const DIRECTORIES: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// Variables by which loaders and interpreters run other code than the program's, and how such names begin.
+const CODE: [&str; 11] = [
+    "ENV", "IFS", "PS4", "SHELLOPTS", "BASHOPTS", "GCONV_PATH", "GETCONF_DIR", "NLSPATH", "LOCPATH", "TMPDIR", "CDPATH",
+];
+const BEGINNINGS: [&str; 14] = [
+    "LD_", "GLIBC_", "MALLOC_", "BASH_", "PYTHON", "PERL", "RUBY", "NODE_", "LUA_", "GEM_", "JAVA_", "_JAVA_", "JDK_",
+    "GUILE_",
+];
+
+impl Program {
+    /// Opens a hook's program, following links (docker's is `/proc/PID/exe`), and judges where they led.
+    pub fn judge(hook: &Hook, allowed: &[PathRule]) -> Outcome<Self> {
+        if hook.outputs.iter().any(Option::is_some) {
+            return Err(Failure::check("what it says may be written to no file where the policy names the hooks"));
+        }
+        for word in hook.env.iter().flatten() {
+            judge_variable(word.as_str())?;
+        }
+        let (file, place) = open_trusted(hook.path.as_str())?;
+        if !allowed.iter().any(|rule| is_allowed(rule, &place)) {
+            return Err(Failure::check(&format!("it is {place}")));
+        }
+        let mut head = [0; 256];
+        let length = file.read(&mut head).named("read")?;
+        let Some(line) = head[..length].strip_prefix(b"#!") else { return Ok(Self::Opened(file)) };
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let words = core::str::from_utf8(line).map_err(|_| Failure::check("its interpreter has an odd name"))?;
+        let interpreter = words.split_ascii_whitespace().next().unwrap_or_default();
+        judge_way(&open_trusted(interpreter)?.1)?;
+        judge_way(&place)?;
+        Ok(Self::Script(place))
+    }
+}
+
+fn judge_variable(word: &str) -> Outcome<()> {
+    let (name, value) = word.split_once('=').unwrap_or((word, ""));
+    let leads_away = name == "PATH" && !value.split(':').all(|directory| DIRECTORIES.contains(&directory));
+    if leads_away || CODE.contains(&name) || BEGINNINGS.iter().any(|beginning| name.starts_with(beginning)) {
+        return Err(Failure::check(&format!("its variable {name} can make it run other code")));
+    }
+    Ok(())
+}
+
+/// A file that root alone can change, and its place.
+fn open_trusted(path: &str) -> Outcome<(Fd, String)> {
+    let opened = file::open_following(path).named("openat2").map_err(|failure| failure.with(path))?;
+    let place = file::place(&opened).named("readlinkat")?;
+    let found = file::status(&opened).named("statx")?;
+    if !found.is(libc::S_IFREG) {
+        return Err(Failure::check(&format!("{place} is no regular file")));
+    }
+    judge_owner(&found, &place)?;
+    Ok((opened, place))
+}
+
+/// Whether nobody but root can put something else in a file's place.
+fn judge_way(place: &str) -> Outcome<()> {
+    let mut way = place;
+    while let Some((above, _)) = way.rsplit_once('/') {
+        way = above;
+        let above = if above.is_empty() { "/" } else { above };
+        let directory = file::open_host(above, file::O_PATH | file::O_DIRECTORY).named("openat2")?;
+        judge_owner(&file::status(&directory).named("statx")?, above)?;
+    }
+    Ok(())
+}
+
+fn judge_owner(found: &Status, place: &str) -> Outcome<()> {
+    // In a user namespace root of the host, which has no id there, is who owns `/`.
+    let root = file::open_host("/", file::O_PATH).and_then(|root| file::status(&root)).named("statx")?.uid;
+    if found.mode & 0o022 != 0 || !(found.uid == 0 || found.uid == root) {
+        return Err(Failure::check(&format!("{place} can be changed by others than root")));
+    }
+    Ok(())
+}
+
+/// Whether a rule allows a place. Its own path may lead through links (`/var/run`): then it means where they lead.
+pub fn is_allowed(rule: &PathRule, place: &str) -> bool {
+    let led = || {
+        let place = file::open_host(&rule.path, file::O_PATH).and_then(|opened| file::place(&opened));
+        // What cannot be opened allows nothing more than it says.
+        place.map_or_else(|_| rule.clone(), |path| PathRule { path, ..rule.clone() })
+    };
+    rule.covers(place) || led().covers(place)
+}
