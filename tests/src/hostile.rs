@@ -270,13 +270,31 @@ pub fn submit(trusted: Trusted, plan: Plan) -> (Verdict, i32, String) {
     parent.verdict()
 }
 
+/// The text of a policy that refuses nothing but by the keys that are given.
+pub fn only(text: &str) -> String {
+    const OPEN: [&str; 10] = [
+        "bind.allow = any", "caps.max = all", "seccomp = allowed", "namespaces.own = none", "join.allow = any",
+        "devices.allow = any", "filesystems.allow = any", "hooks.allow = any", "systemd.properties = any",
+        "net-devices.allow = any",
+    ];
+    let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_string();
+    let given: Vec<String> = text.lines().map(key).collect();
+    let rest = OPEN.iter().filter(|line| !given.contains(&key(line)));
+    let mode = if given.iter().any(|key| key == "mode") { "" } else { "mode = enforce\n" };
+    rest.fold(format!("{mode}{text}\n"), |all, line| all + line + "\n")
+}
+
 /// The policy that a policy file stands for, by `rspawn policy`.
 #[track_caller]
 pub fn policy(text: &str, scratch: &Path) -> Policy {
     let file = scratch.join("policy.conf");
     fs::write(&file, text).expect("a policy file");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
-    let output = Command::new(crate::program("rspawn")).arg("policy").arg(&file).output().expect("rspawn policy");
+    let output = Command::new(crate::program("rspawn"))
+        .args(["policy", "show", "--format=bin"])
+        .arg(&file)
+        .output()
+        .expect("rspawn policy show");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     codec::decode_message(&output.stdout).expect("a policy")
 }

@@ -14,7 +14,7 @@ use rspawn_proto::policy::Policy;
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, WIRE_VERSION, codec};
 use rspawn_tests::hostile::{
-    Canaries, EvilParent, Numbers, Verdict, packets, plan_message, plan_of, policy, submit, trusted,
+    Canaries, EvilParent, Numbers, Verdict, only, packets, plan_message, plan_of, policy, submit, trusted,
 };
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, leftovers, program, wait_for};
 use serde_json::json;
@@ -318,12 +318,12 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
         (
             "seccomp = required".into(),
             Box::new(|b| b.with(|c| c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW"}))),
-            "",
+            "seccomp.must-deny",
         ),
     ];
     for (text, change, rule) in &cases {
         let bundle = change(Bundle::script("exit 0"));
-        let rules = policy(&format!("mode = enforce\n{text}\n"), bundle.path());
+        let rules = policy(&only(text), bundle.path());
         match (submit(trusted(&bundle.id, rules), base(&bundle)), *rule) {
             ((Verdict::Ran(0), 0, _), "") => {}
             ((Verdict::Refused(found), 1, _), rule) if found.iter().any(|v| v.rule == rule) => {}
@@ -340,11 +340,11 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
         let option = format!("--policy={}", file.display());
         let error = bundle.run_with(&[&option], b"").refused();
         assert!(error.contains(rule), "{text}: {error}");
-        fs::write(&file, format!("mode = warn\n{text}\n")).unwrap();
+        fs::write(&file, only(&format!("mode = warn\n{text}"))).unwrap();
         let output = bundle.run_with(&[&option], b"");
         assert_eq!(output.status, 0, "{text}: {output:?}");
         assert!(output.stderr.contains(rule), "{text}: {}", output.stderr);
-        fs::write(&file, format!("mode = off\n{text}\n")).unwrap();
+        fs::write(&file, only(&format!("mode = off\n{text}"))).unwrap();
         let output = bundle.run_with(&[&option], b"");
         assert_eq!((output.status, output.stderr.as_str()), (0, ""), "{text}: switched off");
     }
@@ -387,7 +387,7 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
     let bundle = Bundle::script("exit 0").with_mount("/mnt", "none", &outside, &["bind", "ro"]);
     let read_only = format!("bind.allow = {}/**:ro /tmp/**/rootfs", host.scratch.path.display());
     let read_only = format!("{read_only} {}", bundle.rootfs().display());
-    let rules = policy(&format!("mode = enforce\n{read_only}\n"), bundle.path());
+    let rules = policy(&only(&read_only), bundle.path());
     let good = base(&bundle);
     let clone = |plan: &Plan| {
         plan.host
@@ -506,7 +506,7 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
 #[test]
 fn a_policy_on_devices_wants_rules_that_hold() {
     let bundle = Bundle::script("exit 0");
-    let rules = policy("mode = enforce\ndevices.allow = c 1:3\n", bundle.path());
+    let rules = policy(&only("devices.allow = c 1:3"), bundle.path());
     let mut plan = base(&bundle);
     let found =
         |plan: &Plan| rspawn_proto::policy::violations(&rules, plan).into_iter().any(|v| v.what.contains("any device"));
@@ -531,7 +531,7 @@ fn a_refusal_of_thousands_of_things_arrives() {
         bundle = bundle.with_mount(&format!("/mnt{index}"), "none", &format!("{long}/{index}"), &["bind"]);
     }
     let file = bundle.path().join("policy.conf");
-    fs::write(&file, "mode = enforce\nbind.deny = /etc/**\n").unwrap();
+    fs::write(&file, only("bind.deny = /etc/**")).unwrap();
     let error = bundle.run_with(&[&format!("--policy={}", file.display())], b"").refused();
     assert!(error.contains("bind.deny: /mounts/7"), "{error}");
 }
@@ -544,7 +544,7 @@ fn policy_files_that_others_can_write_are_refused() {
     fs::write(&file, "mode = off\n").unwrap();
     let ask = || {
         let mut command = Command::new(program("rspawn"));
-        command.arg("policy").arg(&file);
+        command.args(["policy", "show"]).arg(&file);
         finish(command, b"")
     };
     for (mode, fine) in [(0o600, true), (0o644, true), (0o664, false), (0o646, false), (0o622, false), (0o666, false)] {
@@ -600,11 +600,11 @@ fn saved_plans_are_judged() {
     let good = file("good", &saved.stdout);
     let verdict = judge(&[&good]).ok();
     assert!(verdict.starts_with("well formed:") && verdict.contains("container plan"), "{verdict}");
-    let rules = file("policy.conf", b"mode = enforce\nbind.deny = /etc\ncaps.max = KILL\nuserns = required\n");
-    let rules = file("policy", &rspawn(&["policy", &rules]).stdout);
+    let rules = file("policy.conf", b"mode = enforce\ncaps.max = KILL\nuserns = required\n");
+    let rules = file("policy", &rspawn(&["policy", "show", "--format=bin", &rules]).stdout);
     let output = judge(&[&good, &rules]);
     assert_eq!(output.status, 1);
-    for rule in ["violates bind.deny: /mounts/7", "violates caps.max", "violates userns", "refused: the policy"] {
+    for rule in ["violates caps.max", "violates userns", "refused: the policy"] {
         assert!(output.stdout.contains(rule), "{rule}: {}", output.stdout);
     }
     let mut wrong = plan.clone();

@@ -24,7 +24,7 @@ fn main() {
 
 fn run(name: &str, command: &[String]) -> Result<i32, Errno> {
     process::unshare(Namespace::Mount.clone_flag())?;
-    let own = file::open_namespace("/proc/self/ns/mnt")?;
+    let own = file::open_following("/proc/self/ns/mnt")?;
     let slash = file::open_host("/", file::O_PATH)?;
     let private = MountAttrs { propagation: Some(Propagation::Private), recursive: true, ..MountAttrs::default() };
     mount::set_attributes(&slash, &private, None)?;
