@@ -309,7 +309,7 @@ fn a_policy_is_enforced_on_the_decoded_plan() {
         ("userns.min-host-id = 100000".into(), Box::new(|b| user_namespace(b, 99_999)), "userns.min-host-id"),
         ("namespaces.own = pid network".into(), nothing(), ""),
         ("namespaces.own = network".into(), Box::new(|b| b.without_namespaces(&["network"])), "namespaces.own"),
-        ("namespaces.own = network".into(), Box::new(|b| join(b, "network", "/proc/self/ns/net")), "own"),
+        ("namespaces.own = network".into(), Box::new(|b| join(b, "network", "/proc/self/ns/net")), "namespaces.own"),
         ("join.allow = /run/netns/**".into(), Box::new(|b| join(b, "network", "/proc/self/ns/net")), "join.allow"),
         ("join.allow = /proc/**".into(), Box::new(|b| join(b, "ipc", "/run/../proc/x")), "No such file"),
         ("no_new_privs = required".into(), nothing(), ""),
@@ -385,7 +385,7 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
     let host = Host::look();
     let outside = host.scratch.path.join("host").to_string_lossy().into_owned();
     let bundle = Bundle::script("exit 0").with_mount("/mnt", "none", &outside, &["bind", "ro"]);
-    let read_only = format!("bind.allow = {}/**:ro /tmp/**/rootfs", host.scratch.path.display());
+    let read_only = format!("bind.allow = {}/**:ro /nowhere/rootfs", host.scratch.path.display());
     let read_only = format!("{read_only} {}", bundle.rootfs().display());
     let rules = policy(&only(&read_only), bundle.path());
     let good = base(&bundle);
@@ -526,14 +526,13 @@ fn a_refusal_of_thousands_of_things_arrives() {
         return;
     }
     let mut bundle = Bundle::script("exit 0");
-    let long = format!("/etc/{}", "x".repeat(200).as_str());
     for index in 0..1000 {
-        bundle = bundle.with_mount(&format!("/mnt{index}"), "none", &format!("{long}/{index}"), &["bind"]);
+        bundle = bundle.with_mount(&format!("/mnt{index}"), "none", "/etc", &["bind"]);
     }
     let file = bundle.path().join("policy.conf");
     fs::write(&file, only("bind.deny = /etc/**")).unwrap();
     let error = bundle.run_with(&[&format!("--policy={}", file.display())], b"").refused();
-    assert!(error.contains("bind.deny: /mounts/7"), "{error}");
+    assert!(error.contains("bind.deny: /mounts/7") && error.contains("and 980 more"), "{error}");
 }
 
 #[test]
@@ -564,7 +563,7 @@ fn policy_files_that_others_can_write_are_refused() {
         ("mode\n", "line 1: there is no `=`"),
         ("mode = maybe\n", "line 1: the mode is off, warn or enforce"),
         ("bind.allow = etc\n", "line 1: \"etc\" is not an absolute path"),
-        ("userns.min-host-id = -1\n", "line 1: the value is not an id"),
+        ("userns.min-host-id = -1\n", "line 1: the value is not one id"),
         ("devices.allow = c 1\n", "line 1: \"c 1\" is no device"),
         ("namespaces.own = pidd\n", "line 1: there is no namespace \"pidd\""),
     ] {

@@ -7,7 +7,7 @@ use rspawn_proto::MAX_PLAN;
 use rspawn_proto::check::check as check_structure;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::{Policy, Violation, violations};
+use rspawn_proto::policy::{Mode, Policy, Violation, violations};
 use rspawn_sys::file;
 
 use crate::say;
@@ -37,9 +37,12 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
         None => Policy::default(),
         Some(path) => codec::decode_message(&load(path)?).map_err(|reason| refused(&format!("{path}: {reason}")))?,
     };
-    let found = violations(&policy, &plan);
+    let found = if policy.mode == Mode::Off { [].into() } else { violations(&policy, &plan) };
     if !found.is_empty() {
-        let line = |found: &Violation| format!("violates {}: {} {}\n", found.rule, found.origin, found.what);
+        let line = |Violation { origin, rule, what, capabilities }: &Violation| match capabilities {
+            0 => format!("violates {rule}: {origin} {what}\n"),
+            set => format!("violates {rule}: {origin} {what}{set:#x}\n"),
+        };
         let lines: String = found.iter().map(line).collect();
         let (status, last) = refused(&"the policy does not grant what the plan asks for");
         return Err((status, lines + &last));
