@@ -146,6 +146,7 @@ impl Session {
         let message = ToSetup::Plan { plan, streams };
         let sent = self.send_with(&message, &ends.iter().collect::<Vec<&Fd>>());
         let ToSetup::Plan { plan, .. } = message else { unreachable!("it was made two lines above") };
+        self.audit.set_plan(&plan);
         self.plan = Some(plan);
         self.copies = copies;
         sent

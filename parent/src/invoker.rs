@@ -97,10 +97,10 @@ pub fn connect(path: &Path) -> io::Result<Fd> {
     }
 }
 
-pub fn audit(path: Option<&Path>) -> Result<Audit, String> {
+pub fn audit(path: Option<&Path>, verb: &'static str) -> Result<Audit, String> {
     let open = |path: &Path| -> Result<File, String> {
         let opened = OpenOptions::new().append(true).create(true).open(path);
         opened.map_err(|error| format!("cannot open the audit file {}: {error}", path.display()))
     };
-    path.map(open).transpose().map(Audit::new)
+    path.map(open).transpose().map(|file| Audit::new(file, verb))
 }

@@ -126,6 +126,8 @@ pub struct StepError {
 pub struct AuditRecord {
     pub place: Place,
     pub errno: i32,
+    /// When it began, on the clock that is the same in every time namespace: microseconds since 1970.
+    pub began: u64,
     pub microseconds: u32,
 }
 

@@ -53,6 +53,6 @@ pub fn timed<T>(audit: bool, place: Place, step: impl FnOnce() -> Outcome<T>) ->
     let began = if audit { microseconds() } else { 0 };
     let done = step();
     let errno = done.as_ref().err().map_or(0, |failure| failure.errno);
-    let record = |()| AuditRecord { place, errno, microseconds: (microseconds() - began) as u32 };
+    let record = |()| AuditRecord { place, errno, began, microseconds: (microseconds() - began) as u32 };
     (done, audit.then_some(()).map(record))
 }

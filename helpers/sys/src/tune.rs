@@ -73,9 +73,9 @@ pub fn set_domainname(name: &str) -> Result<()> {
     sys!(SYS_setdomainname, name.as_ptr(), name.len()).map(drop)
 }
 
-/// Microseconds of the monotonic clock, for the audit log.
+/// Microseconds since 1970, for the audit log: time namespaces shift every other clock (time_namespaces(7)).
 pub fn microseconds() -> u64 {
     let mut now = [0i64; 2];
-    let _ = sys!(SYS_clock_gettime, libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+    let _ = sys!(SYS_clock_gettime, libc::CLOCK_REALTIME, now.as_mut_ptr());
     now[0] as u64 * 1_000_000 + now[1] as u64 / 1000
 }

@@ -180,6 +180,9 @@ pub struct Plan {
     /// Plan what `create` and `run --detach` do: PID 1 is the payload then, unless something else is asked for.
     #[arg(short, long)]
     pub detach: bool,
+    /// Show what this policy says of each step. Host paths count as they are written; a start judges where they lead.
+    #[arg(long, value_name = "FILE", conflicts_with = "diff")]
+    pub policy: Option<PathBuf>,
     /// The command to run instead of the bundle's.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,

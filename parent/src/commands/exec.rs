@@ -28,7 +28,7 @@ const STOPPED: &str = "cannot exec in a stopped container";
 
 pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
-    let audit = invoker::audit(arguments.audit.as_deref())?;
+    let audit = invoker::audit(arguments.audit.as_deref(), "exec")?;
     audit.whole(|audit| audited(global, log, arguments, preserved?, audit))
 }
 
@@ -37,9 +37,10 @@ fn audited(
     log: &mut Log,
     arguments: Exec,
     preserved: Preserved,
-    mut audit: Audit,
+    audit: Audit,
 ) -> Result<Reached, String> {
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
+    audit.set_id(&arguments.id);
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let target = container.process()?.ok_or(STOPPED)?;

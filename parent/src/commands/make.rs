@@ -57,7 +57,8 @@ struct Request {
 
 fn make(global: &Global, log: &mut Log, making: Making, request: Request) -> Result<i32, String> {
     let preserved = Preserved::take(making.preserve_fds);
-    let audit = invoker::audit(making.audit.as_deref())?;
+    let verb = if request.mode == Mode::Created { "create" } else { "run" };
+    let audit = invoker::audit(making.audit.as_deref(), verb)?;
     audit.whole(|audit| audited(global, log, making, request, preserved?, audit))
 }
 
@@ -67,7 +68,7 @@ fn audited(
     making: Making,
     request: Request,
     preserved: Preserved,
-    mut audit: Audit,
+    audit: Audit,
 ) -> Result<Reached, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
     // First of all, since its own start takes as long as all that follows here.
@@ -82,6 +83,7 @@ fn audited(
     }
     let given = id;
     let id = ContainerId::new(given.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
+    session.audit.set_id(id.as_str());
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
     let asked = ConsoleMode::resolve(console, stdin_tty, stdout_tty);
     let on_terminal = stdin_tty && stdout_tty && mode == Mode::Foreground;
@@ -171,6 +173,7 @@ fn audited(
         .map_err(|error| format!("cannot confine itself: {error}"))?;
     let parse = || session.audit.step("parse config.json", || source.parse(&facts));
     let (mut spec, mut bytes) = Signals::aside(signals.as_ref(), parse)?;
+    session.audit.set_config(&bytes);
     let applied = prepared.apply(&mut spec, &options.bundle)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();

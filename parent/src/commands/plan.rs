@@ -12,8 +12,9 @@ use crate::facts::Facts;
 use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
 use crate::show::Colours;
+use crate::show::verdict::Verdict;
 use crate::streams;
-use crate::{plan as planner, sandbox, show};
+use crate::{plan as planner, policy, sandbox, show};
 
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
@@ -33,6 +34,16 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
         (_, true) => return Err("plan --diff takes two bundles, or one and what is changed about it".into()),
         (_, false) => return Err("plan takes one bundle; with --diff, two".into()),
     }
+    let policy = match &arguments.policy {
+        Some(path) => {
+            let mut policy = policy::load(Some(path), sources.first().and_then(Source::shown))?;
+            if crate::ids::Ids::of_caller()?.rootless {
+                policy.min_host_id = 0;
+            }
+            Some(policy)
+        }
+        None => None,
+    };
     let looks: Vec<(Source, Prepared)> =
         sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
     let facts = Facts::gather()?;
@@ -53,11 +64,12 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     if arguments.diff && alone && same(&plans) {
         return Err("plan --diff takes two bundles, or one and options that change something about it".into());
     }
+    let verdict = |one: &Planned| policy.as_ref().map(|policy| Verdict::of(policy, &one.plan));
     let output = match (plans.as_slice(), arguments.format) {
         ([before, after], Format::Json) => format!("{:#}\n", show::diff::json(&before.plan, &after.plan)).into_bytes(),
         ([before, after], _) => show::diff::diff(&before.plan, &after.plan, colours).into_bytes(),
-        ([one], Format::Text) => show::text::text(one, colours).into_bytes(),
-        ([one], Format::Json) => format!("{:#}\n", show::json::json(one)).into_bytes(),
+        ([one], Format::Text) => show::text::text(one, verdict(one).as_ref(), colours).into_bytes(),
+        ([one], Format::Json) => format!("{:#}\n", show::json::json(one, verdict(one).as_ref())).into_bytes(),
         ([one], Format::Bin) => encode(&one.plan)?,
         _ => return Err("one or two plans were asked for".into()),
     };

@@ -27,16 +27,17 @@ use crate::{invoker, launch, policy, sandbox, systemd, units};
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
-    let audit = invoker::audit(arguments.audit.as_deref())?;
+    let audit = invoker::audit(arguments.audit.as_deref(), "update")?;
     audit.whole(|audit| audited(global, arguments, audit))
 }
 
-fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reached, String> {
+fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, String> {
     let schemata = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
     let given =
         |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
     let schemata = schemata.into_iter().filter_map(given).collect();
     let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
+    audit.set_id(&arguments.id);
     let mut session = Session::new(setup, audit);
     // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;

@@ -7,7 +7,8 @@ use rspawn_proto::plan::*;
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
-use cgroups::{cgroup_setting, device_access, unit_properties};
+pub use cgroups::device_access;
+use cgroups::{cgroup_setting, unit_properties};
 use hint::hint;
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 

@@ -139,6 +139,10 @@ fn confinement(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         (None, Some(_)) => out.push((Change::Less, "is now under a seccomp filter".into())),
         _ => {}
     }
+    let empty = |finish: &Finish| finish.seccomp.as_ref().is_some_and(exposure::is_empty_filter);
+    if empty(new) && !empty(old) {
+        out.push((Change::More, "has a seccomp filter that allows everything".into()));
+    }
     out.extend(exposure::change_of_agent(before, after).map(|words| (Change::Other, words.into())));
     if old.seccomp != new.seccomp {
         calls(out, old, new);
@@ -185,12 +189,10 @@ fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let shared = |plan: &Plan| -> BTreeSet<&'static str> {
         exposure::shared_namespaces(plan).into_iter().map(|kind| kind.name()).collect()
     };
-    for step in &after.spawn.join {
-        let kind = step.op.kind;
-        let file = namespace(after, step);
-        let same = |other: &Step<Join>| other.op.kind == kind && namespace(before, other) == file;
-        if !before.spawn.join.iter().any(same) {
-            out.push((Change::Other, format!("joins the {} namespace {file}", kind.name())));
+    let joined = exposure::joined_namespaces(before);
+    for (kind, file) in exposure::joined_namespaces(after) {
+        if !joined.contains(&(kind, file.clone())) {
+            out.push((Change::Other, format!("joins the {kind} namespace {file}")));
         }
     }
     both_ways(
@@ -215,15 +217,6 @@ fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         |name| format!("takes the host's network device {name}"),
         |name| format!("no longer takes the host's network device {name}"),
     );
-}
-
-/// The file of a namespace that is joined.
-fn namespace(plan: &Plan, join: &Step<Join>) -> String {
-    let opened = plan.host.iter().find_map(|step| match &step.op {
-        HostOp::OpenNamespace { out, path, .. } if *out == join.op.from => Some(path.to_string()),
-        _ => None,
-    });
-    opened.unwrap_or_default()
 }
 
 fn host_paths(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
@@ -311,11 +304,45 @@ fn inside(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
         |name| format!("has the device {name}"),
         |name| format!("no longer has the device {name}"),
     );
+    devices(out, before, after);
+    let sysctl = |op: &RootfsOp| match op {
+        RootfsOp::Sysctl { key, value } => Some(format!("{key} = {}", value.as_str().trim_end())),
+        _ => None,
+    };
+    both_ways(
+        out,
+        &of(before, sysctl),
+        &of(after, sysctl),
+        |setting| format!("sets the sysctl {setting}"),
+        |setting| format!("no longer sets the sysctl {setting}"),
+    );
+    match (exposure::root_propagation(before), exposure::root_propagation(after)) {
+        (old, new) if old == new => {}
+        (_, Propagation::Shared) => {
+            out.push((Change::More, "shares the mounts of its root filesystem with the host".into()));
+        }
+        (Propagation::Shared, _) => {
+            out.push((Change::Less, "no longer shares the mounts of its root filesystem with the host".into()));
+        }
+        (_, new) => out.push((Change::Other, format!("has a root filesystem that is {new:?}").to_lowercase())),
+    }
     match (exposure::root_is_writable(before), exposure::root_is_writable(after)) {
         (false, true) => out.push((Change::More, "its root filesystem becomes writable".into())),
         (true, false) => out.push((Change::Less, "its root filesystem becomes read-only".into())),
         _ => {}
     }
+}
+
+/// What device rules let it use beside what every container may.
+fn devices(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
+    let usable = |plan: &Plan| -> BTreeSet<String> { exposure::usable_devices(plan).into_iter().collect() };
+    both_ways(
+        out,
+        &usable(before),
+        &usable(after),
+        |device| format!("may use {device}"),
+        |device| format!("may no longer use {device}"),
+    );
 }
 
 fn payload(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {

@@ -5,6 +5,9 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
+use rspawn_proto::policy::DEFAULT_DEVICES;
+
+use crate::describe;
 use crate::plan::seccomp::{Arch, eval, known_calls};
 
 /// Capabilities that are the host's keys where no user namespace takes their edge off.
@@ -79,20 +82,16 @@ fn is_place_of_root(plan: &Plan, slot: Slot) -> bool {
 }
 
 /// Programs of the host that run at fixed moments: when, and the command. The last kind runs inside.
-pub fn hooks(plan: &Plan) -> Vec<(&'static str, String)> {
+pub fn hooks(plan: &Plan) -> Vec<(String, String)> {
     let Hooks { runtime, container, after } = &plan.hooks;
-    let lists = [
-        ("createRuntime", runtime),
-        ("createContainer", container),
-        ("startContainer", &plan.finish.hooks),
-        ("poststart", &after.poststart),
-        ("poststop", &after.poststop),
-    ];
+    let lists = [runtime, container, &plan.finish.hooks, &after.poststart, &after.poststop];
+    // By the name of the list in config.json, "/hooks/prestart/0".
+    let when = |hook: &rspawn_proto::record::Hook| hook.origin.split('/').nth(2).unwrap_or(&hook.origin).to_string();
     let command = |hook: &rspawn_proto::record::Hook| {
         let args = hook.argv.iter().skip(1).map(|word| word.as_str());
         super::summary::quoted([hook.path.as_str()].into_iter().chain(args))
     };
-    lists.into_iter().flat_map(|(when, hooks)| hooks.iter().map(move |hook| (when, command(hook)))).collect()
+    lists.into_iter().flatten().map(|hook| (when(hook), command(hook))).collect()
 }
 
 /// Whether a path is a layer that an overlay only reads.
@@ -136,9 +135,59 @@ pub fn shared_namespaces(plan: &Plan) -> Vec<Namespace> {
     Namespace::ALL.into_iter().filter(|kind| !owned.contains(*kind)).collect()
 }
 
+/// Namespaces that are joined: their kind, and the file.
+pub fn joined_namespaces(plan: &Plan) -> Vec<(&'static str, String)> {
+    let file = |join: &Join| {
+        let opened = plan.host.iter().find_map(|step| match &step.op {
+            HostOp::OpenNamespace { out, path, .. } if *out == join.from => Some(path.to_string()),
+            _ => None,
+        });
+        opened.unwrap_or_default()
+    };
+    plan.spawn.join.iter().map(|step| (step.op.kind.name(), file(&step.op))).collect()
+}
+
+/// Whether a filter denies nothing.
+pub fn is_empty_filter(filter: &Seccomp) -> bool {
+    eval::allows_everything(&filter.program) == Ok(true)
+}
+
 /// Everything that the payload, or a set-uid program that it runs, can have.
 pub fn capabilities(finish: &Finish) -> u64 {
     finish.capabilities.bounding | finish.capabilities.permitted
+}
+
+/// What the device rules of its cgroups let it use, beside what every container may.
+pub fn usable_devices(plan: &Plan) -> Vec<String> {
+    let usual = |rule: &DeviceAccess| {
+        let known = rule.major.is_some_and(|major| DEFAULT_DEVICES.contains(&(major, rule.minor)));
+        rule.kind == Some(NodeKind::Char) && known
+    };
+    let rules = plan.host.iter().find_map(|step| match &step.op {
+        HostOp::DeviceRules { rules, .. } => Some(rules),
+        _ => None,
+    });
+    match rules {
+        None if plan.spawn.new.contains(Namespace::User) => Vec::new(),
+        None => vec!["any device that it has a node of".into()],
+        Some(rules) => {
+            let used = rules.iter().filter(|rule| rule.allow && rule.access & (access::READ | access::WRITE) != 0);
+            used.filter(|rule| !usual(rule)).map(describe::device_access).collect()
+        }
+    }
+}
+
+/// How mounts of the root filesystem propagate.
+pub fn root_propagation(plan: &Plan) -> Propagation {
+    let root = plan.rootfs.iter().find_map(|step| match &step.op {
+        RootfsOp::AttachRoot { mount, .. } => Some(*mount),
+        _ => None,
+    });
+    let set = plan.rootfs.iter().rev().find_map(|step| match &step.op {
+        RootfsOp::SetAttrs { mount, attrs } if Some(*mount) == root => attrs.propagation,
+        _ => None,
+    });
+    set.unwrap_or(Propagation::Slave)
 }
 
 /// Whether the root filesystem can be written to.

@@ -3,16 +3,18 @@ use serde_json::{Value, json};
 
 use super::lines;
 use super::text::finish_lines;
+use super::verdict::Verdict;
 use crate::describe;
 use crate::plan::Planned;
 
 /// `steps` in the order in which they are taken, `spawn` and `finish` as structures, `notes` for what is left out.
-pub fn json(planned: &Planned) -> Value {
+pub fn json(planned: &Planned, verdict: Option<&Verdict>) -> Value {
     let plan = &planned.plan;
     let step = |line: &super::Line| {
         json!({
             "phase": describe::phase(line.place), "stage": describe::stage(line.place),
             "origin": line.origin, "do": line.action,
+            "policy": verdict.map(|verdict| verdict.word(&line.origin)),
         })
     };
     let maps = |map: &[rspawn_proto::plan::IdMap]| -> Vec<Value> {
@@ -46,5 +48,6 @@ pub fn json(planned: &Planned) -> Value {
                 .map(|line| json!({"origin": planned.origins.of(&line.pointer), "do": line.text})).collect::<Vec<_>>(),
         },
         "notes": planned.notes,
+        "policy": verdict.map(Verdict::json),
     })
 }

@@ -8,6 +8,7 @@ mod subject;
 pub mod summary;
 pub mod text;
 pub mod usage;
+pub mod verdict;
 
 use rspawn_proto::plan::Plan;
 use rspawn_proto::report::Place;

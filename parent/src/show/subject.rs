@@ -21,6 +21,7 @@ pub fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> boo
             // Of what both show, the attributes are worth a line.
             HostOp::CloneTree { path, .. } => (!in_both(path.as_str())).then_some(Subject::HostPaths),
             HostOp::OpenNamespace { .. } => Some(Subject::Namespaces),
+            HostOp::DeviceRules { .. } => Some(Subject::Inside),
             _ => None,
         },
         Place::Attach(_) => Some(Subject::Namespaces),
@@ -32,7 +33,13 @@ pub fn subject_of_step(plan: &Plan, place: Place, in_both: &impl Fn(&str) -> boo
                 let cloned = |step: &Step<HostOp>| matches!(&step.op, HostOp::CloneTree { out, .. } if out == mount);
                 plan.host.iter().any(cloned).then_some(Subject::HostPaths)
             }
-            RootfsOp::Mask { .. } | RootfsOp::ReadOnly { .. } | RootfsOp::MakeNode { .. } => Some(Subject::Inside),
+            RootfsOp::Mask { .. }
+            | RootfsOp::ReadOnly { .. }
+            | RootfsOp::MakeNode { .. }
+            | RootfsOp::Sysctl { .. }
+            | RootfsOp::SetAttrs { attrs: MountAttrs { set: 0, clear: 0, propagation: Some(_), .. }, .. } => {
+                Some(Subject::Inside)
+            }
             RootfsOp::Hooks => Some(Subject::Hooks),
             _ => None,
         },

@@ -3,13 +3,14 @@ use rspawn_proto::plan::*;
 
 use super::colours::{Colours, Tone};
 use super::exposure::{self, POWERFUL};
+use super::verdict::Verdict;
 use crate::describe;
 use crate::plan::Planned;
 
 /// Width of the column with the labels.
 const WIDTH: usize = 14;
 
-pub fn summary(planned: &Planned, colours: Colours) -> String {
+pub fn summary(planned: &Planned, verdict: Option<&Verdict>, colours: Colours) -> String {
     let plan = &planned.plan;
     let finish = &plan.finish;
     let mut out = String::new();
@@ -19,6 +20,7 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
             out.push_str(&format!("{}{part}\n", colours.paint(Tone::Heading, &format!("{label:<WIDTH$}"))));
         }
     };
+    line("policy", verdict.map_or(Vec::new(), |verdict| verdict.head(colours)));
     line("runs", vec![colours.paint(Tone::Plain, &command(finish))]);
     line("as", vec![identity(plan, colours)]);
     line("capabilities", vec![capabilities(finish, colours)]);
@@ -34,6 +36,11 @@ pub fn summary(planned: &Planned, colours: Colours) -> String {
             }
             kinds => colours.paint(Tone::Alarming, &format!("the host's namespaces {}", kinds.join(" "))),
         }],
+    );
+    let joins = exposure::joined_namespaces(plan).into_iter();
+    line(
+        "joins",
+        joins.map(|(kind, path)| colours.paint(Tone::Notable, &format!("the {kind} namespace {path}"))).collect(),
     );
     let mut paths: Vec<_> = exposure::host_paths(plan).into_iter().collect();
     paths.sort_by(|(a, x), (b, y)| (&x.at, a).cmp(&(&y.at, b)));
@@ -105,6 +112,9 @@ fn capabilities(finish: &Finish, colours: Colours) -> String {
 
 fn confinement(finish: &Finish, colours: Colours) -> String {
     let filter = match &finish.seccomp {
+        Some(filter) if exposure::is_empty_filter(filter) => {
+            colours.paint(Tone::Alarming, "a seccomp filter that allows everything")
+        }
         Some(filter) => format!("a seccomp filter of {} instructions", filter.program.len()),
         None => colours.paint(Tone::Alarming, "no seccomp filter"),
     };

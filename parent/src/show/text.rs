@@ -4,6 +4,7 @@ use rspawn_proto::report::{FinishStep, Place};
 
 use super::colours::{Colours, Tone};
 use super::exposure::POWERFUL;
+use super::verdict::Verdict;
 use super::{Line, lines, summary};
 use crate::describe;
 use crate::plan::{Planned, policy_name, rlimit_name};
@@ -11,10 +12,11 @@ use crate::plan::{Planned, policy_name, rlimit_name};
 /// Widest column with the origins. It stands first, since what follows it may be long.
 const WIDEST: usize = 44;
 
-pub fn text(planned: &Planned, colours: Colours) -> String {
+/// With a policy, what it says stands beside each step.
+pub fn text(planned: &Planned, verdict: Option<&Verdict>, colours: Colours) -> String {
     let plan = &planned.plan;
     let all = lines(plan);
-    let mut page = Page { colours, width: 0, out: summary::summary(planned, colours) };
+    let mut page = Page { colours, width: 0, verdict, out: summary::summary(planned, verdict, colours) };
     let of = |wanted: &str| -> Vec<Row> {
         let lines = all.iter().filter(|line| describe::phase(line.place) == wanted);
         lines.map(|line| Row::of_step(plan, line)).collect()
@@ -58,20 +60,24 @@ impl Row {
     }
 }
 
-struct Page {
+struct Page<'a> {
     colours: Colours,
+    verdict: Option<&'a Verdict>,
     width: usize,
     out: String,
 }
 
-impl Page {
+impl Page<'_> {
     fn section(&mut self, name: &str, who: &str, rows: &[Row]) {
         let heading = self.colours.paint(Tone::Heading, &format!("{name}:"));
         self.out.push_str(&format!("\n{heading} {who}\n"));
         for row in rows {
             let padding = " ".repeat(self.width.saturating_sub(row.origin.chars().count()));
             let origin = self.colours.paint(Tone::Faint, &row.origin);
-            let text = self.colours.paint(row.tone, &row.text);
+            let refused = self.verdict.is_some_and(|verdict| !verdict.is_granted(&row.origin));
+            let verdict = self.verdict.filter(|_| name != "notes").map(|verdict| verdict.word(&row.origin));
+            let words = verdict.into_iter().chain([row.text.clone()]).collect::<Vec<_>>().join(": ");
+            let text = self.colours.paint(if refused { Tone::Alarming } else { row.tone }, &words);
             self.out.push_str(&format!("  {origin}{padding}  {text}\n"));
         }
     }
