@@ -270,18 +270,19 @@ pub fn submit(trusted: Trusted, plan: Plan) -> (Verdict, i32, String) {
     parent.verdict()
 }
 
-/// The text of a policy that refuses nothing but by the keys that are given.
+/// The text of a policy that refuses nothing but by the keys that are given, and by those that `-KEY` leaves unset.
 pub fn only(text: &str) -> String {
     const OPEN: [&str; 10] = [
         "bind.allow = any", "caps.max = all", "seccomp = allowed", "namespaces.own = none", "join.allow = any",
         "devices.allow = any", "filesystems.allow = any", "hooks.allow = any", "systemd.properties = any",
         "net-devices.allow = any",
     ];
-    let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_string();
+    let key = |line: &str| line.trim_start_matches('-').split('=').next().unwrap_or_default().trim().to_string();
     let given: Vec<String> = text.lines().map(key).collect();
     let rest = OPEN.iter().filter(|line| !given.contains(&key(line)));
     let mode = if given.iter().any(|key| key == "mode") { "" } else { "mode = enforce\n" };
-    rest.fold(format!("{mode}{text}\n"), |all, line| all + line + "\n")
+    let text: String = text.lines().filter(|line| !line.starts_with('-')).map(|line| format!("{line}\n")).collect();
+    rest.fold(format!("{mode}{text}"), |all, line| all + line + "\n")
 }
 
 /// The policy that a policy file stands for, by `rspawn policy`.
