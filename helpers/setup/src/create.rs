@@ -164,7 +164,6 @@ pub fn create(
     let (audit, progress) = (parent.audit, parent.progress);
     let job = Job { plan: &plan, inside: &inside, audit, progress, hands_root, kernel_mounts, procfs };
     // Not before: a sysctl of a network device needs the device.
-    let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     // Made now, since a payload may have ended before its record is written.
     let place = Place::Spawn(SpawnStep::Record);
@@ -220,7 +219,7 @@ pub fn open_host(
 ) -> Result<(Slots, Option<(Text, Keeper)>), End> {
     let mut slots = Slots::default();
     let mut held = None;
-    let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new() };
+    let mut gate = Gate { policy: &invoker.trusted.policy, plan, warnings: Vec::new(), root: None };
     for (index, step) in plan.host.iter().enumerate() {
         let place = Place::Host(index as u16);
         if let HostOp::StartScope { unit, properties } = &step.op {

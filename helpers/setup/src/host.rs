@@ -8,7 +8,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use rspawn_proto::ids::{HostPath, Slot};
+use rspawn_proto::ids::{HostPath, RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Mode, Policy, Violation, violations_opened};
@@ -50,16 +50,20 @@ pub struct Gate<'a> {
     pub plan: &'a Plan,
     /// What a policy in warn mode would have refused.
     pub warnings: Vec<Violation>,
+    /// Where the container's root is.
+    pub root: Option<String>,
 }
 
 impl Gate<'_> {
     /// Has the policy judge where a path has led.
     fn pass(&mut self, step: &Step<HostOp>, written: &HostPath, opened: &Fd) -> Outcome<()> {
-        if self.policy.mode == Mode::Off {
-            return Ok(());
-        }
         let real = file::place(opened).named("readlinkat")?;
-        if real == written.as_str() {
+        match &step.op {
+            HostOp::CloneTree { .. } if step.origin == "/root/path" => self.root = Some(real.clone()),
+            HostOp::CloneTree { out, .. } => self.refuse_covered(*out, &real)?,
+            _ => {}
+        }
+        if self.policy.mode == Mode::Off || real == written.as_str() {
             return Ok(());
         }
         let found = violations_opened(self.policy, self.plan, step, &real);
@@ -73,6 +77,23 @@ impl Gate<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
+    /// is on that mount.
+    fn refuse_covered(&self, clone: Slot, real: &str) -> Outcome<()> {
+        let beneath = self.root.as_deref().and_then(|root| real.strip_prefix(root)?.strip_prefix('/'));
+        let Some(Ok(beneath)) = beneath.map(RelPath::new) else { return Ok(()) };
+        for step in &self.plan.rootfs {
+            match &step.op {
+                RootfsOp::Attach { mount, .. } | RootfsOp::AttachLink { mount, .. } if *mount == clone => break,
+                RootfsOp::Attach { at, .. } if at.path.leads_to(&beneath) => {
+                    return Err(Failure::check(&format!("a link led into the container's root, to /{beneath}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -6,15 +6,16 @@ use super::mount_options::{self, MountOptions};
 use super::{Planner, binds, cgroup_mount, overlay, rootless};
 use crate::oci::Mount;
 
-/// Most mounts of one container: each may hold a descriptor and a dozen steps.
-const MAX_MOUNTS: usize = 1024;
+/// Most mounts of one container: each may hold a descriptor and half a dozen steps.
+const MAX_MOUNTS: usize = 4096;
 /// Longest value that fsconfig(2) takes.
 const MAX_VALUE: usize = 255;
 
 pub fn plan(planner: &mut Planner) {
     let count = planner.spec.mounts.len();
     if count > MAX_MOUNTS {
-        planner.problem("/mounts", format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}"));
+        let message = format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}");
+        planner.problem(format!("/mounts/{MAX_MOUNTS}"), message);
         return;
     }
     for (index, mount) in planner.spec.mounts.iter().enumerate() {
