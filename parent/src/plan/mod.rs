@@ -2,6 +2,7 @@
 //!
 //! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
 //! config.json adds its steps; this one says in which order.
+mod annotations;
 mod binds;
 mod capabilities;
 mod cgroup;
@@ -130,6 +131,7 @@ pub fn plan_noting(
 ) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
+    annotations::plan(&mut planner);
     namespaces::plan(&mut planner);
     // Before the mounts: one of them may show the container's own cgroups.
     cgroup::plan(&mut planner);
