@@ -3,22 +3,24 @@ use std::fs;
 use std::os::unix::fs::symlink;
 
 use rspawn_tests::mountinfo::{in_private_mounts, mount_at};
-use rspawn_tests::sources::workspace;
 use rspawn_tests::{Bundle, cannot_make_containers, finish};
 use serde_json::{Value, json};
+
+const PAGE: &str = include_str!("../../parent/docs/runc-flags.md");
 
 /// Engines, a type of mount, and its words.
 type Row = (String, String, Vec<String>);
 
 /// The rows of the table, one for each type.
 fn rows() -> Vec<Row> {
-    let text = fs::read_to_string(workspace().join("parent/docs/runc-flags.md")).unwrap();
-    let table = text.split_once("\n|engine|type|options|\n").expect("the table").1;
+    let kernel = rspawn::facts::Facts::gather().unwrap().kernel;
+    let table = PAGE.split_once("\n|engine|type|options|\n").expect("the table").1;
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>();
     let lines = table.lines().take_while(|line| line.starts_with('|')).skip(1);
     let cells = lines.map(|line| line.trim_matches('|').split('|').collect::<Vec<_>>());
     let of_types = |cells: Vec<&str>| {
-        let words = quoted(cells[2]).into_iter().filter(|word| !word.starts_with("fsync="));
+        let is_known = |word: &String| !word.starts_with("fsync=") && (word != "noswap" || kernel >= (6, 4));
+        let words = quoted(cells[2]).into_iter().filter(is_known);
         let words: Vec<String> = words.collect();
         let types = quoted(cells[1]).into_iter();
         types.map(|kind| (cells[0].to_string(), kind, words.clone())).collect::<Vec<Row>>()
