@@ -268,6 +268,12 @@ fn what_an_earlier_mount_brings_is_id_mapped() {
         })
     };
     assert_eq!(with(|_| ()).run().ok(), "5005:5006\n5:6\n");
+    // What is of the image itself is the host's to map.
+    let plain = Bundle::script("stat -c %u:%g /deep/f").with(in_user_namespace);
+    source_of(&plain, "rootfs/own", (5, 6));
+    fs::create_dir(plain.rootfs().join("deep")).unwrap();
+    let plain = plain.with_mount("/deep", "bind", "rootfs/own", &["bind", "idmap"]);
+    assert_eq!(plain.run().ok(), "5:6\n");
     let error = with(in_user_namespace).run().refused();
     assert!(
         error.contains("/source: the source is what an earlier mount brings to /dst/x in the container"),

@@ -34,8 +34,9 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         _ => passes.insert(1, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
     }
     let out = planner.slot();
-    if let Some(from) = in_the_root(planner, &path, &options) {
-        let maps = passes.iter().any(|pass| pass.idmap.is_some());
+    // Whoever is root in a user namespace may not map the ids of what is the host's (mount_setattr(2)).
+    let maps = passes.iter().any(|pass| pass.idmap.is_some()) && planner.owns(Namespace::User);
+    if let Some(from) = in_the_root(planner, &path, maps || options.source_link) {
         refuse_inside(planner, origin, &from, &options, maps);
         planner.rootfs(origin, RootfsOp::CloneTree { out, from, recursive });
         for attrs in passes {
@@ -61,10 +62,12 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
 
 /// The place that a path of the host names, if that is in the container's root. It is looked up there, when the mount's
 /// turn comes: on the host there is what an earlier entry covers, and links of the image lead about the host.
-fn in_the_root(planner: &mut Planner, path: &HostPath, options: &MountOptions) -> Option<Target> {
+///
+/// Where only mounts count, `on_host`, what is of the image itself is named on the host.
+fn in_the_root(planner: &mut Planner, path: &HostPath, on_host: bool) -> Option<Target> {
     let root = planner.spec.root.as_ref()?;
     // What a root that keeps nothing has of the image is not there yet.
-    let kept = root.volatile.is_none() && !options.source_link;
+    let on_host = on_host || root.volatile.is_some();
     let root = planner.outside("/root/path", &root.path)?;
     let place = |path: &HostPath| RelPath::new(super::normalized(path.as_str())).ok();
     let (root, path) = (place(&root)?, place(path)?);
@@ -72,14 +75,13 @@ fn in_the_root(planner: &mut Planner, path: &HostPath, options: &MountOptions) -
     let beneath = Some(&root).filter(|root| !root.is_root() && root.leads_to(&path))?;
     let beneath = path.as_str()[beneath.as_str().len()..].trim_start_matches('/');
     let target = planner.target(RelPath::new(beneath).ok()?);
-    (kept || target.mount != planner.root).then_some(target)
+    (!on_host || target.mount != planner.root).then_some(target)
 }
 
-/// What cannot be had of a source in the container. Its links are followed; and whoever is root in a user namespace may
-/// not map the ids of what is the host's (mount_setattr(2)).
+/// What cannot be had of a source in the container, whose links are followed, and whose ids nobody there may map.
 fn refuse_inside(planner: &mut Planner, origin: &str, from: &Target, options: &MountOptions, maps: bool) {
     let is_hosts = |step: &Step<HostOp>| matches!(step.op, HostOp::CloneTree { out, .. } if out == from.mount);
-    let limited = maps && planner.owns(Namespace::User) && planner.host.iter().any(is_hosts);
+    let limited = maps && planner.host.iter().any(is_hosts);
     let why = match &options.link {
         Some(option) if options.source_link => format!("{option:?} would follow it"),
         _ if limited => "the root of a user namespace cannot map its ids".into(),
