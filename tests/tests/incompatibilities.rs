@@ -618,6 +618,22 @@ fn mounts_and_device_rules_are_numbered() {
 }
 
 #[test]
+fn destinations_are_paths_in_the_container() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::new();
+    let place = bundle.rootfs().join("m").display().to_string();
+    let script = format!("grep -c ' {place} ' /proc/self/mountinfo");
+    let bundle = bundle.with_args(&["sh", "-c", &script]).with_mount(&place, "tmpfs", "tmpfs", &[]);
+    assert_eq!(bundle.run().ok(), "1\n");
+    let mut check = Command::new(rspawn_tests::program("rspawn"));
+    check.arg("check").arg(bundle.path());
+    let said = finish(check, b"").stdout;
+    assert!(said.contains("/mounts/7/destination: ") && said.contains("and not /m, as by runc"), "{said}");
+}
+
+#[test]
 fn a_link_of_the_hosts_leads_to_no_mount_of_the_containers() {
     if cannot_make_containers() {
         return;

@@ -64,18 +64,22 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
 /// turn comes: on the host there is what an earlier entry covers, and links of the image lead about the host.
 ///
 /// Where only mounts count, `on_host`, what is of the image itself is named on the host.
-fn in_the_root(planner: &mut Planner, path: &HostPath, on_host: bool) -> Option<Target> {
-    let root = planner.spec.root.as_ref()?;
+fn in_the_root(planner: &Planner, path: &HostPath, on_host: bool) -> Option<Target> {
     // What a root that keeps nothing has of the image is not there yet.
-    let on_host = on_host || root.volatile.is_some();
-    let root = planner.outside("/root/path", &root.path)?;
-    let place = |path: &HostPath| RelPath::new(super::normalized(path.as_str())).ok();
-    let (root, path) = (place(&root)?, place(path)?);
-    // Of the host's own root as the container's, its mounts are what is meant.
-    let beneath = Some(&root).filter(|root| !root.is_root() && root.leads_to(&path))?;
-    let beneath = path.as_str()[beneath.as_str().len()..].trim_start_matches('/');
-    let target = planner.target(RelPath::new(beneath).ok()?);
+    let on_host = on_host || planner.spec.root.as_ref()?.volatile.is_some();
+    let target = planner.target(beneath_the_root(planner, path.as_str())?);
     (!on_host || target.mount != planner.root).then_some(target)
+}
+
+/// A path of the host as one of the container's, if it is in its root. Of the host's own root as the container's, the
+/// host is what is meant.
+pub fn beneath_the_root(planner: &Planner, path: &str) -> Option<RelPath> {
+    let root = &planner.spec.root.as_ref()?.path;
+    let root = if root.starts_with('/') { root.clone() } else { format!("{}/{root}", planner.options.bundle) };
+    let place = |path: &str| RelPath::new(super::normalized(path)).ok();
+    let (root, path) = (place(&root)?, place(path)?);
+    let is_in = !root.is_root() && root.leads_to(&path);
+    is_in.then(|| RelPath::new(path.as_str()[root.as_str().len()..].trim_start_matches('/')).ok())?
 }
 
 /// What cannot be had of a source in the container, whose links are followed, and whose ids nobody there may map.

@@ -46,6 +46,10 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
         // The spec wants an absolute path; runc takes it for one below the root.
         planner.note(pointer.clone(), format!("the path {written:?} is not absolute; /{written} is taken"));
     }
+    if let Some(beneath) = binds::beneath_the_root(planner, written) {
+        let (said, meant) = (planner.inside(&pointer, written)?.absolute(), beneath.absolute());
+        planner.note(pointer.clone(), format!("{said} in the container is meant, and not {meant}, as by runc"));
+    }
     let at = planner.inside(&pointer, written)?;
     if at.is_root() {
         planner.problem(pointer, "nothing can be mounted over the container's root itself");
