@@ -135,9 +135,23 @@ impl Session {
     pub fn await_receipt(&mut self) -> Result<(), String> {
         match self.receive()? {
             (FromSetup::Taken, _) => Ok(()),
-            (FromSetup::Failed(error), _) => Err(describe::failure(None, &error, &self.origins)),
-            _ => Err("rspawn-setup cannot be understood".into()),
+            (FromSetup::Failed(error), _) => Err(self.failed(&error)),
+            _ => Err(self.of_another("rspawn-setup cannot be understood")),
         }
+    }
+
+    /// What rspawn-setup says of a failure.
+    fn failed(&self, error: &StepError) -> String {
+        let message = describe::failure(self.plan.as_ref(), error, &self.origins);
+        // It understands all that its own rspawn says first, and has the others beside it.
+        let names = ["rspawn-setup", "rspawn-init", "rspawn-hooks", "rspawn-scope"];
+        let is_other = error.place == Place::Receive && error.errno == 0;
+        if is_other || names.contains(&error.detail.as_str()) { self.of_another(&message) } else { message }
+    }
+
+    /// An error of a helper that is none of this program's.
+    fn of_another(&self, message: &str) -> String {
+        format!("{message}; {}", self.setup.whose())
     }
 
     /// The second message. Packets are all that is copied: the plan is kept, to name the steps in reports.
@@ -253,9 +267,7 @@ impl Session {
                         }
                     }
                     (FromSetup::Failed(error), _) => {
-                        let message = describe::failure(self.plan.as_ref(), &error, &self.origins);
-                        let is_other = error.detail.contains(OTHER_BUILD);
-                        return Err(if is_other { format!("{message}; {}", self.setup.whose()) } else { message });
+                        return Err(self.failed(&error));
                     }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
@@ -268,7 +280,7 @@ impl Session {
                     (
                         FromSetup::Taken | FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console,
                         _,
-                    ) => return Err("rspawn-setup cannot be understood".into()),
+                    ) => return Err(self.of_another("rspawn-setup cannot be understood")),
                 }
             }
         }
@@ -298,7 +310,10 @@ impl Session {
         match channel::receive_value(&self.setup.control) {
             Ok(Some((message, fds))) => Ok((message, fds.into_iter().next())),
             Ok(None) => Err(self.obituary()),
-            Err(errno) => Err(format!("rspawn-setup cannot be understood: {}", describe::errno(errno.0))),
+            Err(errno) => {
+                let message = format!("rspawn-setup cannot be understood: {}", describe::errno(errno.0));
+                Err(self.of_another(&message))
+            }
         }
     }
 
@@ -329,7 +344,8 @@ impl Session {
                 // Not the text that clients match on: the payload was never looked up.
                 describe::failure(self.plan.as_ref(), &error, &self.origins)
             }
-            None => reason,
+            // Before it has said or done anything.
+            None => self.of_another(&reason),
         }
     }
 }
@@ -374,9 +390,6 @@ fn refusal(violations: &[Violation]) -> String {
     let lines: Vec<String> = violations.iter().map(one_violation).collect();
     format!("the policy refuses this container: {}", lines.join("; "))
 }
-
-/// In the words of an rspawn-setup that is not this program's.
-const OTHER_BUILD: &str = "different builds";
 
 fn one_violation(violation: &Violation) -> String {
     let Violation { origin, rule, .. } = violation;

@@ -407,11 +407,7 @@ fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static 
             slots.uses(*mount, SlotKind::Fresh)?;
             any(slots, from)
         }
-        RootfsOp::Attach { mount, at, .. } => {
-            slots.uses_mount(*mount)?;
-            inner(slots, at)
-        }
-        RootfsOp::AttachLink { mount, at, .. } => {
+        RootfsOp::Attach { mount, at, .. } | RootfsOp::AttachLink { mount, at, .. } => {
             slots.uses_mount(*mount)?;
             inner(slots, at)
         }

@@ -146,6 +146,17 @@ impl RelPath {
         self.0.is_empty()
     }
 
+    /// The directory that it is in; the root is in itself.
+    pub fn parent(&self) -> Self {
+        Self(self.0.rsplit_once('/').map_or("", |(above, _)| above).to_string())
+    }
+
+    /// Whether `other` is this path, or below it.
+    pub fn leads_to(&self, other: &Self) -> bool {
+        let rest = other.0.strip_prefix(&self.0);
+        rest.is_some_and(|rest| rest.is_empty() || self.is_root() || rest.starts_with('/'))
+    }
+
     /// The path as the payload names it.
     pub fn absolute(&self) -> String {
         let mut path = "/".to_string();
@@ -214,6 +225,19 @@ mod tests {
         }
         for bad in ["/a", "a//b", "a/", ".", "..", "a/..", "../a", "a/./b", "a\0b"] {
             assert!(RelPath::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rel_paths_lead_to_what_is_below() {
+        let path = |text: &str| RelPath::new(text).unwrap();
+        for (above, below, leads) in
+            [("", "a", true), ("a", "a", true), ("a", "a/b", true), ("a", "ab", false), ("a/b", "a", false)]
+        {
+            assert_eq!(path(above).leads_to(&path(below)), leads, "{above:?} {below:?}");
+        }
+        for (path_of, parent) in [("a/b/c", "a/b"), ("a", ""), ("", "")] {
+            assert_eq!(path(path_of).parent(), path(parent));
         }
     }
 

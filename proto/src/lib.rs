@@ -24,7 +24,7 @@ pub mod virtual_fs;
 
 /// First word of every encoded plan. Changes with every change of a wire type, so that a saved plan or a helper of
 /// another build is refused rather than misread.
-pub const WIRE_VERSION: u32 = 0x5253_000b;
+pub const WIRE_VERSION: u32 = 0x5253_000c;
 
 /// Exit status of a privileged program that got no memory: it has none left to say so by (EX_OSERR of sysexits(3)).
 pub const OUT_OF_MEMORY: i32 = 71;
@@ -34,9 +34,9 @@ pub const MAX_PLAN: usize = 4 << 20;
 /// Most bytes of any other control message.
 pub const MAX_MESSAGE: usize = 64 << 10;
 /// Most operations in one plan, over all phases.
-pub const MAX_OPS: usize = 16 << 10;
+pub const MAX_OPS: usize = 32 << 10;
 /// Most slots (descriptors, detached mounts, namespaces) one plan may define.
-pub const MAX_SLOTS: usize = 4096;
+pub const MAX_SLOTS: usize = 8 << 10;
 /// Most bytes of a path: PATH_MAX.
 pub const MAX_PATH: usize = 4096;
 /// Most supplementary groups: the kernel's NGROUPS_MAX.

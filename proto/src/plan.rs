@@ -293,15 +293,6 @@ pub enum NodeKind {
     Fifo,
 }
 
-/// What to create where a mount point is missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum Missing {
-    /// A directory for a directory, an empty file for anything else.
-    Create,
-    /// Skip the step.
-    Skip,
-}
-
 /// In the mount of covers for masks: a null device.
 pub const MASK_NULL: &str = "null";
 /// And an empty directory.
@@ -340,11 +331,11 @@ pub enum RootfsOp {
         mount: Slot,
         from: Target,
     },
-    /// Attaches a detached mount; `no_symlinks` says that symlinks on the way are refused.
+    /// Attaches a detached mount, on a directory or an empty file that is made if there is none; `no_symlinks` says that
+    /// symlinks on the way are refused.
     Attach {
         mount: Slot,
         at: Target,
-        missing: Missing,
         no_symlinks: bool,
     },
     /// A detached clone of what the container has at `from`: what an earlier operation has mounted, or a part of it. It

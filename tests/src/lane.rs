@@ -181,15 +181,16 @@ pub const EXCEPTIONS: [(&str, &str); 45] = [
 ];
 
 /// Tests of which no command is the user's, and why.
-pub const WITHOUT_COMMANDS: [(&str, &str); 14] = [
+pub const WITHOUT_COMMANDS: [(&str, &str); 15] = [
     ("incompatibilities::a_class_of_service_that_is_there_stays_as_it_is", "the planner alone"),
     ("incompatibilities::layers_beyond_thirteen_need_linux_6_7", "the planner alone"),
     ("incompatibilities::mounts_and_device_rules_are_numbered", "the planner alone"),
     ("incompatibilities::nothing_stands_around_the_configuration", "the parser alone"),
     ("incompatibilities::odd_access_letters_are_errors", "the planner alone"),
     ("incompatibilities::other_versions_than_1_are_errors", "the planner alone"),
-    ("incompatibilities::relative_paths_are_errors", "the planner alone"),
+    ("incompatibilities::relative_paths_of_hooks_are_errors", "the planner alone"),
     ("incompatibilities::scopes_are_of_cgroup_v2", "the planner alone"),
+    ("incompatibilities::what_a_mount_brings_is_not_mapped_in_a_user_namespace", "the planner alone"),
     ("incompatibilities::what_cgroup_v2_cannot_express_is_an_error", "the planner alone"),
     ("init::standalone_it_adopts_orphans_and_forwards_signals", "rspawn-init alone"),
     ("init::standalone_it_is_an_init_for_anyone", "rspawn-init alone"),
@@ -199,7 +200,7 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 14] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 49] = [
+pub const LEFT_OUT: [(&str, &str); 50] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
@@ -220,6 +221,7 @@ pub const LEFT_OUT: [(&str, &str); 49] = [
     ("fuzz", "asks the decoder, not the kernel"),
     ("golden", "the planner alone, on written facts"),
     ("host", "rootless.rs has `run --host` by a user"),
+    ("mount_words", "its overlay lies on a tmpfs in a mount namespace of root's"),
     ("no_pivot", "a machine whose root is the initial ramfs, made by root"),
     ("people", "what is shown of root's containers; users' are shown by the same code"),
     ("plan_text", "the planner alone"),

@@ -65,6 +65,32 @@ fn every_error_names_its_place() {
     scratch.assert_nothing_left();
 }
 
+/// A misspelt word is named with its entry and with what was probably meant.
+#[test]
+fn what_was_probably_meant_is_said() {
+    if cannot_make_containers() {
+        return;
+    }
+    for (at, value, meant) in [
+        ("/linux/namespaces/0/type", json!("pdi"), "pid"),
+        ("/linux/rootfsPropagation", json!("rslav"), "rslave"),
+        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALOW"}), "SCMP_ACT_ALLOW"),
+        ("/linux/personality", json!({"domain": "LINUX23"}), "LINUX32"),
+        ("/linux/memoryPolicy", json!({"mode": "MPOL_BINDD", "nodes": "0"}), "MPOL_BIND"),
+        ("/process/rlimits/0/type", json!("RLIMIT_NOFIEL"), "RLIMIT_NOFILE"),
+        ("/process/scheduler", json!({"policy": "SCHED_OTHR"}), "SCHED_OTHER"),
+        ("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BES", "priority": 1}), "IOPRIO_CLASS_BE"),
+        ("/mounts/1/type", json!("tmpf"), "tmpfs"),
+        ("/mounts/1/options/0", json!("nosiud"), "nosuid"),
+    ] {
+        let mut bundle = Bundle::script("true");
+        put(&mut bundle.config, at, value);
+        let error = bundle.run().refused();
+        let entry = at.trim_end_matches("/type").trim_end_matches("/0");
+        assert!(error.contains(entry) && error.contains(&format!("(did you mean {meant}?)")), "{at}: {error}");
+    }
+}
+
 #[test]
 fn truncated_and_garbled_documents_are_refused() {
     let bundle = Bundle::new();

@@ -1,15 +1,16 @@
 //! What bundles of other runtimes' users have, and their clients rely on.
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use rspawn_proto::WIRE_VERSION;
 use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::hostile::only;
 use rspawn_tests::life::Life;
 use rspawn_tests::mountinfo::in_private_mounts;
-use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, program, skip_unless};
+use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, finish, program, skip_unless};
 use serde_json::{Value, json};
 
 fn words_of(pid: &str) -> String {
@@ -207,6 +208,102 @@ fn a_bind_of_what_an_earlier_mount_brings() {
     assert!(error.contains("/mounts/11") && error.contains("ENOENT") && error.contains("/dst/none"), "{error}");
 }
 
+/// A source in the container's root is looked up there, by links of the image too, and when its turn has come.
+#[test]
+fn every_way_to_name_what_an_earlier_mount_brings() {
+    if cannot_make_containers() {
+        return;
+    }
+    let script = "for at in /m?; do echo $at $(cat $at/f); done; cat /all/dst/x/f; ls /all/proc/self/comm /memory";
+    for change in [|_: &mut Value| (), in_user_namespace] {
+        let bundle = Bundle::script(script).with(change);
+        let root = bundle.rootfs();
+        for directory in ["dst/x", "all", "mem", "memory", "m1", "m2", "m3", "m4", "m5", "m6"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        fs::write(root.join("dst/x/f"), "beneath the mount\n").unwrap();
+        symlink("dst", root.join("relative")).unwrap();
+        symlink("/dst", root.join("absolute")).unwrap();
+        // On the host it leads to another /etc.
+        symlink("/etc", root.join("outside")).unwrap();
+        fs::write(root.join("etc/f"), "of the image\n").unwrap();
+        let source = bundle.path().join("source");
+        fs::create_dir_all(source.join("x")).unwrap();
+        fs::write(source.join("x/f"), "of the mount\n").unwrap();
+        let inside = |path: &str| root.join(path).display().to_string();
+        let bundle = bundle
+            .with_mount("/dst", "bind", "source", &["bind"])
+            .with_mount("/m1", "bind", &inside("relative/x"), &["bind"])
+            .with_mount("/m2", "bind", &inside("absolute/x"), &["rbind", "ro"])
+            .with_mount("/m3", "bind", &inside("var/../dst/./x"), &["bind"])
+            .with_mount("/m4", "bind", "rootfs/dst/x", &["bind"])
+            .with_mount("/m5", "bind", &inside("outside"), &["bind"])
+            .with_mount("/mem", "tmpfs", "tmpfs", &[])
+            .with_mount("/mem/below", "bind", "source", &["bind"])
+            .with_mount("/m6", "bind", &inside("mem/below/x"), &["bind"])
+            .with_mount("/memory", "bind", &inside("mem"), &["rbind"])
+            .with_mount("/all", "bind", "rootfs", &["rbind"]);
+        let seen = bundle.run().ok();
+        let expected = "/m1 of the mount\n/m2 of the mount\n/m3 of the mount\n/m4 of the mount\n/m5 of the image\n\
+                        /m6 of the mount\nof the mount\n/all/proc/self/comm\n\n/memory:\nbelow\n";
+        assert_eq!(seen, expected);
+    }
+}
+
+#[test]
+fn what_an_earlier_mount_brings_is_id_mapped() {
+    if cannot_make_containers() {
+        return;
+    }
+    let maps = json!([{"containerID": 0, "hostID": 5000, "size": 100}]);
+    let with = |change: fn(&mut Value)| {
+        let bundle = Bundle::script("stat -c %u:%g /deep/f /dst/x/f").with(change);
+        source_of(&bundle, "src/x", (5, 6));
+        ["dst", "deep"].iter().for_each(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
+        let inside = bundle.rootfs().join("dst/x").display().to_string();
+        let bundle =
+            bundle.with_mount("/dst", "bind", "src", &["bind"]).with_mount("/deep", "bind", &inside, &["bind"]);
+        bundle.with(|config| {
+            let mount = config["mounts"].as_array_mut().unwrap().last_mut().unwrap();
+            (mount["uidMappings"], mount["gidMappings"]) = (maps.clone(), maps.clone());
+        })
+    };
+    assert_eq!(with(|_| ()).run().ok(), "5005:5006\n5:6\n");
+    // What is of the image itself is the host's to map.
+    let plain = Bundle::script("stat -c %u:%g /deep/f").with(in_user_namespace);
+    source_of(&plain, "rootfs/own", (5, 6));
+    fs::create_dir(plain.rootfs().join("deep")).unwrap();
+    let plain = plain.with_mount("/deep", "bind", "rootfs/own", &["bind", "idmap"]);
+    assert_eq!(plain.run().ok(), "5:6\n");
+    let error = with(in_user_namespace).run().refused();
+    assert!(
+        error.contains("/source: the source is what an earlier mount brings to /dst/x in the container"),
+        "{error}"
+    );
+    assert!(error.contains("name what is mounted there"), "{error}");
+}
+
+/// A link of the host's is followed before anything is mounted: what it finds in the root is not what runc would.
+#[test]
+fn a_link_of_the_hosts_to_what_a_mount_covers_is_an_error() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("cat /m/f");
+    fs::create_dir_all(bundle.rootfs().join("dst/x")).unwrap();
+    fs::write(bundle.rootfs().join("dst/x/f"), "beneath the mount\n").unwrap();
+    fs::create_dir(bundle.path().join("source")).unwrap();
+    symlink(bundle.rootfs().join("dst"), bundle.path().join("link")).unwrap();
+    let early = bundle.with_mount("/m", "bind", "link/x", &["bind"]).with_mount("/dst", "bind", "source", &["bind"]);
+    assert_eq!(early.run().ok(), "beneath the mount\n");
+    let error = early.with_mount("/late", "bind", "link/x", &["bind"]).run().refused();
+    assert!(error.contains("/mounts/9") && error.contains("into the container's root, to /dst/x"), "{error}");
+    assert!(error.contains("name it by its own path"), "{error}");
+    let copied = Bundle::script("true").with_mount("/dst", "bind", ".", &["bind"]);
+    let error = copied.with_mount("/m", "bind", "rootfs/dst", &["bind", "copy-symlink"]).run().refused();
+    assert!(error.contains("/mounts/8/source") && error.contains("\"copy-symlink\" would follow it"), "{error}");
+}
+
 /// A clone is no way around a rule: a bind that was read-only is judged by what is made of it.
 #[test]
 fn the_policy_judges_what_is_cloned() {
@@ -229,6 +326,21 @@ fn the_policy_judges_what_is_cloned() {
     let writable = read_only.with_mount("/deeper", "bind", &inside, &["bind", "rw"]);
     let error = writable.run_with(&[&option], b"").refused();
     assert!(error.contains("bind.allow") && error.contains("source, writable"), "{error}");
+    // What is denied cannot be had by what lies above it, nor beneath the root.
+    for denied in [source.join("x"), root.join("etc")] {
+        fs::write(&policy, only(&format!("bind.deny = {}", denied.display()))).unwrap();
+        let error = writable.run_with(&[&option], b"").refused();
+        assert!(error.contains("bind.deny") && error.contains(&denied.display().to_string()), "{error}");
+    }
+}
+
+/// Makes a directory of the bundle's with a file that belongs to these ids.
+fn source_of(bundle: &Bundle, directory: &str, (uid, gid): (u32, u32)) {
+    let directory = bundle.path().join(directory);
+    fs::create_dir_all(&directory).unwrap();
+    let file = directory.join("f");
+    fs::write(&file, "").unwrap();
+    chown(&file, Some(uid), Some(gid)).unwrap();
 }
 
 #[test]
@@ -252,9 +364,7 @@ fn idmap_takes_the_maps_of_a_joined_user_namespace() {
         bundle.with_mount("/m", "bind", "src", &["bind", "idmap"]).with_mount("/plain", "bind", "src", &["bind"]);
     // No root of this container's may make them.
     ["m", "plain"].iter().for_each(|name| fs::create_dir(bundle.rootfs().join(name)).unwrap());
-    fs::create_dir(bundle.path().join("src")).unwrap();
-    fs::write(bundle.path().join("src/f"), "").unwrap();
-    std::os::unix::fs::chown(bundle.path().join("src/f"), Some(5), Some(6)).unwrap();
+    source_of(&bundle, "src", (5, 6));
     assert_eq!(bundle.run().ok(), "5:6\n65534:65534\n");
 }
 
@@ -265,9 +375,7 @@ fn crun_s_words_for_id_maps() {
     }
     let option = "idmap=uids=5-5000-1#6-7000-1;gids=0-8000-10";
     let bundle = Bundle::script("stat -c %u:%g /m/f").with_mount("/m", "bind", "src", &["bind", option]);
-    fs::create_dir(bundle.path().join("src")).unwrap();
-    fs::write(bundle.path().join("src/f"), "").unwrap();
-    std::os::unix::fs::chown(bundle.path().join("src/f"), Some(6), Some(3)).unwrap();
+    source_of(&bundle, "src", (6, 3));
     assert_eq!(bundle.run().ok(), "7000:8003\n");
 }
 
@@ -396,6 +504,35 @@ fn what_hooks_say_is_appended_to_files() {
     assert!(refused.contains("hooks.allow") && refused.contains("to no file"), "{refused}");
 }
 
+/// What crun does by an annotation, and rspawn does not, is said; a filter by one would be none.
+#[test]
+fn annotations_of_cruns_are_not_passed_over() {
+    let check = |name: &str| {
+        let bundle = Bundle::script("true").with(|config| config["annotations"] = json!({name: "1"}));
+        bundle.write_config();
+        let mut command = Command::new(program("rspawn"));
+        command.arg("check").arg(bundle.path());
+        finish(command, b"")
+    };
+    let page = include_str!("../../parent/docs/runc-flags.md");
+    let table = page.split_once("## crun's annotations").unwrap().1.split_once("\n## ").unwrap().0;
+    let rows = table.lines().filter(|line| line.starts_with("|`")).map(|line| line.split('|').collect::<Vec<_>>());
+    let mut count = 0;
+    for cells in rows {
+        for name in cells[1].split('`').skip(1).step_by(2).filter(|name| *name != "org.criu.config") {
+            let Output { status, stdout, .. } = check(name);
+            let named = stdout.contains(&format!("/annotations/{name}: "));
+            assert_eq!(
+                (status == 0, named),
+                (cells[2] != "refused", !cells[2].starts_with("honoured")),
+                "{name}: {stdout}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{table}");
+}
+
 #[test]
 fn a_console_in_a_pipe_ends_lines_as_the_payload_does() {
     if cannot_make_containers() {
@@ -479,6 +616,28 @@ fn seccomp_rules_that_rule_nothing_are_said() {
     assert!(error.contains("/linux/seccomp/syscalls/0/names/0") && error.contains("did you mean mkdir?"), "{error}");
 }
 
+/// As many as a plan takes, of each sort.
+#[test]
+fn thousands_of_mounts() {
+    if cannot_make_containers() {
+        return;
+    }
+    for (kind, options) in [("bind", &["bind", "ro"][..]), ("tmpfs", &["ro", "rprivate", "size=64k"])] {
+        let bundle = Bundle::script("wc -l </proc/self/mountinfo; ulimit -n").with(|config| {
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            let more = (mounts.len()..4096).map(|index| {
+                json!({"destination": format!("/m/{index}"), "type": kind, "source": "rootfs", "options": options})
+            });
+            mounts.extend(more.collect::<Vec<_>>());
+            config["process"]["rlimits"] = json!([]);
+        });
+        // The root, the mounts and what covers the paths of the default configuration; and the caller's own limit.
+        let shown = finish(in_private_mounts("ulimit -Sn 1000; exec \"$@\"", &bundle.command(&[])), b"").ok();
+        let numbers: Vec<usize> = shown.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        assert!(numbers[0] > 4096 && numbers[1] == 1000, "{kind}: {shown}");
+    }
+}
+
 #[test]
 fn a_copy_of_rspawn_alone_finds_what_is_installed() {
     if cannot_make_containers() {
@@ -502,4 +661,35 @@ fn a_copy_of_rspawn_alone_finds_what_is_installed() {
     assert_eq!(finish(in_private_mounts(&installed, &command), b"").ok(), "it runs\n");
     let error = finish(in_private_mounts(&prepare("true"), &command), b"").refused();
     assert!(error.contains("nor in /usr/libexec/rspawn"), "{error}");
+    // Of another build: one whose number is another, one that says nothing, and one that cannot be executed.
+    let others = Scratch::new();
+    let other = |name: &str, bytes: &[u8]| {
+        let path = others.path.join(name);
+        fs::write(&path, bytes).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        prepare(&format!(
+            "cp {0}/rspawn-* /usr/libexec/rspawn; cp {1} /usr/libexec/rspawn/rspawn-setup",
+            directory,
+            path.display()
+        ))
+    };
+    let mut setup = fs::read(program("rspawn-setup")).unwrap();
+    let (ours, theirs) = (WIRE_VERSION.to_le_bytes(), (WIRE_VERSION - 1).to_le_bytes());
+    let places: Vec<usize> = (0..setup.len() - 4).filter(|at| setup[*at..at + 4] == ours).collect();
+    assert!(!places.is_empty(), "the number of the build is not in rspawn-setup as it is in memory");
+    places.iter().for_each(|at| setup[*at..at + 4].copy_from_slice(&theirs));
+    let says_where = "rspawn started that in /usr/libexec/rspawn: the programs there must be of its own build";
+    for (name, bytes, reason) in [
+        ("older", &setup[..], "rspawn and rspawn-setup are of different builds"),
+        ("silent", &fs::read("/bin/busybox").unwrap(), "rspawn-setup died: exit status"),
+        ("text", b"no program", "execveat: ENOEXEC"),
+    ] {
+        let failed = finish(in_private_mounts(&other(name, bytes), &command), b"");
+        let error = failed.stderr;
+        assert!(failed.status == 1 && error.contains(reason), "{name}: {error}");
+        assert!(error.contains(says_where), "{name}: {error}");
+    }
+    let without_init = prepare(&format!("cp {directory}/rspawn-setup /usr/libexec/rspawn"));
+    let error = finish(in_private_mounts(&without_init, &command), b"").refused();
+    assert!(error.contains("ENOENT: No such file or directory (rspawn-init)") && error.contains(says_where), "{error}");
 }

@@ -11,7 +11,8 @@ use rspawn_setup::device_program::assemble;
 use rspawn_sys::bpf::{self, Instruction};
 use rspawn_sys::{Fd, file};
 use rspawn_tests::hostile::Numbers;
-use rspawn_tests::{is_root, skip_unless};
+use rspawn_tests::{Bundle, cannot_make_containers, finish, is_root, skip_unless, v2_alone};
+use serde_json::{Value, json};
 
 /// A use of a device: kind, numbers, ways.
 #[derive(Debug, Clone, Copy)]
@@ -288,4 +289,29 @@ fn the_kernel_agrees() {
             }
         }
     }
+}
+
+/// The kernel follows each rule that may have matched through all that come after it. What it does not follow is said in
+/// a few words, however many rules there are.
+#[test]
+fn so_many_rules_as_the_kernel_verifies() {
+    if cannot_make_containers() {
+        return;
+    }
+    let with = |count: u32, access: fn(u32) -> &'static str| {
+        let rule = |minor: u32| {
+            let allow = !minor.is_multiple_of(3);
+            json!({"allow": allow, "type": "c", "major": 240, "minor": minor, "access": access(minor)})
+        };
+        let all = json!({"allow": false, "access": "rwm"});
+        let list: Vec<Value> = [all].into_iter().chain((0..count).map(rule)).collect();
+        let bundle = Bundle::script("echo ran").with(|config| config["linux"]["resources"] = json!({"devices": list}));
+        finish(v2_alone::lane(bundle.command(&[])), b"")
+    };
+    let a_part = |minor: u32| if minor.is_multiple_of(2) { "r" } else { "w" };
+    assert_eq!(with(1010, |_| "rwm").ok(), "ran\n");
+    assert_eq!(with(700, a_part).ok(), "ran\n");
+    let error = with(1010, a_part).refused();
+    assert!(error.contains("/linux/resources/devices") && error.contains("bpf: E2BIG"), "{error}");
+    assert!(error.contains("some 800") && error.len() < 1000, "{error}");
 }

@@ -120,6 +120,10 @@ fn the_umask_is_0022_where_nothing_is_said() {
         return;
     }
     assert_eq!(Bundle::script("umask").run().ok(), "0022\n");
+    let life = Life::idle();
+    life.created(&[]).started();
+    let exec = life.exec_command(&[], &["sh", "-c", "umask"]);
+    assert_eq!(finish(in_private_mounts("umask 077; exec \"$@\"", &exec), b"").ok(), "0022\n");
     let bundle = Bundle::script("umask").with(|config| config["process"]["user"]["umask"] = json!(0o077));
     assert_eq!(bundle.run().ok(), "0077\n");
 }
@@ -513,19 +517,14 @@ fn poststop_hooks_all_run() {
 }
 
 #[test]
-fn relative_paths_are_errors() {
+fn relative_paths_of_hooks_are_errors() {
     let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
-    for (member, value, pointer) in [
-        ("linux", json!({"maskedPaths": ["proc/keys"]}), "/linux/maskedPaths/0"),
-        ("linux", json!({"readonlyPaths": ["proc/sys"]}), "/linux/readonlyPaths/0"),
-        ("hooks", json!({"poststop": [{"path": "bin/true"}]}), "/hooks/poststop/0/path"),
-    ] {
+    let lists = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+    for (list, path) in lists.into_iter().zip(["bin/true", "./hook", "hook", "bin/true", "../hook", "hook"]) {
         let mut config = default_config();
-        for (name, value) in value.as_object().unwrap() {
-            config[member][name] = value.clone();
-        }
+        config["hooks"] = json!({list: [{"path": path}]});
         let found = problems(&config, &machine(), &options);
-        assert!(found.contains(pointer), "{found}");
+        assert!(found.contains(&format!("/hooks/{list}/0/path: the path is not absolute")), "{found}");
     }
 }
 
@@ -608,14 +607,55 @@ fn mounts_and_device_rules_are_numbered() {
     let cgroup = CgroupFacts { unified: true, hierarchies: vec![hierarchy], ..CgroupFacts::default() };
     let facts = Facts { cgroup, ..machine() };
     let mut config = default_config();
-    config["mounts"] = json!(vec![json!({"destination": "/m", "type": "tmpfs"}); 1025]);
+    config["mounts"] = json!(vec![json!({"destination": "/m", "type": "tmpfs"}); 4097]);
     let found = problems(&config, &facts, &options);
-    assert!(found.contains("/mounts: there are 1025 mounts; rspawn takes at most 1024"), "{found}");
+    assert!(found.contains("/mounts/4096: there are 4097 mounts; rspawn takes at most 4096"), "{found}");
     let mut config = default_config();
     let rule = |minor: u32| json!({"allow": true, "type": "c", "major": 240, "minor": minor, "access": "r"});
     config["linux"]["resources"] = json!({"devices": (0..1024).map(rule).collect::<Vec<_>>()});
     let found = problems(&config, &facts, &options);
     assert!(found.contains("/linux/resources/devices: there are") && found.contains("at most 1024"), "{found}");
+}
+
+#[test]
+fn destinations_are_paths_in_the_container() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::new();
+    let place = bundle.rootfs().join("m").display().to_string();
+    let script = format!("grep -c ' {place} ' /proc/self/mountinfo");
+    let bundle = bundle.with_args(&["sh", "-c", &script]).with_mount(&place, "tmpfs", "tmpfs", &[]);
+    assert_eq!(bundle.run().ok(), "1\n");
+    let mut check = Command::new(rspawn_tests::program("rspawn"));
+    check.arg("check").arg(bundle.path());
+    let said = finish(check, b"").stdout;
+    assert!(said.contains("/mounts/7/destination: ") && said.contains("and not /m, as by runc"), "{said}");
+}
+
+#[test]
+fn a_link_of_the_hosts_leads_to_no_mount_of_the_containers() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("true");
+    symlink(bundle.rootfs(), bundle.path().join("link")).unwrap();
+    let bundle = bundle.with_mount("/dst", "bind", ".", &["bind"]).with_mount("/m", "bind", "link/dst", &["bind"]);
+    fs::create_dir(bundle.rootfs().join("dst")).unwrap();
+    let error = bundle.run().refused();
+    assert!(error.contains("/mounts/8") && error.contains("into the container's root, to /dst; an earlier"), "{error}");
+}
+
+#[test]
+fn what_a_mount_brings_is_not_mapped_in_a_user_namespace() {
+    let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
+    let mut config = default_config();
+    rspawn_tests::bundle::in_user_namespace(&mut config);
+    let bind = |to: &str, source: &str, option: &str| json!({"destination": to, "source": source, "options": ["bind", option]});
+    config["mounts"] = json!([bind("/a", "a", "ro"), bind("/b", "rootfs/a/x", "idmap"), bind("/c", "c", "idmap")]);
+    let found = problems(&config, &machine(), &options);
+    assert!(found.starts_with("config.json /mounts/1/source: the source is what an earlier mount brings"), "{found}");
+    assert_eq!(found.lines().count(), 1, "{found}");
 }
 
 #[test]

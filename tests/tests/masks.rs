@@ -1,10 +1,11 @@
 //! `linux.maskedPaths` and `linux.readonlyPaths`.
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Command;
 
 use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::mountinfo::{in_private_mounts, mount_at, mounts};
-use rspawn_tests::{Bundle, cannot_make_containers, finish};
+use rspawn_tests::{Bundle, cannot_make_containers, finish, program};
 use serde_json::json;
 
 /// A root with a secret file, a directory with one, and links to both.
@@ -122,12 +123,12 @@ fn read_only_paths_keep_their_content() {
 }
 
 #[test]
-fn paths_must_be_absolute_and_not_the_root() {
+fn the_root_itself_is_not_covered() {
     if cannot_make_containers() {
         return;
     }
     for (list, pointer) in [("maskedPaths", "/linux/maskedPaths/1"), ("readonlyPaths", "/linux/readonlyPaths/1")] {
-        for path in ["etc", "/", "/etc/..", ""] {
+        for path in ["/", "/etc/..", "", "."] {
             let error = Bundle::new().with(|config| config["linux"][list] = json!(["/etc", path])).run().refused();
             assert!(error.contains(&format!("config.json {pointer}")), "{list} {path}: {error}");
         }
@@ -146,4 +147,23 @@ fn a_null_device_that_is_none_is_refused() {
     let error = output.refused();
     assert!(error.contains("null") && error.contains("it is not the device"), "{error}");
     bundle.assert_nothing_left();
+}
+
+/// Below the root, wherever the payload works: runc and crun do so too.
+#[test]
+fn relative_paths_begin_at_the_root() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = with_secrets("cat /etc/secret; touch /data/new 2>&1; exit 0", &["etc/secret"], &["data"]);
+    let bundle = bundle.with(|config| config["process"]["cwd"] = json!("/data/deep"));
+    assert_eq!(bundle.run().ok(), "touch: /data/new: Read-only file system\n");
+    let mut check = Command::new(program("rspawn"));
+    check.arg("check").arg(bundle.path());
+    let said = finish(check, b"").stdout;
+    for note in
+        ["/linux/maskedPaths/0: the path \"etc/secret\" is not absolute; /etc/secret is taken", "/data is taken"]
+    {
+        assert!(said.contains(note), "{said}");
+    }
 }

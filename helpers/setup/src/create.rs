@@ -171,7 +171,6 @@ pub fn create(
     let (audit, progress) = (parent.audit, parent.progress);
     let job = Job { plan: &plan, inside: &inside, audit, progress, hands_root, kernel_mounts, procfs };
     // Not before: a sysctl of a network device needs the device.
-    let place = Place::Spawn(SpawnStep::Worker);
     let worker = parent.step(place, || worker::start(&job, &container, &mut slots))?;
     // Made now, since a payload may have ended before its record is written.
     let place = Place::Spawn(SpawnStep::Record);

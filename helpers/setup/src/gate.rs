@@ -3,6 +3,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, judge_maps, judge_opened};
@@ -21,6 +22,8 @@ pub struct Gate<'a> {
     denied: Option<(MountTable, Vec<Denied<'a>>)>,
     /// What the policy does not grant.
     pub found: Vec<Violation>,
+    /// Where the container's root is.
+    root: Option<String>,
 }
 
 /// A rule of `bind.deny` and the files that it stands for, by whatever name.
@@ -33,7 +36,7 @@ struct Denied<'a> {
 
 impl<'a> Gate<'a> {
     pub fn new(policy: &'a Policy, plan: &'a Plan) -> Self {
-        Self { policy, plan, denied: None, found: Vec::new() }
+        Self { policy, plan, denied: None, found: Vec::new(), root: None }
     }
 
     /// Whether the container is refused by what has been found.
@@ -43,11 +46,30 @@ impl<'a> Gate<'a> {
 
     /// Has the policy judge what a path has led to.
     pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
-        if self.policy.mode == Mode::Off {
-            return Ok(());
-        }
         let place = file::place(opened).named("readlinkat")?;
+        match &step.op {
+            HostOp::CloneTree { .. } if step.origin == "/root/path" => self.root = Some(place.clone()),
+            HostOp::CloneTree { out, .. } => self.refuse_covered(*out, &place)?,
+            _ => {}
+        }
         self.judge(step, opened, &place)
+    }
+
+    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
+    /// is on that mount.
+    fn refuse_covered(&self, clone: Slot, real: &str) -> Outcome<()> {
+        let beneath = self.root.as_deref().and_then(|root| real.strip_prefix(root)?.strip_prefix('/'));
+        let Some(Ok(beneath)) = beneath.map(RelPath::new) else { return Ok(()) };
+        for step in &self.plan.rootfs {
+            match &step.op {
+                RootfsOp::Attach { mount, .. } | RootfsOp::AttachLink { mount, .. } if *mount == clone => break,
+                RootfsOp::Attach { at, .. } if at.path.leads_to(&beneath) => {
+                    return Err(Failure::check(&format!("a link led into the container's root, to /{beneath}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// As [`Gate::pass`], of a place that is known.

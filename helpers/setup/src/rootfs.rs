@@ -83,17 +83,12 @@ impl<'p> Rootfs<'p> {
                 let made = new_filesystem(fs.name(), params, *attrs, slots)?;
                 slots.fill(*out, made);
             }
-            RootfsOp::CopyUp { mount, from } => {
+            RootfsOp::CopyUp { mount, from } | RootfsOp::CopyMode { mount, from } => {
+                let copy = if matches!(op, RootfsOp::CopyUp { .. }) { copy_up } else { copy_mode };
                 let found = self.tree(slots)?.find(from)?;
-                found.map_or(Ok(()), |found| copy_up(&found, slots.get(*mount)?))?;
+                found.map_or(Ok(()), |found| copy(&found, slots.get(*mount)?))?;
             }
-            RootfsOp::CopyMode { mount, from } => {
-                let found = self.tree(slots)?.find(from)?;
-                found.map_or(Ok(()), |found| copy_mode(&found, slots.get(*mount)?))?;
-            }
-            RootfsOp::Attach { mount, at, missing, no_symlinks } => {
-                self.attach(*mount, at, *missing, *no_symlinks, slots)?;
-            }
+            RootfsOp::Attach { mount, at, no_symlinks } => self.attach(*mount, at, *no_symlinks, slots)?,
             RootfsOp::CloneTree { out, from, recursive } => {
                 let found = self.tree(slots)?.find(from)?;
                 let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(from.absolute()))?;
@@ -150,22 +145,14 @@ impl<'p> Rootfs<'p> {
         Ok(())
     }
 
-    fn attach(&mut self, mount: Slot, at: &Target, missing: Missing, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
+    fn attach(&mut self, mount: Slot, at: &Target, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
         let mount = slots.get(mount)?;
         // Whatever the plan says: a link of the image must not decide where procfs and sysfs go.
         let tree = Tree { links: !no_symlinks && !is_kernels(mount)?, ..self.tree(slots)? };
         let is_directory = |file: &Fd| file::status(file).named("statx").map(|found| found.is_directory());
         let directory = is_directory(mount)?;
-        let target = match missing {
-            Missing::Skip => match tree.find(at)? {
-                Some(found) => found,
-                None => return Ok(()),
-            },
-            Missing::Create => {
-                let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
-                tree.find_or_create(at, leaf)?
-            }
-        };
+        let leaf = if directory { Leaf::Directory { mode: 0o755 } } else { Leaf::File };
+        let target = tree.find_or_create(at, leaf)?;
         let linked = tree.linked.get();
         match self.place(mount, &target, at, linked, false) {
             Err(failure) if failure.errno == Errno::EINVAL.0 && is_directory(&target)? != directory => {
@@ -197,7 +184,7 @@ impl<'p> Rootfs<'p> {
             Some(target) if !follow && link_text(&target)?.is_some() => {
                 self.place(slots.get(mount)?, &target, at, true, false)?
             }
-            _ => self.attach(mount, at, Missing::Create, false, slots)?,
+            _ => self.attach(mount, at, false, slots)?,
         }
         if link.is_some() {
             // What is found at its path later is where it leads.
@@ -311,10 +298,6 @@ impl<'p> Rootfs<'p> {
     /// image led to either, that one, or a copy that was made of this one.
     fn is_covered(&self, index: usize, there: Option<&Status>, own: u64) -> bool {
         let Mounted { path, found, linked, .. } = &self.mounted[index];
-        let is_over = |later: &RelPath| {
-            let rest = path.as_str().strip_prefix(later.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         // Of a mount that nobody knows but who copied it with what it lay on.
         let is_new =
             |there: &Status| own != there.mount && self.mounted.iter().all(|known| known.found.mount != there.mount);
@@ -324,7 +307,7 @@ impl<'p> Rootfs<'p> {
             };
             (*linked || later.linked) && there.is_some_and(is_it)
         };
-        self.mounted[index + 1..].iter().any(|later| is_over(&later.path) || is_over_link(later))
+        self.mounted[index + 1..].iter().any(|later| later.path.leads_to(path) || is_over_link(later))
     }
 }
 

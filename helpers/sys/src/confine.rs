@@ -28,7 +28,7 @@ const fn op(code: u16, jt: u8, jf: u8, k: u32) -> Filter {
 }
 
 /// What an argument of a call must be.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Argument {
     index: u32,
     mask: u64,
@@ -53,7 +53,7 @@ impl Argument {
 }
 
 /// A call that a stage makes, and with which arguments.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Allowed {
     call: libc::c_long,
     arguments: Vec<Argument>,

@@ -10,7 +10,7 @@ pub const SCHEMA: &[(&str, &str)] = &[
     ("/hostname", "a name of at most 64 bytes, with a uts namespace"),
     ("/domainname", "a name of at most 64 bytes, with a uts namespace"),
     ("/annotations/*", "a string"),
-    ("/mounts", "a list of mounts, at most 1024"),
+    ("/mounts", "a list of mounts, at most 4096"),
     ("/mounts/*/destination", "an absolute path in the container"),
     ("/mounts/*/type", "a type of filesystem, or `bind`"),
     ("/mounts/*/source", "a path of the host, a device or a name"),

@@ -44,7 +44,10 @@ pub fn features() -> Result<i32, String> {
             "org.rspawn.version": env!("CARGO_PKG_VERSION"),
             "org.opencontainers.runc.checkpoint.enabled": "false",
         },
-        "potentiallyUnsafeConfigAnnotations": ["org.rspawn.init", "org.systemd.property.", "run.oci.keep_original_groups"],
+        "potentiallyUnsafeConfigAnnotations": [
+            "org.rspawn.init", "org.systemd.property.", "run.oci.hooks.stderr", "run.oci.hooks.stdout",
+            "run.oci.keep_original_groups",
+        ],
     });
     streams::print(format!("{document:#}\n")).map(|()| 0)
 }

@@ -49,6 +49,9 @@ fn mount_hint(plan: &Plan, error: &StepError) -> Option<&'static str> {
             _ => None,
         },
         Place::Host(index) => match (&plan.host.get(index as usize)?.op, call, error.errno) {
+            (HostOp::CloneTree { .. }, "check", 0) if error.detail.starts_with("a link led into") => {
+                Some("an earlier mount covers that: name it by its own path, in the root")
+            }
             (HostOp::CloneTree { recursive: false, .. }, "open_tree", libc::EINVAL) => Some(
                 "without root, mounts below the source cannot be left out, since they may cover something: use rbind",
             ),
@@ -64,6 +67,10 @@ fn mount_hint(plan: &Plan, error: &StepError) -> Option<&'static str> {
                     _ => None,
                 }
             }
+            (HostOp::DeviceRules { .. }, "bpf", libc::E2BIG) => Some(
+                "the kernel takes no longer to verify device rules than some 800 take that allow or deny a part of rwm; \
+                 with all of rwm there can be more",
+            ),
             (HostOp::NewFilesystem { .. }, "fsopen" | "fsmount", libc::EPERM) => {
                 Some("without root, only filesystems that the kernel trusts with any content can be mounted")
             }

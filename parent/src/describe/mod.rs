@@ -14,6 +14,7 @@ use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 
 use crate::overrides::Origins;
 use crate::plan::{RLIMITS, capability_name};
+use crate::problem::did_you_mean;
 
 /// Where a place of the plan comes from: a JSON pointer or the name of a rule.
 pub fn origin(plan: &Plan, place: Place) -> String {
@@ -94,7 +95,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
         },
     };
     let mut text = place_name(origins.of(&origin));
-    text.push_str(&action);
+    text.push_str(&shortened(&action));
     if error.errno != 0 {
         text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
         if !error.detail.is_empty() {
@@ -106,9 +107,27 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
     if let Some(hint) = hint(plan, error) {
         text.push_str(&format!("; {hint}"));
     }
+    if (error.call.as_str(), error.errno) == ("fsopen", libc::ENODEV) {
+        text.push_str(&did_you_mean(&error.detail, FILESYSTEMS));
+    }
     plan.into_iter().for_each(|plan| text.push_str(&not_done(plan, error.place)));
     text
 }
+
+/// What a step does, where that is a long list: its beginning, since the reason of the failure is what is looked for.
+fn shortened(action: &str) -> String {
+    const MOST: usize = 500;
+    match action.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{} …", &action[..end]),
+        None => action.into(),
+    }
+}
+
+/// Types of mounts that bundles have. Which others there are, the kernel's modules decide.
+const FILESYSTEMS: [&str; 16] = [
+    "tmpfs", "proc", "sysfs", "devpts", "mqueue", "cgroup", "cgroup2", "overlay", "bind", "ramfs", "hugetlbfs", "ext4",
+    "xfs", "btrfs", "squashfs", "erofs",
+];
 
 /// What an update that failed has left as it was. One of a new container leaves nothing.
 fn not_done(plan: &Plan, place: Place) -> String {

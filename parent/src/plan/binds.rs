@@ -34,7 +34,10 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         _ => passes.insert(1, MountAttrs { idmap, recursive: ridmap, ..MountAttrs::default() }),
     }
     let out = planner.slot();
-    if let Some(from) = made_before(planner, &path) {
+    // Whoever is root in a user namespace may not map the ids of what is the host's (mount_setattr(2)).
+    let maps = passes.iter().any(|pass| pass.idmap.is_some()) && planner.owns(Namespace::User);
+    if let Some(from) = in_the_root(planner, &path, maps || options.source_link) {
+        refuse_inside(planner, origin, &from, &options, maps);
         planner.rootfs(origin, RootfsOp::CloneTree { out, from, recursive });
         for attrs in passes {
             planner.rootfs(origin, RootfsOp::SetAttrs { mount: out, attrs });
@@ -49,24 +52,50 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         }
     }
     if options.link.is_some() {
-        let target = planner.target(at.clone());
-        planner.mounted.push((at, out));
+        let at = planner.covered_by(out, at);
         let (copy, follow) = (options.copy_link, !options.destination_link);
-        planner.rootfs(origin, RootfsOp::AttachLink { mount: out, at: target, copy, follow });
+        planner.rootfs(origin, RootfsOp::AttachLink { mount: out, at, copy, follow });
     } else {
         planner.attach(origin, out, at, false);
     }
 }
 
-/// The place that a path of the host names, if that is in the container's root, and on what an earlier entry mounts
-/// there: on the host itself there is what the mount covers.
-fn made_before(planner: &Planner, path: &HostPath) -> Option<Target> {
+/// The place that a path of the host names, if that is in the container's root. It is looked up there, when the mount's
+/// turn comes: on the host there is what an earlier entry covers, and links of the image lead about the host.
+///
+/// Where only mounts count, `on_host`, what is of the image itself is named on the host.
+fn in_the_root(planner: &Planner, path: &HostPath, on_host: bool) -> Option<Target> {
+    // What a root that keeps nothing has of the image is not there yet.
+    let on_host = on_host || planner.spec.root.as_ref()?.volatile.is_some();
+    let target = planner.target(beneath_the_root(planner, path.as_str())?);
+    (!on_host || target.mount != planner.root).then_some(target)
+}
+
+/// A path of the host as one of the container's, if it is in its root. Of the host's own root as the container's, the
+/// host is what is meant.
+pub fn beneath_the_root(planner: &Planner, path: &str) -> Option<RelPath> {
     let root = &planner.spec.root.as_ref()?.path;
     let root = if root.starts_with('/') { root.clone() } else { format!("{}/{root}", planner.options.bundle) };
-    let (root, path) = (super::normalized(&root), super::normalized(path.as_str()));
-    let beneath = path.strip_prefix(&root)?.strip_prefix('/')?;
-    let target = planner.target(RelPath::new(beneath.to_string()).ok()?);
-    (target.mount != planner.root).then_some(target)
+    let place = |path: &str| RelPath::new(super::normalized(path)).ok();
+    let (root, path) = (place(&root)?, place(path)?);
+    let is_in = !root.is_root() && root.leads_to(&path);
+    is_in.then(|| RelPath::new(path.as_str()[root.as_str().len()..].trim_start_matches('/')).ok())?
+}
+
+/// What cannot be had of a source in the container, whose links are followed, and whose ids nobody there may map.
+fn refuse_inside(planner: &mut Planner, origin: &str, from: &Target, options: &MountOptions, maps: bool) {
+    let is_hosts = |step: &Step<HostOp>| matches!(step.op, HostOp::CloneTree { out, .. } if out == from.mount);
+    let limited = maps && planner.host.iter().any(is_hosts);
+    let why = match &options.link {
+        Some(option) if options.source_link => format!("{option:?} would follow it"),
+        _ if limited => "the root of a user namespace cannot map its ids".into(),
+        _ => return,
+    };
+    let message = format!(
+        "the source is what an earlier mount brings to {} in the container, where {why}: name what is mounted there",
+        from.absolute()
+    );
+    planner.problem(format!("{origin}/source"), message);
 }
 
 /// Words that the source's filesystem would have to know, and that nobody asks: a misspelt protection must not be none.

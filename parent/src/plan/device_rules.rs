@@ -38,7 +38,10 @@ pub fn rules(devices: &[DeviceRule], base: &str) -> Result<Vec<Rule>, Vec<Proble
     rules.extend(DEFAULT_DEVICES.map(usable).map(default));
     let rules = after_last_for_all(rules);
     if rules.len() > MAX_DEVICE_RULES {
-        let message = format!("there are {} rules; rspawn takes at most {MAX_DEVICE_RULES}", rules.len());
+        let message = format!(
+            "there are {} rules, with those that every container has; rspawn takes at most {MAX_DEVICE_RULES}",
+            rules.len()
+        );
         problems.push(Problem::new(format!("{base}/devices"), message));
     }
     if problems.is_empty() { Ok(rules) } else { Err(problems) }

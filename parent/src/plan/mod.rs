@@ -2,6 +2,7 @@
 //!
 //! No file, no clock, no environment, no randomness: it runs where no file can be opened. One module per section of
 //! config.json adds its steps; this one says in which order.
+mod annotations;
 mod binds;
 mod capabilities;
 mod cgroup;
@@ -130,6 +131,7 @@ pub fn plan_noting(
 ) -> Result<Planned, Vec<Problem>> {
     let mut planner = Planner::new(spec, facts, options, Kind::Container);
     planner.check_versions();
+    annotations::plan(&mut planner);
     namespaces::plan(&mut planner);
     // Before the mounts: one of them may show the container's own cgroups.
     cgroup::plan(&mut planner);
@@ -260,11 +262,7 @@ impl<'a> Planner<'a> {
 
     /// A path as one beneath the mount that it will lead to: the last one that was attached at it or above it.
     fn target(&self, path: RelPath) -> Target {
-        let leads = |(above, _): &&(RelPath, Slot)| {
-            let rest = path.as_str().strip_prefix(above.as_str());
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        let (mount, above) = match self.mounted.iter().rev().find(leads) {
+        let (mount, above) = match self.mounted.iter().rev().find(|(above, _)| above.leads_to(&path)) {
             Some((above, mount)) => (*mount, above.as_str().len() as u16),
             None => (self.root, 0),
         };
@@ -273,17 +271,21 @@ impl<'a> Planner<'a> {
 
     /// A path as one in the directory that it is in: for what is made there, whatever is mounted on it.
     fn entry(&self, path: RelPath) -> Target {
-        let above = path.as_str().rsplit_once('/').map_or("", |(above, _)| above);
-        let directory = RelPath::new(above).unwrap_or(RelPath::root());
-        let Target { mount, above, .. } = self.target(directory);
+        let Target { mount, above, .. } = self.target(path.parent());
         Target { path, mount, above }
     }
 
     /// The step that puts a finished mount in its place.
     fn attach(&mut self, origin: &str, mount: Slot, at: RelPath, no_symlinks: bool) {
+        let at = self.covered_by(mount, at);
+        self.rootfs(origin, RootfsOp::Attach { mount, at, no_symlinks });
+    }
+
+    /// The place of a mount, which is what later paths over it lead to.
+    fn covered_by(&mut self, mount: Slot, at: RelPath) -> Target {
         let target = self.target(at.clone());
         self.mounted.push((at, mount));
-        self.rootfs(origin, RootfsOp::Attach { mount, at: target, missing: Missing::Create, no_symlinks });
+        target
     }
 
     fn check_versions(&mut self) {

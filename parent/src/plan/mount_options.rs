@@ -81,10 +81,10 @@ const IGNORED: [&str; 9] =
     ["defaults", "loud", "silent", "auto", "noauto", "nofail", "_netdev", "iversion", "noiversion"];
 /// Labels, owners and what a new volume begins with are the engine's to set (buildah passes on what it has done); the others
 /// are Docker Desktop's.
-const ENGINES: [&str; 8] = ["z", "Z", "U", "copy", "nocopy", "cached", "delegated", "consistent"];
+const ENGINES: [&str; 9] = ["z", "Z", "U", "copy", "nocopy", "nocreate", "cached", "delegated", "consistent"];
 
-/// crun's.
-const LINKS: [&str; 3] = ["copy-symlink", "src-nofollow", "dest-nofollow"];
+/// crun's, and the name that podman has for the first of them, which buildah passes on.
+const LINKS: [&str; 4] = ["copy-symlink", "no-dereference", "src-nofollow", "dest-nofollow"];
 
 /// Parameters of tmpfs (tmpfs(5)).
 const TMPFS: [&str; 18] = [
@@ -92,9 +92,9 @@ const TMPFS: [&str; 18] = [
     "usrquota", "grpquota", "casefold", "strict_encoding", "acl", "noacl",
 ];
 /// Parameters of overlay (the kernel's Documentation/filesystems/overlayfs.rst).
-const OVERLAY: [&str; 16] = [
+const OVERLAY: [&str; 17] = [
     "lowerdir", "upperdir", "workdir", "default_permissions", "redirect_dir", "index", "uuid", "nfs_export",
-    "userxattr", "xino", "metacopy", "verity", "volatile", "lowerdir+", "datadir+", "override_creds",
+    "userxattr", "xino", "metacopy", "verity", "volatile", "fsync", "lowerdir+", "datadir+", "override_creds",
 ];
 const PROC: [&str; 3] = ["hidepid", "gid", "subset"];
 const DEVPTS: [&str; 6] = ["newinstance", "ptmxmode", "mode", "uid", "gid", "max"];
@@ -197,7 +197,7 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
         sorted.engine.push(option.to_string());
     } else if LINKS.contains(&option) {
         sorted.link = Some(option.to_string());
-        sorted.copy_link |= option == "copy-symlink";
+        sorted.copy_link |= ["copy-symlink", "no-dereference"].contains(&option);
         sorted.source_link |= option != "dest-nofollow";
         sorted.destination_link |= option == "dest-nofollow";
     } else if let Some(maps) = option.strip_prefix("idmap=") {

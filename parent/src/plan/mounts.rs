@@ -6,15 +6,16 @@ use super::mount_options::{self, MountOptions};
 use super::{Planner, binds, cgroup_mount, overlay, rootless};
 use crate::oci::Mount;
 
-/// Most mounts of one container: each may hold a descriptor and a dozen steps.
-const MAX_MOUNTS: usize = 1024;
+/// Most mounts of one container: each may hold a descriptor and half a dozen steps.
+const MAX_MOUNTS: usize = 4096;
 /// Longest value that fsconfig(2) takes.
 const MAX_VALUE: usize = 255;
 
 pub fn plan(planner: &mut Planner) {
     let count = planner.spec.mounts.len();
     if count > MAX_MOUNTS {
-        planner.problem("/mounts", format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}"));
+        let message = format!("there are {count} mounts; rspawn takes at most {MAX_MOUNTS}");
+        planner.problem(format!("/mounts/{MAX_MOUNTS}"), message);
         return;
     }
     for (index, mount) in planner.spec.mounts.iter().enumerate() {
@@ -44,6 +45,10 @@ fn destination(planner: &mut Planner, origin: &str, written: &str) -> Option<Rel
     if !written.starts_with('/') {
         // The spec wants an absolute path; runc takes it for one below the root.
         planner.note(pointer.clone(), format!("the path {written:?} is not absolute; /{written} is taken"));
+    }
+    if let Some(beneath) = binds::beneath_the_root(planner, written) {
+        let (said, meant) = (planner.inside(&pointer, written)?.absolute(), beneath.absolute());
+        planner.note(pointer.clone(), format!("{said} in the container is meant, and not {meant}, as by runc"));
     }
     let at = planner.inside(&pointer, written)?;
     if at.is_root() {

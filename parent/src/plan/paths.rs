@@ -14,10 +14,10 @@ pub fn plan(planner: &mut Planner) {
     }
     for (index, path) in linux.readonly_paths.iter().enumerate() {
         let origin = format!("/linux/readonlyPaths/{index}");
-        if let Some(at) = absolute(planner, &origin, path) {
-            let (out, target) = (planner.slot(), planner.target(at.clone()));
-            planner.mounted.push((at, out));
-            planner.rootfs(origin, RootfsOp::ReadOnly { at: target, out });
+        if let Some(at) = to_cover(planner, &origin, path) {
+            let out = planner.slot();
+            let at = planner.covered_by(out, at);
+            planner.rootfs(origin, RootfsOp::ReadOnly { at, out });
         }
     }
 }
@@ -28,7 +28,7 @@ fn masks(planner: &mut Planner, paths: &[String]) {
     make_covers(planner, covers);
     for (index, path) in paths.iter().enumerate() {
         let origin = format!("/linux/maskedPaths/{index}");
-        if let Some(at) = absolute(planner, &origin, path) {
+        if let Some(at) = to_cover(planner, &origin, path) {
             let at = planner.target(at);
             let needed = planner.linux().is_some_and(|linux| linux.needed_masks.contains(&index));
             planner.rootfs(origin, RootfsOp::Mask { at, covers, needed });
@@ -66,18 +66,17 @@ fn make_covers(planner: &mut Planner, covers: Slot) {
         let attrs = MountAttrs { set: attr::RDONLY, propagation: Some(Propagation::Private), ..MountAttrs::default() };
         let expect = Expect::NullDevice;
         planner.host(RULE, HostOp::CloneTree { out: mount, path, expect, recursive: false, attrs, peer: false });
-        let (missing, no_symlinks) = (Missing::Create, true);
-        planner.rootfs(RULE, RootfsOp::Attach { mount, at: null, missing, no_symlinks });
+        planner.rootfs(RULE, RootfsOp::Attach { mount, at: null, no_symlinks: true });
     }
     planner.rootfs(RULE, RootfsOp::MakeDirectory { at: empty, mode: 0o555 });
     let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
     planner.rootfs(RULE, RootfsOp::SetAttrs { mount: covers, attrs });
 }
 
-fn absolute(planner: &mut Planner, origin: &str, path: &str) -> Option<RelPath> {
+fn to_cover(planner: &mut Planner, origin: &str, path: &str) -> Option<RelPath> {
     if !path.starts_with('/') {
-        planner.problem(origin, format!("the path {path:?} is not absolute"));
-        return None;
+        // The spec wants an absolute path; runc and crun work in the root when they cover, and take one below it.
+        planner.note(origin, format!("the path {path:?} is not absolute; /{path} is taken"));
     }
     let at = planner.inside(origin, path)?;
     if at.is_root() {

@@ -168,9 +168,8 @@ pub fn finish(planner: &mut Planner) {
             planner.rootfs(pointer, RootfsOp::SetAttrs { mount, attrs });
         }
         None => {
-            let message =
-                format!("{name:?} is no propagation{}", did_you_mean(name, PROPAGATIONS.map(|(name, _)| name)));
-            planner.problem(pointer, message);
+            let names = PROPAGATIONS.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]);
+            planner.problem(pointer, format!("{name:?} is no propagation{}", did_you_mean(name, names)));
         }
     }
 }

@@ -24,35 +24,36 @@ impl StateRoot {
     /// Opens the root named, or the default one; makes it where it is missing.
     pub fn open(named: Option<&Path>) -> Result<Self, String> {
         let path = path_of(named)?;
-        let say = |error: io::Error| format!("cannot use the state directory {}: {error}", path.display());
-        let directory = match named {
-            Some(_) => {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(say)?;
-                open_directory(&path).map_err(say)?
-            }
-            None => open_default(&path)?,
-        };
-        check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
-        Ok(Self { path, directory })
+        if named.is_some() {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+            made.map_err(|error| cannot_use(&path, error))?;
+            return Self::open_named(path);
+        }
+        Self::checked(open_default(&path, true)?, path)
     }
 
     /// The same for a command that looks only: `None` where the default root is missing, since nobody has made a
     /// container yet. One that was named and is missing is an error, as with runc.
     pub fn open_existing(named: Option<&Path>) -> Result<Option<Self>, String> {
         let path = path_of(named)?;
-        let say = |error: io::Error| format!("cannot open the state directory {}: {error}", path.display());
-        let directory = match named {
-            Some(_) => open_directory(&path).map_err(say)?,
-            None => {
-                let (around, name) = open_around(&path)?;
-                match openat(&around, name, DIRECTORY, Mode::empty()) {
-                    Err(Errno::ENOENT) => return Ok(None),
-                    opened => opened.map_err(|errno| say(errno.into()))?,
-                }
-            }
-        };
+        if named.is_some() {
+            return Self::open_named(path).map(Some);
+        }
+        match open_default(&path, false)? {
+            Err(Errno::ENOENT) => Ok(None),
+            opened => Self::checked(opened, path).map(Some),
+        }
+    }
+
+    fn open_named(path: PathBuf) -> Result<Self, String> {
+        // Who names it may name it by a link.
+        Self::checked(open(&path, DIRECTORY.difference(OFlag::O_NOFOLLOW), Mode::empty()), path)
+    }
+
+    fn checked(opened: nix::Result<OwnedFd>, path: PathBuf) -> Result<Self, String> {
+        let directory = opened.map_err(|errno| cannot_use(&path, errno.into()))?;
         check_owner(&directory).map_err(|reason| format!("the state directory {} {reason}", path.display()))?;
-        Ok(Some(Self { path, directory }))
+        Ok(Self { path, directory })
     }
 
     pub fn directory(&self) -> &OwnedFd {
@@ -83,8 +84,7 @@ impl StateRoot {
 
     /// The state directory of an id: never through a link.
     pub fn open_state(&self, id: &str) -> io::Result<fs::File> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let directory = openat(&self.directory, id, flags, Mode::empty())?;
+        let directory = openat(&self.directory, id, DIRECTORY, Mode::empty())?;
         check_owner(&directory).map_err(|error| match error.raw_os_error() {
             Some(_) => error,
             None => io::Error::other(format!("its directory {error}")),
@@ -140,19 +140,19 @@ fn open_around(path: &Path) -> Result<(OwnedFd, &OsStr), String> {
     Ok((around, name))
 }
 
-/// Opens a default root, made if need be.
-fn open_default(path: &Path) -> Result<OwnedFd, String> {
+/// Opens a default root, or makes it.
+fn open_default(path: &Path, make: bool) -> Result<nix::Result<OwnedFd>, String> {
     let (around, name) = open_around(path)?;
-    let say = |errno: Errno| format!("cannot use the state directory {}: {}", path.display(), io::Error::from(errno));
     // The sticky bit keeps it from those who tidy up runtime directories (XDG Base Directory Specification).
-    match mkdirat(&around, name, Mode::from_bits_truncate(0o1700)) {
-        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, DIRECTORY, Mode::empty()).map_err(say),
-        Err(errno) => Err(say(errno)),
-    }
+    let made = if make { mkdirat(&around, name, Mode::from_bits_truncate(0o1700)) } else { Ok(()) };
+    Ok(match made {
+        Ok(()) | Err(Errno::EEXIST) => openat(&around, name, DIRECTORY, Mode::empty()),
+        Err(errno) => Err(errno),
+    })
 }
 
-fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    Ok(open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?)
+fn cannot_use(path: &Path, error: io::Error) -> String {
+    format!("cannot use the state directory {}: {error}", path.display())
 }
 
 /// What others can write to is not ours to believe (a hostile XDG_RUNTIME_DIR, another user's container).

@@ -3,7 +3,7 @@ use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::record::StateTemplate;
-use rspawn_proto::{MAX_GROUPS, MAX_OPS, WIRE_VERSION};
+use rspawn_proto::{MAX_GROUPS, MAX_OPS, MAX_SLOTS, WIRE_VERSION};
 
 pub struct Case {
     pub name: String,
@@ -117,7 +117,9 @@ fn slots(cases: &mut Cases) {
             cases.add(format!("rootfs {index} defines {out} twice"), "defined twice", |p| {
                 p.rootfs.insert(index, one.clone());
             });
-            for (slot, reason) in [(4096, "above the limit"), (u16::MAX, "above the limit"), (0, "defined twice")] {
+            for (slot, reason) in
+                [(MAX_SLOTS as u16, "above the limit"), (u16::MAX, "above the limit"), (0, "defined twice")]
+            {
                 cases.add(format!("rootfs {index} defines #{slot}"), reason, |p| {
                     if let RootfsOp::NewFilesystem { out, .. } = &mut p.rootfs[index].op {
                         *out = Slot(slot);
@@ -486,7 +488,7 @@ fn rootfs(cases: &mut Cases) {
         });
     }
     for (name, op) in [
-        ("attach", RootfsOp::Attach { mount, at: under_root(""), missing: Missing::Create, no_symlinks: true }),
+        ("attach", RootfsOp::Attach { mount, at: under_root(""), no_symlinks: true }),
         ("attach a link", RootfsOp::AttachLink { mount, at: under_root(""), copy: true, follow: false }),
         ("read-only", RootfsOp::ReadOnly { at: Target { path: rel("tmp"), mount, above: 3 }, out: Slot(600) }),
     ] {
