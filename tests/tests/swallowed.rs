@@ -40,5 +40,5 @@ fn no_error_is_thrown_away_but_those_of_the_list() {
     let gone: Vec<_> = allowed.keys().filter(|line| !found.contains_key(line)).collect();
     assert!(new.is_empty() && gone.is_empty(), "not in tests/swallowed-errors.txt: {new:#?}\nthere no more: {gone:#?}");
     // Most are Options, which the words cannot tell from errors.
-    assert!(found.len() <= 77, "{} lines: the list is to be short", found.len());
+    assert!(found.len() <= 76, "{} lines: the list is to be short", found.len());
 }
