@@ -199,7 +199,7 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 14] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 49] = [
+pub const LEFT_OUT: [(&str, &str); 50] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
@@ -249,4 +249,5 @@ pub const LEFT_OUT: [(&str, &str); 49] = [
     ("shortages", "root's commands under limits; they are the same ones"),
     ("streams", "files of root's, for a payload of another id"),
     ("swallowed", "reads the sources"),
+    ("waits", "root's stages are stopped; a user's are the same ones"),
 ];

@@ -64,7 +64,7 @@ fn audited(global: &Global, arguments: Update, mut audit: Audit) -> Result<Reach
     };
     session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
     drop(bus);
-    session.await_receipt()?;
+    session.await_receipt(None)?;
     let cgroups = &record.cgroups;
     let living = Living {
         id: record.id.clone(),
