@@ -116,8 +116,9 @@ fn the_parent_decides_nothing_by_an_error() {
     // What comes to the state of containers decides about it.
     let all: BTreeSet<PathBuf> = sources_of(["parent"]).into_iter().collect();
     let state = all.iter().filter_map(|path| path.strip_prefix(&source).ok()).filter(|path| path.starts_with("state"));
-    let forgotten: Vec<&Path> =
-        state.filter(|path| !path.ends_with("mod.rs") && !DECIDES.iter().any(|name| *path == Path::new(name))).collect();
+    let forgotten: Vec<&Path> = state
+        .filter(|path| !path.ends_with("mod.rs") && !DECIDES.iter().any(|name| *path == Path::new(name)))
+        .collect();
     assert!(forgotten.is_empty(), "not in DECIDES: {forgotten:?}");
 }
 

@@ -2,7 +2,7 @@
 //! SIGTERM, or with a limit that the error names.
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +12,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::life::{Life, error};
-use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, program, skip_unless, status_field, wait_for};
+use rspawn_tests::{
+    Bundle, Output, Scratch, cannot_make_containers, cgroups_named, program, skip_unless, status_field, wait_for,
+};
 
 /// rspawn-setup has fifteen seconds to clear away; what is longer than this has no limit.
 const MOST: Duration = Duration::from_secs(25);
@@ -183,7 +185,10 @@ fn a_file_system_that_does_not_answer_keeps_nobody() {
     }
     let mute = match Mute::mount() {
         Ok(mute) => mute,
-        Err(reason) => return drop(skip_unless(false, &reason)),
+        Err(reason) => {
+            skip_unless(false, &reason);
+            return;
+        }
     };
     let source = mute.place.path.join("data");
     let source = source.to_str().expect("UTF-8");
@@ -262,6 +267,26 @@ fn a_payload_that_is_killed_before_its_exec_fails_the_start() {
         life.created(&[]).started();
         life.wait_for_status("stopped");
         assert!(life.bundle.rootfs().join("ran").exists());
+    }
+}
+
+/// The process that removes the cgroups removes them before it says that it could not wait.
+#[test]
+fn a_keeper_that_cannot_wait_leaves_no_cgroups() {
+    if cannot_make_containers() {
+        return;
+    }
+    for site in ["recvmsg 1", "rt_sigprocmask 1", "close_range 1"] {
+        let life = Life::script("true");
+        let inner = life.making("run", &[]);
+        let mut command = Command::new(program("faults"));
+        command.args(["--trace", "/dev/null", "0.0.1"]).args(site.split(' ')).arg(libc::EPERM.to_string()).arg("--");
+        command.arg(inner.get_program()).args(inner.get_args());
+        let output = life.run(command);
+        assert!(output.stderr.contains("was to remove the container's cgroups"), "{site}: {output:?}");
+        assert_eq!(cgroups_named(Path::new("/sys/fs/cgroup"), life.id()), [] as [PathBuf; 0], "{site}");
+        life.delete(&["--force"]).ok();
+        life.assert_gone();
     }
 }
 

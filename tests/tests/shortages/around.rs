@@ -119,7 +119,11 @@ fn few_processes_in_the_callers_cgroup() {
     if cannot_make_containers() {
         return;
     }
-    let Some(around) = Around::new("pids") else { return drop(skip_unless(false, "no controller of processes")) };
+    let around = Around::new("pids");
+    if skip_unless(around.is_some(), "there is no controller of processes") {
+        return;
+    }
+    let around = around.expect("a cgroup");
     let life = Life::idle();
     for most in (1..=10).chain([20]) {
         around.set(["pids.max"; 2], most);
@@ -132,7 +136,11 @@ fn little_memory_in_the_callers_cgroup() {
     if cannot_make_containers() {
         return;
     }
-    let Some(around) = Around::new("memory") else { return drop(skip_unless(false, "no controller of memory")) };
+    let around = Around::new("memory");
+    if skip_unless(around.is_some(), "there is no controller of memory") {
+        return;
+    }
+    let around = around.expect("a cgroup");
     let life = Life::idle();
     for kib in [256, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192] {
         around.set(["memory.limit_in_bytes", "memory.max"], kib << 10);
