@@ -101,10 +101,7 @@ fn audited(
         session.run_on(cpus)?;
     }
     let mut policy = policy::load(making.policy.as_deref(), source.shown())?;
-    if ids.rootless {
-        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
-        policy.min_host_id = 0;
-    }
+    policy::adapt(&mut policy, &ids);
     let systemd = global.systemd()?;
     let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
