@@ -62,9 +62,9 @@ pub fn may_allow(program: &[Instruction], nr: Word, arch: Word) -> Result<bool, 
     verdicts(program, nr, arch, |action| ALLOWING.contains(&action))
 }
 
-/// Whether no call is ever denied.
-pub fn allows_everything(program: &[Instruction]) -> Result<bool, EvalError> {
-    verdicts(program, None, None, |action| !ALLOWING.contains(&action)).map(|denies| !denies)
+/// Whether such a call may be denied, on any way.
+pub fn may_deny(program: &[Instruction], nr: Word, arch: Word) -> Result<bool, EvalError> {
+    verdicts(program, nr, arch, |action| !ALLOWING.contains(&action))
 }
 
 /// SECCOMP_RET_ALLOW, _LOG, _TRACE, _USER_NOTIF of `linux/seccomp.h`.
@@ -279,10 +279,8 @@ mod tests {
         for decided_elsewhere in [0x7ffc_0000, 0x7ff0_0001, 0x7fc0_0000] {
             assert_eq!(may_allow(&[insn(0x06, 0, 0, decided_elsewhere)], Some(1), Some(1)), Ok(true));
         }
-        assert_eq!(
-            (allows_everything(&[ALLOW]), allows_everything(&one), allows_everything(&[DENY])),
-            (Ok(true), Ok(false), Ok(false))
-        );
+        let deny = |program: &[Instruction]| may_deny(program, None, None);
+        assert_eq!((deny(&[ALLOW]), deny(&one), deny(&[DENY])), (Ok(false), Ok(true), Ok(true)));
         // A verdict from an argument may be any.
         assert_eq!(may_allow(&[insn(0x20, 0, 0, 16), insn(0x16, 0, 0, 0)], Some(1), Some(1)), Ok(true));
     }
