@@ -35,6 +35,12 @@ pub fn another_runtime() -> Option<PathBuf> {
     ANOTHER.with_borrow(Clone::clone)
 }
 
+/// A policy that is shipped, for clients that keep their files elsewhere.
+pub fn shipped_policy(name: &str, place: &str) -> String {
+    let path = crate::sources::workspace().join(format!("parent/dist/policy/{name}.conf"));
+    format!("{}\nbind.allow = {place}\n", fs::read_to_string(path).expect("a shipped policy"))
+}
+
 /// A script that runs a runtime under a policy, as `/etc/rspawn/policy.conf` would have it. Clients give no such option.
 pub fn under_policy(directory: &Path, runtime: &Path, policy: &str) -> PathBuf {
     let (file, script) = (directory.join("policy.conf"), directory.join("rspawn"));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use rspawn_tests::clients::{under_policy, with_runtime};
+use rspawn_tests::clients::{shipped_policy, under_policy, with_runtime};
 use rspawn_tests::podman::{Errors, Podman};
 use rspawn_tests::sources::workspace;
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, program};
@@ -12,16 +12,12 @@ use std::process::Command;
 
 const FILES: [&str; 4] = ["container-host", "kubernetes-node", "rootless-workstation", "build-machine"];
 
-fn shipped(name: &str) -> String {
-    fs::read_to_string(workspace().join(format!("parent/dist/policy/{name}.conf"))).expect("a shipped policy")
-}
-
 /// It, where the engines of a test keep their files elsewhere.
 fn with_storage(name: &str, place: &std::path::Path) -> String {
-    let text = shipped(name);
+    let text = shipped_policy(name, &format!("{}/**", place.display()));
     let own = place.file_name().unwrap_or_default().display();
     let cgroups = if text.contains("\ncgroups.allow") { format!("cgroups.allow = /{own}/**\n") } else { String::new() };
-    format!("{text}\nbind.allow = {}/**\n{cgroups}", place.display())
+    text + &cgroups
 }
 
 #[test]
@@ -87,13 +83,13 @@ fn known_escapes_are_refused() {
     let option = format!("--policy={}", file.display());
     for name in FILES {
         let run = |bundle: Bundle| {
-            let own = format!("\nbind.allow = {}/**\n", bundle.path().display());
+            let own = format!("{}/**", bundle.path().display());
             // Of a test by root, which the workstation's containers are not.
-            let text = shipped(name)
+            let text = shipped_policy(name, &own)
                 .replace("cgroups.allow", "#")
                 .replace("userns = required", "")
                 .replace("own = user mount", "own = mount");
-            fs::write(&file, text + &own).unwrap();
+            fs::write(&file, text).unwrap();
             (bundle.run_with(&[&option], b""), bundle)
         };
         let (plain, _) = run(filtered());
