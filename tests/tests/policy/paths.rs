@@ -174,6 +174,30 @@ fn filesystems(ground: &Ground, counts: &mut Counts) {
     }
 }
 
+/// A relative source is looked up where nothing is, and not through a link of the image's or of the host's root.
+#[test]
+fn a_relative_source_leads_nowhere() {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let disk =
+        known.lines().find_map(|line| line.strip_prefix('\t').filter(|name| ["ext4", "ext2", "xfs"].contains(name)));
+    let Some(kind) = disk.filter(|_| !cannot_make_containers() && rspawn_tests::is_root()) else {
+        println!("SKIPPED: this kernel has no filesystem for a disk");
+        return;
+    };
+    let bundle = Bundle::script("echo ran");
+    symlink("/dev/null", bundle.rootfs().join("link")).unwrap();
+    let inside = bundle.rootfs().join("link").display().to_string();
+    for source in ["link", "dev/null", "../../../../../../../dev/null", inside.trim_start_matches('/')] {
+        let bundle = Bundle::script("echo ran").with_mount("/mnt", kind, source, &[]);
+        let error = bundle.run().refused();
+        assert!(error.contains("ENOENT") && error.contains("/mounts/"), "{source}: {error}");
+        bundle.assert_nothing_left();
+    }
+    // The same node by its name is there, and is no disk.
+    let error = Bundle::script("echo ran").with_mount("/mnt", kind, "/dev/null", &[]).run().refused();
+    assert!(error.contains("ENOTBLK"), "{error}");
+}
+
 /// A link that is changed all the while leads to what is allowed, or to nothing.
 #[test]
 fn a_link_that_changes_shows_nothing_that_is_denied() {
