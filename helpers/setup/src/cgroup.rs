@@ -85,7 +85,7 @@ impl Cgroups {
         let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
             return Err(Failure::check("it opens no cgroup"));
         };
-        let mut here = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
+        let mut here = open_mount(mount)?;
         if cgroup::is_v2(&here).named("fstatfs")? != hierarchy.as_str().is_empty() {
             return Err(Failure::check("it is a hierarchy of the other version of cgroups"));
         }
@@ -127,7 +127,7 @@ impl Cgroups {
 
     /// Opens a resctrl group, or makes one that was not there.
     pub fn open_resctrl(&mut self, mount: &HostPath, group: &str, new: Option<&NewResctrl>) -> Outcome<Fd> {
-        let root = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
+        let root = open_mount(mount)?;
         if !cgroup::is_resctrl(&root).named("fstatfs")? {
             return Err(Failure::check("it is no resctrl filesystem"));
         }
@@ -209,6 +209,17 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Opens the root of a mount. What the policy says of a path in a hierarchy is said from there.
+fn open_mount(mount: &HostPath) -> Outcome<Fd> {
+    let opened = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
+    match file::open_above(&opened) {
+        // Above it is another mount.
+        Err(Errno::EXDEV) => Ok(opened),
+        Err(errno) => Err(Failure::of("openat2", errno)),
+        Ok(_) => Err(Failure::check("it is a directory in a hierarchy, and not its root")),
     }
 }
 

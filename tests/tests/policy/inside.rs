@@ -1,5 +1,8 @@
 //! Keys about what a container holds: capabilities, its filter, devices, sysctls, filesystems, cgroups.
-use rspawn_tests::{Bundle, skip_unless};
+use rspawn_proto::ids::{HostPath, RelPath};
+use rspawn_proto::plan::HostOp;
+use rspawn_tests::hostile::{Verdict, only, plan_of, policy, submit, trusted};
+use rspawn_tests::{Bundle, cannot_make_containers, skip_unless};
 use serde_json::{Value, json};
 
 use super::trial::{Counts, Ground, Trial};
@@ -213,4 +216,41 @@ fn cgroups(ground: &Ground, counts: &mut Counts) {
             &[("cgroups.allow = /somewhere/**", "cgroups.allow"), ("cgroups.allow = none", "cgroups.allow")],
         )
         .refused(counts, &[(&parent, "cgroups.allow")]);
+}
+
+/// A plan that begins within a hierarchy, where the rest of the path is one that the policy grants.
+#[test]
+fn a_hierarchy_begins_at_its_root() {
+    if cannot_make_containers() || !rspawn_tests::is_root() {
+        return;
+    }
+    let above = format!("rspawn-policy-root-{}", std::process::id());
+    let bundle = Bundle::script("exit 0").with(|config| config["linux"]["cgroupsPath"] = json!(format!("/{above}/x")));
+    let mut plan = plan_of(&bundle.config, &bundle.id, bundle.path());
+    let rules = || policy(&only("cgroups.allow = /kubepods/**"), bundle.path());
+    let mut changed = 0;
+    for step in &mut plan.host {
+        if let HostOp::OpenCgroup { mount, path, .. } = &mut step.op {
+            // A directory of the hierarchy that is there, or was made for this.
+            let inner = format!("{}/{above}", mount.as_str());
+            std::fs::create_dir_all(&inner).unwrap();
+            *mount = HostPath::new(inner).unwrap();
+            *path = RelPath::new("kubepods/x").unwrap();
+            changed += 1;
+        }
+    }
+    let mounts: Vec<String> = plan
+        .host
+        .iter()
+        .filter_map(|step| match &step.op {
+            HostOp::OpenCgroup { mount, .. } => Some(mount.to_string()),
+            _ => None,
+        })
+        .collect();
+    let outcome = submit(trusted(&bundle.id, rules()), plan);
+    mounts.iter().for_each(|mount| drop(std::fs::remove_dir(mount)));
+    match outcome {
+        (Verdict::Failed(error), 1, _) if changed > 0 => assert!(error.detail.contains("not its root"), "{error:?}"),
+        other => panic!("{changed} changed: {other:?}"),
+    }
 }
