@@ -131,7 +131,7 @@ impl State {
         let bad = EvalError::BadInstruction(self.pc);
         let slot = insn.k as usize;
         match insn.code {
-            0x20 if slot % 4 == 0 && slot < 64 => self.a = data[slot / 4],
+            0x20 if slot.is_multiple_of(4) && slot < 64 => self.a = data[slot / 4],
             0x20 => return Err(EvalError::BadLoad(self.pc)),
             // LD|W|LEN and LDX|W|LEN: the kernel turns both into a constant.
             0x80 => self.a = Some(64),

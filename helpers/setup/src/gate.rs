@@ -161,7 +161,7 @@ impl<'a> Gate<'a> {
         if self.policy.mode == Mode::Off {
             return;
         }
-        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flat_map(|list| list) {
+        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flat_map(|hooks| hooks.iter()) {
             if let Err(failure) = Program::judge(hook, allowed) {
                 self.found.push(Violation::new(
                     "hooks.allow",
