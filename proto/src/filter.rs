@@ -13,7 +13,7 @@ use crate::plan::Instruction;
 pub const MAX_INSNS: usize = 4096;
 const SCRATCH_WORDS: usize = 16;
 /// Most steps over all ways.
-const MAX_STEPS: u32 = 1 << 18;
+const MAX_STEPS: u32 = 1 << 15;
 
 /// What a word of 32 bits is; `None`: anything.
 pub type Word = Option<u32>;

@@ -272,10 +272,10 @@ pub fn submit(trusted: Trusted, plan: Plan) -> (Verdict, i32, String) {
 
 /// The text of a policy that refuses nothing but by the keys that are given, and by those that `-KEY` leaves unset.
 pub fn only(text: &str) -> String {
-    const OPEN: [&str; 10] = [
-        "bind.allow = any", "caps.max = all", "seccomp = allowed", "namespaces.own = none", "join.allow = any",
-        "devices.allow = any", "filesystems.allow = any", "hooks.allow = any", "systemd.properties = any",
-        "net-devices.allow = any",
+    const OPEN: [&str; 11] = [
+        "kernel = writable", "bind.allow = any", "caps.max = all", "seccomp = allowed", "namespaces.own = none",
+        "join.allow = any", "devices.allow = any", "filesystems.allow = any", "hooks.allow = any",
+        "systemd.properties = any", "net-devices.allow = any",
     ];
     let key = |line: &str| line.trim_start_matches('-').split('=').next().unwrap_or_default().trim().to_string();
     let given: Vec<String> = text.lines().map(key).collect();

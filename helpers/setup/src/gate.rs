@@ -6,10 +6,10 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, judge_maps, judge_opened};
+use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
 use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::{self, Status};
-use rspawn_sys::hook_program::{Program, is_allowed};
+use rspawn_sys::hook_program::Program;
 use rspawn_sys::{Errno, Fd};
 
 use crate::idmap;
@@ -81,7 +81,7 @@ impl<'a> Gate<'a> {
         if let HostOp::OpenPath { .. } | HostOp::CloneTree { .. } = step.op {
             (denied, alone) = self.shows(step, opened, place)?;
         }
-        let opened = Opened { place, denied, alone, is_allowed: &is_allowed };
+        let opened = Opened { place, denied, alone };
         judge_opened(self.policy, self.plan, step, &opened, &mut self.found);
         Ok(())
     }
@@ -104,6 +104,8 @@ impl<'a> Gate<'a> {
         let Some((table, denied)) = &self.denied else { return Ok((None, false)) };
         let seat = table.seat(opened, place)?;
         let status = file::status(opened).named("statx")?;
+        // Of a file with several names each may be the denied one.
+        let has_other_names = !status.is_directory() && status.links > 1;
         let mounted: Vec<&Seat> = table.below(place).collect();
         let lexical = self.policy.bind_deny.iter().find(|rule| rule.is_shown_by(place)).map(|rule| rule.path.clone());
         let found = lexical.or_else(|| {
@@ -112,6 +114,7 @@ impl<'a> Gate<'a> {
                 let rule = PathRule { path: denied.place.clone(), ..denied.rule.clone() };
                 rule.is_shown_by(place)
                     || status.is_same(&denied.status)
+                    || denied.rule.below && denied.seats.iter().any(|below| has_other_names && seat.is_beside(below))
                     || seats().any(|own| denied.seats.iter().any(|seat| own.shows(seat, rule.below)))
             };
             denied.iter().find(is_shown).map(|denied| denied.rule.path.clone())
@@ -129,7 +132,7 @@ impl<'a> Gate<'a> {
             judge_maps(self.policy, origin, [&maps, &Vec::new()], &mut self.found);
         }
         let needed = crate::host::needs_own(self.plan, kind);
-        if !needed && !(on && self.policy.own_namespaces.contains(kind)) {
+        if !(needed || on && self.policy.own_namespaces.contains(kind)) {
             return Ok(());
         }
         let own = match kind {
@@ -160,6 +163,15 @@ impl<'a> Gate<'a> {
         };
         if self.policy.mode == Mode::Off {
             return;
+        }
+        // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are: a hook
+        // in the container's namespaces would find the bundle's in their place.
+        const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];
+        let meets =
+            |root: &&str| PROGRAMS.iter().any(|place| place == root || is_below(place, root) || is_below(root, place));
+        if let (Some(hook), Some(root)) = (container.first(), self.root.as_deref().filter(meets)) {
+            let what = format!("runs {} where its root {root} is among the host's programs", hook.path);
+            self.found.push(Violation::new("hooks.allow", &hook.origin, what));
         }
         for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flat_map(|hooks| hooks.iter()) {
             if let Err(failure) = Program::judge(hook, allowed) {

@@ -31,6 +31,13 @@ impl Seat {
     }
 }
 
+impl Seat {
+    /// Whether it is on the same filesystem.
+    pub fn is_beside(&self, other: &Seat) -> bool {
+        self.device == other.device
+    }
+}
+
 impl MountTable {
     pub fn read() -> Outcome<Self> {
         let text = file::open_plainly("/proc/self/mountinfo").and_then(|file| file.read_all(MOST)).named("read");

@@ -41,6 +41,7 @@ pub fn policy() -> Policy {
         sysctls: None,
         filesystems: Some(Vec::new()),
         usual_filesystems: true,
+        protect_kernel: true,
         hooks: Some(Vec::new()),
         properties: Some(Vec::new()),
         net_devices: Some(Vec::new()),

@@ -12,6 +12,7 @@ use crate::problem::did_you_mean;
 
 mod as_written;
 mod defaults;
+mod links;
 pub mod show;
 mod words;
 
@@ -29,8 +30,8 @@ const LISTS: [&str; 12] = [
     "hooks.allow", "systemd.properties", "net-devices.allow", "cgroups.allow", "resctrl.allow",
 ];
 /// Keys that are set once.
-const SCALARS: [&str; 7] =
-    ["mode", "caps.max", "no_new_privs", "seccomp", "userns", "userns.min-host-id", "namespaces.own"];
+const SCALARS: [&str; 8] =
+    ["mode", "kernel", "caps.max", "no_new_privs", "seccomp", "userns", "userns.min-host-id", "namespaces.own"];
 
 /// Loads the policy named, or the default one; without either there is no policy, and everything is allowed. Where it does
 /// not say what may be bound, it is `shown` and what is below.
@@ -41,12 +42,17 @@ pub fn load(path: Option<&Path>, shown: Option<&str>) -> Result<Policy, String> 
     if lines.bundle_alone {
         lines.policy.bind_allow.extend(shown.map(|path| PathRule { path: path.into(), below: true, read_only: false }));
     }
+    let say = |error| format!("policy {}: {error}", path.display());
+    let Policy { bind_allow, join_allow, hooks, .. } = &mut lines.policy;
+    for rules in [bind_allow, join_allow].into_iter().chain(hooks) {
+        links::follow(rules).map_err(say)?;
+    }
     Ok(lines.policy)
 }
 
 /// Adapts a policy to who invokes rspawn.
 pub fn adapt(policy: &mut Policy, ids: &Ids) {
-    policy.invoker_is_confined = !ids.initial;
+    policy.invoker_is_confined = ids.rootless || !ids.initial;
     if ids.rootless {
         // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
         policy.min_host_id = 0;
@@ -132,6 +138,7 @@ fn assign(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> 
         "no_new_privs" => policy.no_new_privileges = words::required(words)?,
         "seccomp" => policy.seccomp = words::required(words)?,
         "seccomp.must-deny" => policy.must_deny = words::denied_calls(words)?,
+        "kernel" => policy.protect_kernel = words::protected(words)?,
         "userns" => policy.user_namespace = words::required(words)?,
         "userns.min-host-id" => policy.min_host_id = words::id(words)?,
         "namespaces.own" => policy.own_namespaces = words::namespaces(words)?,

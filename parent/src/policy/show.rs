@@ -53,6 +53,7 @@ fn values(policy: &Policy) -> Vec<(&'static str, String)> {
         ("devices.allow", policy.devices.as_ref().map_or("any".into(), |rules| words(rules.iter().map(device)))),
         ("sysctl.allow", policy.sysctls.as_ref().map_or("any".into(), |keys| words(keys.iter().map(sysctl)))),
         ("filesystems.allow", filesystems),
+        ("kernel", if policy.protect_kernel { "protected" } else { "writable" }.into()),
         ("hooks.allow", paths(policy.hooks.as_ref())),
         ("systemd.properties", list(&policy.properties)),
         ("net-devices.allow", list(&policy.net_devices)),

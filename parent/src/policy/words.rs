@@ -69,6 +69,14 @@ pub fn required(words: &[&str]) -> Result<bool, String> {
     }
 }
 
+pub fn protected(words: &[&str]) -> Result<bool, String> {
+    match words {
+        ["protected"] => Ok(true),
+        ["writable"] => Ok(false),
+        _ => Err("the value is protected or writable".into()),
+    }
+}
+
 pub fn id(words: &[&str]) -> Result<u32, String> {
     let id = if let [word] = words { below(word, u32::MAX) } else { None };
     id.ok_or_else(|| "the value is not one id".into())

@@ -12,6 +12,7 @@ use crate::ids::normalized;
 use crate::namespaces::NamespaceSet;
 use crate::plan::{NodeKind, Plan};
 
+mod kernel;
 mod opened;
 mod rights;
 mod rules;
@@ -65,7 +66,7 @@ pub struct Policy {
     /// What a filter, where there has to be one, denies whatever the arguments.
     pub must_deny: Vec<DeniedCall>,
     pub user_namespace: bool,
-    /// The invoker is in a user namespace already, whose root is not the machine's and can make no device.
+    /// The invoker is not the machine's root, but a user, or root of a user namespace.
     pub invoker_is_confined: bool,
     /// Lowest host id that a user namespace may map.
     pub min_host_id: u32,
@@ -79,6 +80,8 @@ pub struct Policy {
     pub filesystems: Option<Vec<String>>,
     /// Those that show nothing but the container's own are allowed.
     pub usual_filesystems: bool,
+    /// What of the kernel's settings a procfs and a sysfs show is read-only, or hidden, where its root is the machine's.
+    pub protect_kernel: bool,
     /// Programs that may be hooks.
     pub hooks: Option<Vec<PathRule>>,
     /// Properties that a scope may have beside [`USUAL_PROPERTIES`].

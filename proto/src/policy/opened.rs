@@ -16,15 +16,16 @@ pub struct Opened<'a> {
     pub denied: Option<String>,
     /// Nothing is mounted below it.
     pub alone: bool,
-    /// Whether a rule, whose own path may lead through links, allows the place.
-    pub is_allowed: &'a dyn Fn(&PathRule, &str) -> bool,
 }
 
 /// Judges one host operation by what it has opened.
 pub fn judge_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, opened: &Opened, found: &mut Vec<Violation>) {
-    let Opened { place, is_allowed, .. } = opened;
+    let place = opened.place;
     match &step.op {
-        HostOp::OpenPath { .. } => judge_path(policy, &step.origin, opened, Some("writable"), found),
+        HostOp::OpenPath { out, .. } => {
+            let writable = if is_lower_layer(plan, *out) { None } else { Some("writable") };
+            judge_path(policy, &step.origin, opened, writable, found);
+        }
         HostOp::CloneTree { expect: Expect::Device { kind, major, minor }, .. } if *kind != NodeKind::Fifo => {
             judge_device(policy, *kind, *major, *minor, &step.origin, found);
         }
@@ -32,11 +33,23 @@ pub fn judge_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, opened: &
         HostOp::CloneTree { out, .. } => {
             judge_path(policy, &step.origin, opened, is_writable(plan, *out, opened.alone), found);
         }
-        HostOp::OpenNamespace { .. } if !policy.join_allow.iter().any(|rule| is_allowed(rule, place)) => {
+        HostOp::OpenNamespace { .. } if !policy.join_allow.iter().any(|rule| rule.covers(place)) => {
             found.push(Violation::new("join.allow", &step.origin, format!("joins the namespace {place}")));
         }
         _ => {}
     }
+}
+
+/// Whether a directory is a layer that an overlay only reads.
+fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
+    let is_lower = |param: &FsParam| ["lowerdir", "lowerdir+", "datadir+"].contains(&param.key.as_str());
+    let uses = |param: &FsParam| matches!(&param.value, FsValue::Paths(paths) if paths.contains(&slot));
+    let mut users = plan.host.iter().flat_map(|step| match &step.op {
+        HostOp::NewFilesystem { fs, params, .. } => params.iter().map(|param| (fs.as_str(), param)).collect(),
+        _ => Vec::new(),
+    });
+    let mut used = users.by_ref().filter(|(_, param)| uses(param)).peekable();
+    used.peek().is_some() && used.all(|(fs, param)| fs == "overlay" && is_lower(param))
 }
 
 /// Judges ids of the host that a user namespace, or a mount, stands for.
@@ -54,7 +67,7 @@ fn judge_path(policy: &Policy, origin: &str, opened: &Opened, writable: Option<&
         let what = format!("shows the host path {place}, and {denied} is denied");
         return found.push(Violation::new("bind.deny", origin, what));
     }
-    let fits = |rule: &&PathRule| (opened.is_allowed)(rule, place);
+    let fits = |rule: &&PathRule| rule.covers(place);
     let mut fitting = policy.bind_allow.iter().filter(fits).peekable();
     let named = fitting.peek().is_some();
     if !fitting.any(|rule| writable.is_none() || !rule.read_only) {
@@ -75,6 +88,11 @@ fn judge_path(policy: &Policy, origin: &str, opened: &Opened, writable: Option<&
 fn is_writable(plan: &Plan, clone: Slot, alone: bool) -> Option<&'static str> {
     const TOP: &str = "writable: read-only at its top alone, and what is mounted below it is not";
     const LATER: &str = "writable: what the host mounts below it later is not read-only";
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    let Capabilities { bounding, permitted, inheritable, ambient, .. } = plan.finish.capabilities;
+    if (bounding | permitted | inheritable | ambient) & CAP_SYS_ADMIN != 0 {
+        return Some("writable: CAP_SYS_ADMIN takes ro away");
+    }
     let (mut tree, mut writable, mut private) = (false, Some("writable"), false);
     let mut apply = |attrs: &MountAttrs, tree: bool| {
         let whole = attrs.recursive || !tree;
@@ -101,8 +119,10 @@ fn is_writable(plan: &Plan, clone: Slot, alone: bool) -> Option<&'static str> {
     }
     // It is in use by now: whatever is taken from it, it had. What lies above it may have it below; and a clone of what
     // the container has mounted may be one of it.
-    let cloned =
-        |slot: &Slot| plan.rootfs.iter().any(|step| matches!(&step.op, RootfsOp::CloneTree { out, .. } if out == slot));
+    let cloned = |slot: &Slot| {
+        let makes = |op: &RootfsOp| matches!(op, RootfsOp::CloneTree { out, .. } | RootfsOp::ReadOnly { out, .. } if out == slot);
+        plan.rootfs.iter().any(|step| makes(&step.op))
+    };
     let mut later = None;
     for step in &plan.rootfs {
         let RootfsOp::SetAttrs { mount, attrs } = &step.op else { continue };

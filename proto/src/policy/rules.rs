@@ -3,6 +3,7 @@ use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::kernel::judge_kernel_files;
 use super::rights::{is_usual_filesystem, judge_access, judge_device};
 use super::{DeniedCall, Policy, USUAL_PROPERTIES, Violation, judge_maps, lists};
 use crate::filter;
@@ -112,11 +113,14 @@ fn spawn(policy: &Policy, plan: &Plan, found: &mut Vec<Violation>) {
     }
     let is_its = |op: &HostOp| matches!(op, HostOp::DeviceRules { cgroup, .. } if spawn.cgroups.contains(cgroup));
     let has_rules = plan.host.iter().any(|step| is_its(&step.op));
-    // In a user namespace of its own nobody can make a node, and each that it is given is judged.
-    let can_make_nodes = !spawn.new.contains(Namespace::User) && !policy.invoker_is_confined;
-    if policy.devices.is_some() && !has_rules && can_make_nodes {
+    // A root filesystem may have nodes, which serve in a user namespace as well; but of somebody who is not the machine's
+    // root, none that such a user could not open.
+    if policy.devices.is_some() && !has_rules && !policy.invoker_is_confined {
         let what = "may use any device that it has a node of".to_string();
         report("devices.allow", "/linux/resources/devices", what);
+    }
+    if policy.protect_kernel && !policy.invoker_is_confined && !spawn.new.contains(Namespace::User) {
+        judge_kernel_files(plan, found);
     }
     judge_maps(policy, "/linux/uidMappings", [&spawn.uid_map, &Vec::new()], found);
     judge_maps(policy, "/linux/gidMappings", [&spawn.gid_map, &Vec::new()], found);
@@ -139,10 +143,18 @@ fn finish(policy: &Policy, finish: &Finish, found: &mut Vec<Violation>) {
         }
         return;
     };
-    // A program that cannot be followed denies nothing that could be shown.
-    let allows =
-        |call: &&DeniedCall| filter::may_allow(&filter.program, Some(call.number), Some(call.arch)) != Ok(false);
-    let mut allowed: Vec<&str> = policy.must_deny.iter().filter(allows).map(|call| call.name.as_str()).collect();
+    let mut allowed: Vec<&str> = Vec::new();
+    for DeniedCall { arch, number, name } in &policy.must_deny {
+        match filter::may_allow(&filter.program, Some(*number), Some(*arch)) {
+            Ok(false) => {}
+            Ok(true) => allowed.push(name),
+            // A program that cannot be followed denies nothing that could be shown; nor is it followed again.
+            Err(_) => {
+                allowed = Vec::from([name.as_str()]);
+                break;
+            }
+        }
+    }
     allowed.dedup();
     if !allowed.is_empty() {
         let what = format!("has a filter that may allow {}", allowed.join(", "));

@@ -66,20 +66,28 @@ pub fn trials(counts: &mut Counts) {
             .refused(counts, &[("hooks.allow = S/data/**", "it is /usr/bin/touch"), ("hooks.allow = none", key)])
             .granted(counts, &["hooks.allow = /usr/bin/touch"]);
         assert!(fs::remove_file(ground.path("touched")).is_ok(), "{kind} has not run");
-        for variable in
-            ["LD_PRELOAD=/x.so", "PATH=/tmp:/bin", "BASH_ENV=/x", "PYTHONPATH=/x", "PERL5LIB=/x", "GCONV_PATH=/x"]
-        {
+        for variable in [
+            "LD_PRELOAD=/x.so", "PATH=/tmp:/bin", "BASH_ENV=/x", "PYTHONPATH=/x", "PERL5LIB=/x", "GCONV_PATH=/x",
+            "HOME=/x", "OPENSSL_CONF=/x", "XTABLES_LIBDIR=/x", "TZ=/x", "COLOUR=red",
+        ] {
             let with = json!({"path": "/usr/bin/touch", "args": touch("touched"), "env": [variable]});
             Trial::new(&ground, kind, hooked(kind, with))
                 .refused(counts, &[("hooks.allow = /usr/bin/touch", "its variable")]);
         }
     }
-    let harmless =
-        json!({"path": "/usr/bin/touch", "args": touch("touched"), "env": ["PATH=/usr/bin:/bin", "COLOUR=red"]});
+    let harmless = json!({"path": "/usr/bin/touch", "args": touch("touched"), "env": ["PATH=/usr/bin:/bin", "LANG=C.UTF-8", "container=rspawn"]});
     Trial::new(&ground, "harmless variables", hooked("createRuntime", harmless))
         .granted(counts, &["hooks.allow = /usr/bin/touch"]);
     fs::remove_file(ground.path("touched")).unwrap();
     scripts(&ground, counts);
+    // A rule by a link that somebody else can change is that link alone.
+    fs::create_dir_all(ground.path("theirs")).unwrap();
+    symlink("/usr/bin/touch", ground.path("theirs/hook")).unwrap();
+    chown(ground.path("theirs"), Some(12345), None).unwrap();
+    let by_theirs = json!({"path": ground.path("theirs/hook"), "args": touch("touched")});
+    Trial::new(&ground, "a rule by somebody's link", hooked("createRuntime", by_theirs))
+        .refused(counts, &[("hooks.allow = S/theirs/hook", "it is /usr/bin/touch")])
+        .granted(counts, &["hooks.allow = /usr/bin/touch"]);
 }
 
 /// A script runs by its path, so nobody else may write on the way there.
@@ -153,4 +161,39 @@ fn hooks_of_later_commands_are_judged_when_they_run() {
         assert!(!at("touched").exists(), "{kind}");
         life.assert_gone();
     }
+}
+
+/// A container's own program, by magic links that lead into its mounts, has the place of the host's of that name.
+#[test]
+fn a_program_of_a_containers_is_none_of_the_hosts() {
+    if cannot_make_containers() || !rspawn_tests::is_root() {
+        return;
+    }
+    let bundle = Bundle::new().with_args(&["/usr/bin/touch", "-d", "now", "/started"]);
+    let own = bundle.rootfs().join("usr/bin");
+    fs::create_dir_all(&own).unwrap();
+    fs::copy(bundle.rootfs().join("bin/busybox"), own.join("touch")).unwrap();
+    let life = Life::new(bundle.with_args(&["sh", "-c", "exec sleep 1000"]));
+    life.created(&[]).started();
+    let scratch = Scratch::new();
+    let file = scratch.path.join("policy.conf");
+    fs::write(&file, only("hooks.allow = /usr/bin/touch")).unwrap();
+    let touched = scratch.path.join("touched");
+    for kind in ["prestart", "createContainer", "poststart", "poststop"] {
+        let path = format!("/proc/{}/root/usr/bin/touch", life.pid());
+        let hook = json!({"path": path, "args": ["touch", touched]});
+        let bundle = hooked(kind, hook);
+        let output = bundle.run_with(&[&format!("--policy={}", file.display())], b"");
+        assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{kind}: {output:?}");
+        assert!(output.stderr.contains("of other mounts than the host's"), "{kind}: {output:?}");
+        assert!(!touched.exists(), "{kind}");
+        bundle.assert_nothing_left();
+    }
+    life.delete(&["--force"]).ok();
+    // In a container's namespaces what a bundle mounts must not lie over the host's programs.
+    let covering = hooked("createContainer", json!({"path": "/usr/bin/touch", "args": ["touch", touched]}))
+        .with(|config| config["root"]["path"] = json!("/usr"));
+    let output = covering.run_with(&[&format!("--policy={}", file.display())], b"");
+    assert!(output.status == 1 && output.stderr.contains("among the host's programs"), "{output:?}");
+    assert!(!touched.exists());
 }

@@ -21,6 +21,7 @@ pub fn trials(counts: &mut Counts) {
     devices(&ground, counts);
     sysctls_and_filesystems(&ground, counts);
     cgroups(&ground, counts);
+    kernel(&ground, counts);
 }
 
 fn capabilities(ground: &Ground, counts: &mut Counts) {
@@ -141,6 +142,55 @@ fn devices(ground: &Ground, counts: &mut Counts) {
         .refused(counts, &[("devices.allow = c 1:* c 5:* b 8:*", "devices.allow")]);
     Trial::new(ground, "a rule to make any node", rule(json!({"allow": true, "access": "m"})))
         .granted(counts, &["devices.allow = c 1:* c 5:*"]);
+}
+
+/// What of the machine's kernel uid 0 may write to, where nothing is read-only.
+fn kernel(ground: &Ground, counts: &mut Counts) {
+    let key = "kernel";
+    Trial::new(ground, "the usual paths", Bundle::script("echo ran"))
+        .granted(counts, &["-kernel", "kernel = protected"]);
+    let bare = || {
+        Bundle::script("echo ran").with(|config| {
+            config["linux"]["readonlyPaths"] = json!([]);
+            config["linux"]["maskedPaths"] = json!([]);
+        })
+    };
+    Trial::new(ground, "no read-only paths", bare())
+        .granted(counts, &["kernel = writable"])
+        .refused(counts, &[("-kernel", key), ("kernel = protected", "of its procfs")]);
+    let some = Bundle::script("echo ran").with(|config| {
+        config["linux"]["readonlyPaths"] = json!(["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"]);
+    });
+    Trial::new(ground, "all but one", some).refused(counts, &[("kernel = protected", "sys of its procfs")]);
+    let sysfs = Bundle::script("echo ran").with(|config| {
+        for mount in config["mounts"].as_array_mut().unwrap().iter_mut().filter(|mount| mount["type"] == "sysfs") {
+            mount["options"] = json!(["nosuid", "rw"]);
+        }
+    });
+    Trial::new(ground, "a sysfs that is written to", sysfs)
+        .granted(counts, &["kernel = writable"])
+        .refused(counts, &[("-kernel", "its sysfs")]);
+}
+
+/// Nodes that a root filesystem brings along serve in a user namespace, too, where no device rules are.
+#[test]
+fn nodes_of_the_image_are_under_rules_in_a_user_namespace() {
+    if cannot_make_containers() || !rspawn_tests::is_root() {
+        return;
+    }
+    let bundle = Bundle::script("exit 0").with(rspawn_tests::bundle::in_user_namespace);
+    let mut plan = plan_of(&bundle.config, &bundle.id, bundle.path());
+    let is_of_cgroups =
+        |op: &HostOp| matches!(op, HostOp::OpenCgroup { .. } | HostOp::SetCgroup { .. } | HostOp::DeviceRules { .. });
+    plan.host.retain(|step| !is_of_cgroups(&step.op));
+    plan.spawn.cgroups.clear();
+    let rules = policy(&only("-devices.allow"), bundle.path());
+    match submit(trusted(&bundle.id, rules), plan) {
+        (Verdict::Refused(found), 1, _) => {
+            assert!(found.iter().any(|violation| violation.what.contains("any device")), "{found:?}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 fn sysctls_and_filesystems(ground: &Ground, counts: &mut Counts) {

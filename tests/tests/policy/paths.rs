@@ -4,7 +4,9 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use rspawn_tests::hostile::only;
+use rspawn_proto::ids::{RelPath, Slot};
+use rspawn_proto::plan::{MountAttrs, RootfsOp, Step, Target, attr};
+use rspawn_tests::hostile::{Verdict, only, plan_of, policy, submit, trusted};
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::json;
 
@@ -23,6 +25,9 @@ pub fn trials(counts: &mut Counts) {
     denied(&ground, counts);
     read_only(&ground, counts);
     filesystems(&ground, counts);
+    if rspawn_tests::is_root() {
+        undone(&ground, counts);
+    }
 }
 
 fn allowed(ground: &Ground, counts: &mut Counts) {
@@ -119,7 +124,8 @@ fn denied(ground: &Ground, counts: &mut Counts) {
     );
     Trial::new(ground, "a second name of a file", second)
         .granted(counts, &["bind.deny = S/secret", "bind.deny = S/data/file"])
-        .refused(counts, &[("bind.deny = S/secret/file", "bind.deny"), ("bind.deny = S/other/**", "bind.deny")]);
+        .refused(counts, &[("bind.deny = S/secret/file", "bind.deny"), ("bind.deny = S/other/**", "bind.deny")])
+        .refused(counts, &[("bind.deny = S/secret/**", "bind.deny")]);
     // Denied wins over allowed.
     Trial::new(ground, "both", bind(&ground.path("secret/sub"), &["ro"]))
         .granted(counts, &["bind.allow = @/** S/**\nbind.deny = S/data/**"])
@@ -159,6 +165,67 @@ fn read_only(ground: &Ground, counts: &mut Counts) {
     Trial::new(ground, "a read-only root", root)
         .granted(counts, &["bind.allow = @/rootfs"])
         .refused(counts, &[("bind.allow = @/rootfs:ro", "bind.allow")]);
+}
+
+/// What a payload's own rights undo is not read-only; a lower layer is.
+fn undone(ground: &Ground, counts: &mut Counts) {
+    let powerful = bind(&ground.path("data"), &["ro"]).with(|config| {
+        let list = json!(["CAP_SYS_ADMIN"]);
+        config["process"]["capabilities"] = json!({"bounding": list, "permitted": list, "effective": list});
+    });
+    Trial::new(ground, "read-only, with CAP_SYS_ADMIN", powerful)
+        .granted(counts, &["bind.allow = @/** S/data"])
+        .refused(counts, &[("bind.allow = @/** S/data:ro", "CAP_SYS_ADMIN takes ro away")]);
+    let lower = format!("lowerdir={}:{}", ground.path("data"), ground.path("other"));
+    let layers =
+        Bundle::script("cat /mnt/file >/dev/null; echo ran").with_mount("/mnt", "overlay", "overlay", &["ro", &lower]);
+    Trial::new(ground, "layers that are only read", layers)
+        .granted(counts, &["bind.allow = @/** S/data:ro S/other:ro"])
+        .refused(counts, &[("bind.allow = @/** S/data:ro", "bind.allow")]);
+    // A rule by a link that somebody else can change is that link alone.
+    fs::create_dir_all(ground.path("theirs")).unwrap();
+    symlink("../data", ground.path("theirs/link")).unwrap();
+    std::os::unix::fs::chown(ground.path("theirs"), Some(12345), None).unwrap();
+    Trial::new(ground, "a rule by somebody's link", bind(&ground.path("theirs/link"), &["ro"]))
+        .granted(counts, &["bind.allow = @/** S/data"])
+        .refused(
+            counts,
+            &[("bind.allow = @/** S/theirs/link", "bind.allow"), ("bind.allow = @/** S/theirs/**", "bind.allow")],
+        );
+}
+
+/// A plan that clones what is read-only, and gives the clone the right to write.
+#[test]
+fn a_clone_of_what_is_read_only_is_not_made_writable() {
+    if cannot_make_containers() {
+        return;
+    }
+    let ground = Ground::lay_out();
+    let source = ground.path("data");
+    let bundle = Bundle::script("echo hacked > /mnt/file").with_mount("/mnt", "none", &source, &["bind", "ro"]);
+    let mut plan = plan_of(&bundle.config, &bundle.id, bundle.path());
+    let (index, mount) = plan
+        .rootfs
+        .iter()
+        .enumerate()
+        .find_map(|(index, step)| match &step.op {
+            RootfsOp::Attach { mount, at, .. } if at.absolute() == "/mnt" => Some((index, *mount)),
+            _ => None,
+        })
+        .unwrap();
+    let path = RelPath::new("mnt").unwrap();
+    let at = Target { above: path.as_str().len() as u16, path, mount };
+    let out = Slot(900);
+    let attrs = MountAttrs { clear: attr::RDONLY, ..MountAttrs::default() };
+    plan.rootfs.insert(index + 1, Step::new("/x", RootfsOp::ReadOnly { at, out }));
+    plan.rootfs.insert(index + 2, Step::new("/x", RootfsOp::SetAttrs { mount: out, attrs }));
+    let rules = policy(&only(&format!("bind.allow = {}/** {source}/**:ro", bundle.path().display())), bundle.path());
+    match submit(trusted(&bundle.id, rules), plan) {
+        (Verdict::Refused(found), 1, _) => assert_eq!(found[0].rule, "bind.allow"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(fs::read_to_string(ground.path("data/file")).unwrap(), "data\n");
+    bundle.assert_nothing_left();
 }
 
 /// What a filesystem takes for a path is opened, and judged where it leads.
