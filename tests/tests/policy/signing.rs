@@ -136,7 +136,8 @@ fn a_difference_says_what_became_possible() {
         bundle
     };
     let before = bundle(|_| {});
-    let cases: [(fn(&mut Value), &str); 5] = [
+    type Change = fn(&mut Value);
+    let cases: [(Change, &str); 5] = [
         (|c| c["linux"]["resources"] = json!({"devices": [{"allow": true, "access": "rwm"}]}), "may use a *:* rwm"),
         (|c| c["linux"]["sysctl"] = json!({"net.ipv4.ip_forward": "1"}), "sets the sysctl net.ipv4.ip_forward = 1"),
         (
