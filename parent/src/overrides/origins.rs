@@ -69,12 +69,17 @@ impl Origins {
     }
 
     /// A plan with its steps and notes named after these origins.
-    pub fn rename(self, mut planned: Planned) -> Planned {
+    pub fn rename(mut self, mut planned: Planned) -> Planned {
         self.rename_steps(&mut planned.plan.host);
         self.rename_steps(&mut planned.plan.spawn.join);
         self.rename_steps(&mut planned.plan.attach);
         self.rename_steps(&mut planned.plan.rootfs);
         self.rename_problems(&mut planned.notes);
+        // Of what was moved, every step has the bundle's pointer now, which must not be taken for another one.
+        let is_moved = |pointer: &str| self.moved.keys().any(|moved| list_of(moved) == list_of(pointer));
+        let trees = self.trees.iter().filter(|(pointer, _)| !is_moved(pointer));
+        self.trees = trees.map(|(pointer, origin)| (pointer.clone(), origin.clone())).collect();
+        self.moved.clear();
         planned.origins = self;
         planned
     }
@@ -90,6 +95,11 @@ impl Origins {
             problem.pointer = self.of(&problem.pointer).to_string();
         }
     }
+}
+
+/// The pointer of the list that an element's pointer is in, with its slash.
+fn list_of(pointer: &str) -> &str {
+    pointer.rfind('/').map_or("", |end| &pointer[..=end])
 }
 
 #[cfg(test)]
