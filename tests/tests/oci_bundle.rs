@@ -176,9 +176,7 @@ fn namespaces_are_nspawns_or_those_that_are_listed() {
     let two = listed(json!([{"type": "mount"}, {"type": "pid"}]));
     let cgroup_too = listed(json!([{"type": "mount"}, {"type": "pid"}, {"type": "cgroup"}]));
     assert_eq!(own_namespaces(&cgroup_too, &[]), ["cgroup", "mnt", "pid"]);
-    if !lane::is_here() {
-        assert_eq!(own_namespaces(&two, &[]), ["mnt", "pid"]);
-    }
+    assert_eq!(own_namespaces(&two, &[]), ["mnt", "pid"]);
     for list in [json!([]), json!([{"type": "pid"}])] {
         let error = run(&listed(list), &script("true")).refused();
         assert!(error.contains("/linux/namespaces: there is no mount namespace"), "{error}");
@@ -594,4 +592,61 @@ fn a_plan_shows_what_the_bundle_left_out() {
     let difference = look(&silent(), "plan", &["--diff", "--private-network", "--", "true"]).ok();
     assert!(difference.contains("no longer shares the host's network namespace"), "{difference}");
     assert!(!difference.contains("/dev"), "{difference}");
+}
+
+/// Nobody has asked for it, so that an administrator who does not grant it does not keep the container from starting.
+#[test]
+fn the_hosts_os_release_is_shown_where_the_policy_grants_it() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = silent();
+    let policy = bundle.path().join("policy");
+    let place = fs::canonicalize("/etc/os-release").unwrap().display().to_string();
+    for (lines, shown) in [
+        (String::new(), false),
+        (format!("bind.allow = {}/** {place}:ro\n", bundle.path().display()), true),
+        (format!("bind.allow = any\nbind.deny = {place}\n"), false),
+    ] {
+        fs::write(&policy, format!("mode = enforce\nuserns = allowed\nno_new_privs = allowed\n{lines}")).unwrap();
+        let output = run(
+            &bundle,
+            &[
+                &[&format!("--policy={}", policy.display()) as &str, "--console=pipe", "--private-network"],
+                &script("ls /run/host")[..],
+            ]
+            .concat(),
+        );
+        assert_eq!(output.stdout, if shown { "os-release\n" } else { "" }, "{lines}: {output:?}");
+        assert_eq!(output.status, 0, "{lines}: {output:?}");
+    }
+}
+
+#[test]
+fn a_payload_says_that_it_is_ready() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = silent();
+    let path = bundle.path().join("notify");
+    let _manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let mut command = command(
+        &bundle,
+        &[&["--console=pipe"], &script("echo $NOTIFY_SOCKET; [ -S $NOTIFY_SOCKET ] && echo there")[..]].concat(),
+    );
+    command.env("NOTIFY_SOCKET", &path);
+    assert_eq!(finish(command, b"").ok(), "/run/notify/notify.sock\nthere\n");
+}
+
+#[test]
+fn a_root_that_keeps_nothing_has_them_too() {
+    if cannot_make_containers() || lane::is_here() {
+        return;
+    }
+    let bundle = silent();
+    for mode in ["--volatile=state", "--volatile=overlay"] {
+        let output = inside(&bundle, &[mode, "--private-network"], "cat /proc/self/mountinfo; touch /var/x");
+        assert!(mount_at(&output, "/run").has("rw") && mount_at(&output, "/proc/sys").has("ro"), "{output}");
+    }
+    assert!(!bundle.rootfs().join("var/x").exists());
 }

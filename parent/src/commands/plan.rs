@@ -56,7 +56,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
         let about = About { text: &text, bundle: &bundle, arch: facts.arch() };
         if arguments.diff && alone {
             let mut before = spec.clone();
-            let left = prepared.leave(&mut before, &about);
+            let left = prepared.leave(&mut before, &about)?;
             plans.push(left.plan(&before, &facts, &options).map_err(|problems| explain(&problems))?);
         }
         plans.push(change_and_plan(&mut spec, prepared, &facts, options, &about)?);

@@ -137,21 +137,27 @@ impl Prepared {
         }
         let from_file = untrusted.as_ref().map(|settings| &settings.overrides);
         let sources = [from_file, self.trusted.as_ref(), Some(&self.command_line)];
-        self.lay_over(spec, &sources.into_iter().flatten().collect::<Vec<_>>(), about, &mut done);
+        self.lay_over(spec, &sources.into_iter().flatten().collect::<Vec<_>>(), about, &mut done)?;
         Ok(done)
     }
 
     /// The configuration without anybody's changes, but as it is started.
-    pub fn leave(&self, spec: &mut Spec, about: &About) -> Applied {
+    pub fn leave(&self, spec: &mut Spec, about: &About) -> Result<Applied, String> {
         let mut done = Applied::default();
-        self.lay_over(spec, &[], about, &mut done);
-        done
+        self.lay_over(spec, &[], about, &mut done)?;
+        Ok(done)
     }
 
-    fn lay_over(&self, spec: &mut Spec, sources: &[&Overrides], about: &About, done: &mut Applied) {
+    fn lay_over(
+        &self,
+        spec: &mut Spec,
+        sources: &[&Overrides],
+        about: &About,
+        done: &mut Applied,
+    ) -> Result<(), String> {
         match &self.manners {
             Some(manners) => {
-                let document = Document::of(about.text);
+                let document = Document::of(about.text)?;
                 manners.begin(spec, &document, done);
                 let mut after = spec.clone();
                 self.change(&mut after, sources, about, &mut Applied::default());
@@ -168,6 +174,7 @@ impl Prepared {
             }
         }
         self.change(spec, sources, about, done);
+        Ok(())
     }
 
     fn change(&self, spec: &mut Spec, sources: &[&Overrides], about: &About, done: &mut Applied) {

@@ -145,8 +145,8 @@ pub struct Document(Value);
 
 impl Document {
     /// Of a text that was found to be a configuration.
-    pub fn of(text: &[u8]) -> Self {
-        Self(serde_json::from_slice(text).unwrap_or_default())
+    pub fn of(text: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(text).map(Self).map_err(|error| format!("config.json: {error}"))
     }
 
     fn says(&self, pointer: &str) -> bool {
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn null_is_silence_and_an_empty_list_is_not() {
-        let document = Document::of(br#"{"process":{"args":[],"cwd":null},"linux":null}"#);
+        let document = Document::of(br#"{"process":{"args":[],"cwd":null},"linux":null}"#).unwrap();
         assert!(document.says("/process/args") && document.says("/process"));
         assert!(!document.says("/process/cwd") && !document.says("/linux/namespaces") && !document.says("/linux"));
     }
