@@ -40,15 +40,18 @@ impl Stage {
         });
         match done.and_then(|value| recorded.map(|()| value)) {
             Ok(value) => Some(value),
-            Err(failure) => {
-                self.report(step, failure);
-                // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
-                if !self.rooted {
-                    self.hear_go();
-                }
-                None
-            }
+            Err(failure) => self.fail(step, failure),
         }
+    }
+
+    /// Reports a failure.
+    fn fail<T>(&self, step: FinishStep, failure: Failure) -> Option<T> {
+        self.report(step, failure);
+        // The end of PID 1 would be the worker's too, and hide the reason: rspawn-setup ends this process.
+        if !self.rooted {
+            self.hear_go();
+        }
+        None
     }
 
     /// Takes the step that puts the filter on. From it on nothing is recorded: the payload need not be let send.
@@ -176,15 +179,17 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             }
         }
         Some((Side::Parent { pid, child }, read, write)) => {
-            let ready = stage.say(&FromStage::Ready);
-            if let Err(errno) = ready.and_then(|()| supervise::hold_no_more_than(&finish, foreground)) {
-                return supervise::give_up(pid, errno);
+            // Before the word, with which the others go on: else this failure would be told as one of theirs, or the
+            // payload would have begun.
+            if let Err(failure) = supervise::hold_no_more_than(&finish, foreground).named("give up its rights") {
+                return stage.fail(FinishStep::Fork, failure).unwrap_or(REPORTED);
             }
+            let ready = stage.say(&FromStage::Ready);
             // The payload's exec closes the last copy of the socket, which tells rspawn-setup of it. The descriptors
             // that the invoker passed on are the payload's alone: who waits for their end must not wait for PID 1.
             // With the pipe's last end the payload learns that this process has no more rights than it.
             core::mem::forget((stage, child, console, page, agent, read, write));
-            match fd::close_from(3).and_then(|()| supervise::confine()) {
+            match ready.and_then(|()| fd::close_from(3)) {
                 Ok(()) => supervise::supervise(pid),
                 Err(errno) => supervise::give_up(pid, errno),
             }

@@ -20,8 +20,8 @@ pub fn lead_process_group() -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives up everything that the payload does not have, so that taking over PID 1 gains the payload nothing. What is
-/// kept of it is CAP_KILL, for children that have changed their ids.
+/// Gives up everything that the payload does not have, so that taking over PID 1 gains the payload nothing, and every
+/// call but the few that are left to make. What is kept is CAP_KILL, for children that have changed their ids.
 pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno> {
     if let Some(groups) = &payload.groups {
         cred::set_groups(groups)?;
@@ -38,11 +38,9 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
     }
     // Images read /proc/1/environ and /proc/1/fd; the change of ids made them root's.
     cred::set_dumpable(true)?;
-    cred::no_new_privileges()
-}
-
-/// Nothing but [`supervise`] is left to do.
-pub fn confine() -> Result<(), Errno> {
+    cred::no_new_privileges()?;
+    // Room for the words that are left to say: more memory would be a call.
+    drop(core::hint::black_box(alloc::vec::Vec::<u8>::with_capacity(16 << 10)));
     allow_only(calls(&CALLS))
 }
 
@@ -53,10 +51,10 @@ fn after_exec(payload: &Finish) -> u64 {
     if payload.uid.raw() == 0 { caps.bounding | caps.inheritable } else { caps.ambient }
 }
 
-/// Every call that [`supervise`] makes.
-const CALLS: [libc::c_long; 7] = {
-    use libc::*;
-    [SYS_rt_sigtimedwait, SYS_wait4, SYS_kill, SYS_write, SYS_exit_group, SYS_rt_sigreturn, SYS_restart_syscall]
+/// Every call that [`supervise`] makes, and what is left before it: a word, and the end of what it was said to.
+const CALLS: [libc::c_long; 8] = {
+    use libc::{SYS_rt_sigtimedwait as SYS_wait, *};
+    [SYS_wait, SYS_wait4, SYS_kill, SYS_write, SYS_close_range, SYS_exit_group, SYS_rt_sigreturn, SYS_restart_syscall]
 };
 
 /// Runs until the payload has ended, and gives the status to end with: its exit status, or 128 + the signal that
@@ -86,9 +84,9 @@ fn reap(payload: i32) -> Option<i32> {
     None
 }
 
-/// PID 1 could not confine itself: the container must not run under it.
+/// PID 1 is not what the payload can run under, and it may have begun.
 pub fn give_up(payload: i32, errno: Errno) -> i32 {
     let _ = process::kill(payload, libc::SIGKILL);
-    complain(&format!("rspawn-init: cannot give up its privileges: errno {}\n", errno.0));
+    complain(&format!("rspawn-init: cannot let the payload go on: errno {}\n", errno.0));
     1
 }

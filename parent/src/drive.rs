@@ -55,6 +55,9 @@ impl Signals {
     }
 }
 
+/// SIGINT and SIGTERM in a set of signals.
+const ASK_TO_END: u64 = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGTERM - 1);
+
 /// SIGXFSZ in a set of signals.
 const FILE_SIZE: u64 = 1 << (libc::SIGXFSZ - 1);
 
@@ -131,8 +134,18 @@ impl Session {
     }
 
     /// Waits until rspawn-setup has the first message, and with it what was made for it: who made it removes it until
-    /// then.
-    pub fn await_receipt(&mut self) -> Result<(), String> {
+    /// then. There is nothing yet that a signal could be passed on to: those that ask for the end get it, the others are
+    /// kept. Without `signals`, this process dies of them.
+    pub fn await_receipt(&mut self, signals: Option<&Signals>) -> Result<(), String> {
+        let say = |errno: Errno| format!("cannot wait for rspawn-setup: {}", describe::errno(errno.0));
+        let asked = signals.map(|_| signal::descriptor(ASK_TO_END)).transpose().map_err(say)?;
+        let nothing = Fd::from_raw(-1);
+        let readable = |fd| Interest { fd, read: true, write: false };
+        let interests = [readable(&self.setup.control), readable(asked.as_ref().unwrap_or(&nothing))];
+        let [said, _] = channel::wait(interests, None).map_err(say)?;
+        if !said.read {
+            return Err("interrupted before rspawn-setup had answered".into());
+        }
         match self.receive()? {
             (FromSetup::Taken, _) => Ok(()),
             (FromSetup::Failed(error), _) => Err(self.failed(&error)),

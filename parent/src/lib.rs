@@ -29,7 +29,7 @@ pub mod oci;
 mod opener;
 pub mod overrides;
 pub mod plan;
-mod policy;
+pub mod policy;
 pub mod problem;
 mod processes;
 mod resctrl_facts;

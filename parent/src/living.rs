@@ -70,13 +70,22 @@ pub fn now(cgroups: &[CgroupDir]) -> Result<Now, String> {
         now.realtime_period = period(number(cpu, "cpu.rt_period_us")?);
         now.idle = number(cpu, "cpu.idle")?;
     } else if let Some(v2) = v2 {
-        let bandwidth = text(v2, "cpu.max")?.unwrap_or_default();
-        let mut words = bandwidth.split_whitespace();
-        now.quota = words.next().map(|quota| quota.parse().unwrap_or(-1));
-        now.period = words.next().and_then(|period| period.parse().ok());
+        if let Some(bandwidth) = text(v2, "cpu.max")? {
+            let understood = bandwidth_of(&bandwidth);
+            let (quota, period) =
+                understood.ok_or_else(|| format!("cannot understand {}/cpu.max: {bandwidth:?}", v2.path))?;
+            (now.quota, now.period) = (Some(quota), Some(period));
+        }
         now.idle = number(v2, "cpu.idle")?;
     }
     Ok(now)
+}
+
+/// Quota and period of a cpu.max; -1 for no quota, as v1 says it.
+fn bandwidth_of(text: &str) -> Option<(i64, u64)> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    let quota = if quota == "max" { -1 } else { quota.parse().ok()? };
+    Some((quota, period.parse().ok()?))
 }
 
 /// What a file of a cgroup says, if its kernel has it.

@@ -1,6 +1,6 @@
 //! What /proc tells of single processes.
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -11,6 +11,15 @@ use crate::ids;
 /// Ticks in a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every machine.
 const TICKS: u64 = 100;
 
+/// Among the flags of /proc/PID/stat, of include/linux/sched.h.
+const PF_EXITING: u32 = 4;
+
+/// What rspawn-init calls itself.
+const INIT: &str = "rspawn-init";
+
+/// SIGTERM in a mask of /proc/PID/status.
+const ASKS_TO_END: u64 = 1 << (libc::SIGTERM - 1);
+
 /// Most bytes of a command line: more, nobody reads.
 const MOST: u64 = 16 << 10;
 
@@ -20,6 +29,8 @@ pub struct Stat {
     pub name: String,
     pub state: char,
     pub parent: i32,
+    /// It has ended, or is about to: it executes nothing any more.
+    pub is_ending: bool,
     /// User and kernel time together, in ticks.
     pub ticks: u64,
     pub threads: u32,
@@ -38,9 +49,28 @@ impl Stat {
                 let parsed = Self::parse(&String::from_utf8_lossy(&text));
                 parsed.map(Some).ok_or_else(|| format!("cannot understand {path}"))
             }
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+            Err(error) if is_gone(&error) => Ok(None),
             Err(error) => Err(format!("cannot read {path}: {error}")),
         }
+    }
+
+    /// Whether it is one that ended, or is about to, as rspawn-init that had not yet executed the payload: with its
+    /// name, and with its handlers, which an exec resets. Of one whose end its parent has taken note of, nothing is
+    /// known.
+    pub fn ended_as_init(pid: i32, start_time: u64) -> Result<bool, String> {
+        let is_it =
+            |stat: &Self| stat.start_time == start_time && stat.name == INIT && (stat.is_ending || stat.is_dead());
+        if !Self::of(pid)?.as_ref().is_some_and(is_it) {
+            return Ok(false);
+        }
+        let path = format!("/proc/{pid}/status");
+        let status = match fs::read_to_string(&path) {
+            Err(error) if is_gone(&error) => return Ok(false),
+            read => read.map_err(|error| format!("cannot read {path}: {error}"))?,
+        };
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim);
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        caught.map(|mask| mask & ASKS_TO_END != 0).ok_or_else(|| format!("cannot understand {path}"))
     }
 
     /// It has ended, and nobody has taken note of it yet (proc_pid_stat(5)). The first thread of several may be a zombie
@@ -59,6 +89,7 @@ impl Stat {
             name,
             state: field(3)?.chars().next()?,
             parent: field(4)?.parse().ok()?,
+            is_ending: field(9)?.parse::<u32>().ok()? & PF_EXITING != 0,
             ticks: field(14)?.parse::<u64>().ok()?.saturating_add(field(15)?.parse().ok()?),
             threads: field(20)?.parse().ok()?,
             start_time: field(22)?.parse().ok()?,
@@ -102,23 +133,35 @@ pub struct Shown {
 
 impl Opened {
     /// Nothing if it is gone.
-    pub fn open(pid: i32) -> Option<Self> {
-        let file = |name: &str| File::open(format!("/proc/{pid}/{name}")).ok();
-        let stat = file("stat")?;
-        let uid = stat.metadata().ok()?.uid();
-        let user = ids::shown_user(uid);
-        Some(Self { pid, user, stat, words: file("cmdline")?, memory: file("statm")? })
+    pub fn open(pid: i32) -> Result<Option<Self>, String> {
+        let file = |name: &str| File::open(format!("/proc/{pid}/{name}"));
+        let open = || -> io::Result<Self> {
+            let stat = file("stat")?;
+            let user = ids::shown_user(stat.metadata()?.uid());
+            Ok(Self { pid, user, stat, words: file("cmdline")?, memory: file("statm")? })
+        };
+        match open() {
+            Err(error) if is_gone(&error) => Ok(None),
+            opened => opened.map(Some).map_err(|error| format!("cannot look at process {pid}: {error}")),
+        }
     }
 
-    pub fn read(&self, machine: &Machine) -> Option<Shown> {
-        let stat = Stat::parse(&text(&self.stat)?)?;
-        let pages = text(&self.memory)?.split_whitespace().nth(1)?.parse::<u64>().ok()?;
-        let words = text(&self.words)?;
+    /// Nothing if it is gone.
+    pub fn read(&self, machine: &Machine) -> Result<Option<Shown>, String> {
+        let texts = || io::Result::Ok((text(&self.stat)?, text(&self.memory)?, text(&self.words)?));
+        let (stat, memory, words) = match texts() {
+            Err(error) if is_gone(&error) => return Ok(None),
+            read => read.map_err(|error| format!("cannot look at process {}: {error}", self.pid))?,
+        };
+        let pages = memory.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        let (Some(stat), Some(pages)) = (Stat::parse(&stat), pages) else {
+            return Err(format!("cannot understand what /proc says of process {}", self.pid));
+        };
         let words: Vec<&str> = words.split_terminator('\0').collect();
         // As ps(1) shows kernel threads, and what has ended.
         let command = if words.is_empty() { format!("[{}]", stat.name) } else { words.join(" ") };
         let cpu = Duration::from_millis(stat.ticks.saturating_mul(1000 / TICKS));
-        Some(Shown { pid: self.pid, user: self.user.clone(), stat, cpu, memory: pages * machine.page, command })
+        Ok(Some(Shown { pid: self.pid, user: self.user.clone(), stat, cpu, memory: pages * machine.page, command }))
     }
 }
 
@@ -145,10 +188,15 @@ impl Machine {
     }
 }
 
-fn text(file: &File) -> Option<String> {
+fn text(file: &File) -> io::Result<String> {
     let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Whether /proc has said that there is no such process; any other error says nothing about it.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 #[cfg(test)]
@@ -163,6 +211,7 @@ mod tests {
             name: "a ) Z 9 (b".into(),
             state: 'S',
             parent: 7,
+            is_ending: false,
             ticks: 200,
             threads: 3,
             start_time: 12345,
@@ -176,7 +225,7 @@ mod tests {
     fn this_process_is_seen_as_it_is() {
         let own = std::process::id() as i32;
         let machine = Machine::now().unwrap();
-        let shown = Opened::open(own).unwrap().read(&machine).unwrap();
+        let shown = Opened::open(own).unwrap().unwrap().read(&machine).unwrap().unwrap();
         let words: Vec<String> = std::env::args().collect();
         assert_eq!((shown.pid, shown.command), (own, words.join(" ")));
         assert_eq!(shown.stat.parent, nix::unistd::getppid().as_raw());

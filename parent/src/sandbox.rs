@@ -2,6 +2,7 @@
 //!
 //! Ids, capabilities, new privileges, the file system (Landlock), and in the end every system call but those that
 //! reading held descriptors, thinking, and answering need. What it still needs afterwards, it has opened before.
+use std::fs::DirEntry;
 use std::io;
 
 use caps::CapSet;
@@ -20,10 +21,9 @@ const NOBODY: u32 = 65534;
 /// `kept`. Its own are all marked to be closed by exec.
 pub fn close_leaked(kept: &[i32]) -> io::Result<()> {
     const LIST: &str = "/proc/self/fd";
-    let numbers: Vec<i32> = std::fs::read_dir(LIST)
-        .and_then(|list| list.map(|entry| Ok(entry?.file_name().to_string_lossy().parse())).collect::<io::Result<_>>())
-        .map_err(|error| io::Error::other(format!("{LIST}: {error}")))
-        .map(|parsed: Vec<Result<i32, _>>| parsed.into_iter().flatten().collect())?;
+    let number = |entry: io::Result<DirEntry>| entry?.file_name().to_string_lossy().parse().map_err(io::Error::other);
+    let numbers = std::fs::read_dir(LIST).and_then(|list| list.map(number).collect::<io::Result<Vec<i32>>>());
+    let numbers = numbers.map_err(|error| io::Error::other(format!("{LIST}: {error}")))?;
     for number in numbers.into_iter().filter(|number| *number > 2 && !kept.contains(number)) {
         let fd = Fd::from_raw(number);
         match fd.is_kept_on_exec() {

@@ -171,14 +171,16 @@ impl StreamCopy {
             None | Some(Err(Errno::EAGAIN)) => false,
             Some(end @ (Ok(0) | Err(_))) => {
                 self.ended = true;
-                // EIO: a terminal that has hung up.
+                let is_stdin = self.from.raw() == 0;
+                // EIO of stdin: a terminal that has hung up.
                 if let Err(number) = end
-                    && number != Errno::EIO
+                    && !(is_stdin && number == Errno::EIO)
                 {
-                    self.failed = Some(format!("cannot read stdin: {}", describe::errno(number.0)));
+                    let what = if is_stdin { "stdin" } else { "what the payload says" };
+                    self.failed = Some(format!("cannot read {what}: {}", describe::errno(number.0)));
                 }
                 // The end of a pipe is what its reader waits for.
-                if self.from.raw() == 0 {
+                if is_stdin {
                     self.to = Fd::from_raw(-1);
                 }
                 false

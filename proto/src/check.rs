@@ -443,6 +443,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn no_text_of_a_filesystem_is_a_path_of_the_host() {
+        let judge = |fs: &str, key: &str, value: &str| {
+            let text = |text: &str| Text::new(text).unwrap();
+            no_hidden_path(fs, &FsParam { key: text(key), value: FsValue::Text(text(value)) }).is_ok()
+        };
+        for (fs, key, value) in [
+            ("ext4", "source", "/dev/sda1"),
+            ("ext4", "journal_path", "/dev/sdb1"),
+            ("xfs", "logdev", "/dev/sdb1"),
+            ("btrfs", "device", "/dev/sdb"),
+            ("btrfs", "source", "//dev/sda"),
+            ("bcachefs", "source", "x:/dev/sdb"),
+            ("overlay", "lowerdir", "etc"),
+            ("overlay", "upperdir", "x"),
+            ("ecryptfs", "source", "/root"),
+            ("nfs", "source", "/etc"),
+            ("nfs", "other", "host:/export"),
+            ("ext4", "subvol", "/@"),
+        ] {
+            assert!(!judge(fs, key, value), "{fs} {key}={value}");
+        }
+        for (fs, key, value) in [
+            ("nfs4", "source", "host:/export"),
+            ("cifs", "source", "//server/share"),
+            ("ceph", "source", "10.0.0.1:6789:/volumes"),
+            ("btrfs", "subvol", "/@home"),
+            // Looked up in an empty directory.
+            ("ext4", "source", "tmp/link"),
+            ("tmpfs", "size", "64k"),
+        ] {
+            assert!(judge(fs, key, value), "{fs} {key}={value}");
+        }
+    }
+
+    #[test]
     fn only_settings_are_written() {
         for good in ["memory.max", "hugetlb.2MB.rsvd.max", "blkio.bfq.weight_device", "cgroup.max.depth", "cpu.idle"] {
             assert!(is_cgroup_setting(good), "{good}");

@@ -50,9 +50,10 @@ pub fn run(program: &[Instruction], data: &SeccompData) -> Result<(u32, u32), Ev
         2 | 3 => half(data.instruction_pointer, at % 2),
         _ => half(data.args[at / 2 - 2], at % 2),
     };
-    let mut verdict = 0;
-    let steps = follow(program, &core::array::from_fn(word), &mut |found| verdict = found.unwrap_or(0))?;
-    Ok((verdict, steps))
+    let mut verdict = None;
+    let steps = follow(program, &core::array::from_fn(word), &mut |found| verdict = found)?;
+    // All of the call is known, and so is what becomes of it.
+    verdict.map(|verdict| (verdict, steps)).ok_or(EvalError::BadLength)
 }
 
 /// Whether a call of which only number and architecture are known may be let through by the filter, on any way: to run, to
@@ -61,9 +62,9 @@ pub fn may_allow(program: &[Instruction], nr: Word, arch: Word) -> Result<bool, 
     verdicts(program, nr, arch, |action| ALLOWING.contains(&action))
 }
 
-/// Whether no call is ever denied.
-pub fn allows_everything(program: &[Instruction]) -> Result<bool, EvalError> {
-    verdicts(program, None, None, |action| !ALLOWING.contains(&action)).map(|denies| !denies)
+/// Whether such a call may be denied, on any way.
+pub fn may_deny(program: &[Instruction], nr: Word, arch: Word) -> Result<bool, EvalError> {
+    verdicts(program, nr, arch, |action| !ALLOWING.contains(&action))
 }
 
 /// SECCOMP_RET_ALLOW, _LOG, _TRACE, _USER_NOTIF of `linux/seccomp.h`.
@@ -128,7 +129,7 @@ enum Next {
 impl State {
     fn step(&mut self, insn: &Instruction, data: &[Word; 16]) -> Result<Next, EvalError> {
         let bad = EvalError::BadInstruction(self.pc);
-        let slot = usize::try_from(insn.k).unwrap_or(usize::MAX);
+        let slot = insn.k as usize;
         match insn.code {
             0x20 if slot % 4 == 0 && slot < 64 => self.a = data[slot / 4],
             0x20 => return Err(EvalError::BadLoad(self.pc)),
@@ -163,11 +164,11 @@ impl State {
             }
             code if code & 7 == 5 => {
                 let operand = if code & 0x08 != 0 { self.x } else { Some(insn.k) };
-                let known = compare(code, self.a.unwrap_or(0), operand.unwrap_or(0)).ok_or(bad)?;
-                return Ok(match (self.a, operand) {
-                    (Some(_), Some(_)) => Next::Jump(usize::from(if known { insn.jt } else { insn.jf })),
-                    _ => Next::Either,
-                });
+                let (Some(a), Some(operand)) = (self.a, operand) else {
+                    return compare(code, 0, 0).map(|_| Next::Either).ok_or(bad);
+                };
+                let is_so = compare(code, a, operand).ok_or(bad)?;
+                return Ok(Next::Jump(usize::from(if is_so { insn.jt } else { insn.jf })));
             }
             _ => return Err(bad),
         }
@@ -278,10 +279,8 @@ mod tests {
         for decided_elsewhere in [0x7ffc_0000, 0x7ff0_0001, 0x7fc0_0000] {
             assert_eq!(may_allow(&[insn(0x06, 0, 0, decided_elsewhere)], Some(1), Some(1)), Ok(true));
         }
-        assert_eq!(
-            (allows_everything(&[ALLOW]), allows_everything(&one), allows_everything(&[DENY])),
-            (Ok(true), Ok(false), Ok(false))
-        );
+        let deny = |program: &[Instruction]| may_deny(program, None, None);
+        assert_eq!((deny(&[ALLOW]), deny(&one), deny(&[DENY])), (Ok(false), Ok(true), Ok(true)));
         // A verdict from an argument may be any.
         assert_eq!(may_allow(&[insn(0x20, 0, 0, 16), insn(0x16, 0, 0, 0)], Some(1), Some(1)), Ok(true));
     }

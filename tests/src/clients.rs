@@ -3,6 +3,7 @@
 //! `RSPAWN_TEST_RUNTIME=/usr/sbin/runc cargo test --test podman_life` runs a lane with another runtime, which tells the
 //! machine's faults from rspawn's. Debian's crun refuses cgroups v1 and v2 side by side: `tests/without_cgroup2.sh`
 //! helps it.
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,9 +18,51 @@ use crate::{
     skip_unless, wait_for,
 };
 
+thread_local! {
+    static ANOTHER: RefCell<Option<PathBuf>> = const { RefCell::new(None) };
+}
+
+/// Has the clients that this thread starts take another program for the runtime: one that stands before it.
+pub fn with_runtime<T>(path: PathBuf, act: impl FnOnce() -> T) -> T {
+    ANOTHER.set(Some(path));
+    let done = act();
+    ANOTHER.set(None);
+    done
+}
+
+/// What [`with_runtime`] has this thread take.
+pub fn another_runtime() -> Option<PathBuf> {
+    ANOTHER.with_borrow(Clone::clone)
+}
+
+/// A policy that is shipped, for clients that keep their files elsewhere.
+pub fn shipped_policy(name: &str, place: &str) -> String {
+    let path = crate::sources::workspace().join(format!("parent/dist/policy/{name}.conf"));
+    format!("{}\nbind.allow = {place}\n", fs::read_to_string(path).expect("a shipped policy"))
+}
+
+/// A script that runs a runtime under a policy, as `/etc/rspawn/policy.conf` would have it. Clients give no such option.
+pub fn under_policy(directory: &Path, runtime: &Path, policy: &str) -> PathBuf {
+    let (file, script) = (directory.join("policy.conf"), directory.join("rspawn"));
+    fs::write(&file, policy).expect("a policy");
+    let text = format!(
+        "#!/bin/sh\nn=$#; said=\nwhile [ $n -gt 0 ]; do word=$1; shift; set -- \"$@\" \"$word\"; n=$((n - 1))\n\
+         case \"$said$word\" in run|create|exec|update) set -- \"$@\" --policy={}; said=1;; esac\ndone\n\
+         exec {} \"$@\"\n",
+        file.display(),
+        runtime.display()
+    );
+    fs::write(&script, text).expect("a script");
+    for (path, mode) in [(&file, 0o644), (&script, 0o755)] {
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("a mode");
+    }
+    script
+}
+
 /// The runtime that the clients are given.
 pub fn runtime() -> PathBuf {
-    std::env::var_os("RSPAWN_TEST_RUNTIME").map_or_else(|| program("rspawn"), PathBuf::from)
+    another_runtime()
+        .unwrap_or_else(|| std::env::var_os("RSPAWN_TEST_RUNTIME").map_or_else(|| program("rspawn"), PathBuf::from))
 }
 
 /// Name by which clients know it: the file's.

@@ -201,7 +201,7 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 15] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 52] = [
+pub const LEFT_OUT: [(&str, &str); 55] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
@@ -228,6 +228,8 @@ pub const LEFT_OUT: [(&str, &str); 52] = [
     ("oci_invalid", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("people", "what is shown of root's containers; users' are shown by the same code"),
     ("plan_text", "the planner alone"),
+    ("policy", "root's policy, of root's files: what a user's may be bound to is rootless_security.rs's"),
+    ("policy_files", "podman as root, and a user's already"),
     ("podman_errors", "podman as root: podman_rootless.rs has it without"),
     ("podman_life", "podman as root: podman_rootless.rs has it without"),
     ("podman_options", "podman as root: podman_rootless.rs has it without"),
@@ -254,4 +256,5 @@ pub const LEFT_OUT: [(&str, &str); 52] = [
     ("shortages", "root's commands under limits; they are the same ones"),
     ("streams", "files of root's, for a payload of another id"),
     ("swallowed", "reads the sources"),
+    ("waits", "root's stages are stopped; a user's are the same ones"),
 ];

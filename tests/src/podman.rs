@@ -7,7 +7,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::clients::{assert_no_traces, cannot_use, client, default_state_root, make_image_archive, runtime};
+use crate::clients::{
+    another_runtime, assert_no_traces, cannot_use, client, default_state_root, make_image_archive, runtime,
+};
 use crate::clients::{remove_parent_cgroups, runtime_name};
 use crate::user::User;
 use crate::{Output, Scratch, finish, leftovers_besides};
@@ -69,6 +71,11 @@ impl Podman {
         &self.scratch.path
     }
 
+    /// The runtime that it starts by itself.
+    pub fn runtime(&self) -> PathBuf {
+        self.user.as_ref().map_or_else(runtime, User::runtime)
+    }
+
     /// Locks in files: with several storages, podman's shared memory would hand the same lock to two of them. The
     /// limits are for the containers that podman starts on its own account, those of pods.
     fn write_configuration(&self, errors: Errors) {
@@ -98,7 +105,7 @@ impl Podman {
         for (option, place) in [("--root", "root"), ("--runroot", "runroot"), ("--tmpdir", "tmpdir")] {
             command.arg(option).arg(self.path().join(place));
         }
-        let runtime = self.user.as_ref().map_or_else(runtime, User::runtime);
+        let runtime = another_runtime().unwrap_or_else(|| self.runtime());
         command.args(["--storage-driver", "vfs", "--cgroup-manager", self.manager, "--runtime"]).arg(runtime);
         command.env("CONTAINERS_CONF", self.path().join("containers.conf"));
         command.env_remove("NOTIFY_SOCKET").env_remove("LISTEN_FDS").args(arguments);

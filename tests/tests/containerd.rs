@@ -5,8 +5,9 @@ use std::process::Command;
 
 use rspawn_tests::clients::{Daemon, assert_no_traces, cannot_use, client, eventually, make_docker_archive, runtime};
 use rspawn_tests::clients::{parent_cgroups, remove_parent_cgroups, runtime_name, speaks_as_runc};
+use rspawn_tests::clients::{shipped_policy, under_policy, with_runtime};
 use rspawn_tests::terminal::Terminal;
-use rspawn_tests::{Output, Scratch, finish, skip_unless};
+use rspawn_tests::{Output, Scratch, finish, program, skip_unless};
 
 const IMAGE: &str = "docker.io/library/image:latest";
 
@@ -200,4 +201,34 @@ fn a_task_in_the_background() {
     let left = parent_cgroups(&format!("{}/one", containerd.name));
     assert!(left.is_empty(), "{} leaves cgroups: {left:?}", runtime_name());
     containerd.assert_nothing_left(&["one"]);
+}
+
+/// The shipped policies of machines with containerd.
+#[test]
+fn under_the_shipped_policies() {
+    for name in ["container-host", "kubernetes-node"] {
+        let place = Scratch::new();
+        let policy = shipped_policy(name, "/tmp/**").replace("cgroups.allow", "#");
+        let script = under_policy(&place.path, &program("rspawn"), &policy);
+        with_runtime(script, || {
+            let Some(containerd) = Containerd::new() else { return };
+            // ctr gives no filter unless it is asked for one.
+            let run = |options: &[&str], id| {
+                let options = [&["--rm", "--seccomp"], options].concat();
+                finish(containerd.start_command(&options, id, &["echo", "ran"]), b"")
+            };
+            let plain = run(&[], "one");
+            assert_eq!((plain.status, plain.stdout.as_str()), (0, "ran\n"), "{name}: {plain:?}");
+            for options in
+                [&["--privileged"][..], &["--net-host"], &["--mount", "type=bind,src=/etc,dst=/x,options=bind:ro"]]
+            {
+                let refused = run(options, "two");
+                assert!(
+                    refused.status != 0 && refused.stderr.contains("the policy refuses"),
+                    "{options:?}: {refused:?}"
+                );
+            }
+            containerd.assert_nothing_left(&["one", "two"]);
+        });
+    }
 }

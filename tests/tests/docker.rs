@@ -4,8 +4,9 @@ use std::process::Command;
 
 use rspawn_tests::clients::{Daemon, assert_no_traces, cannot_use, client, eventually, make_image_archive};
 use rspawn_tests::clients::{remove_parent_cgroups, runtime, speaks_as_runc};
+use rspawn_tests::clients::{shipped_policy, under_policy, with_runtime};
 use rspawn_tests::terminal::Terminal;
-use rspawn_tests::{Output, Scratch, finish, skip_unless};
+use rspawn_tests::{Output, Scratch, finish, program, skip_unless};
 
 struct Docker {
     /// First, so that it ends before its files go.
@@ -194,4 +195,26 @@ fn a_container_in_the_background() {
     );
     docker.ok(&["rm", "con"]);
     docker.assert_nothing_left(&[id.trim().to_string()]);
+}
+
+/// The shipped policy of a container host, with docker's own hook among what it allows.
+#[test]
+fn under_the_policy_of_a_container_host() {
+    let place = Scratch::new();
+    let policy = shipped_policy("container-host", "/tmp/**");
+    let script = under_policy(&place.path, &program("rspawn"), &policy);
+    with_runtime(script, || {
+        let Some(docker) = Docker::new() else { return };
+        let plain =
+            docker.to_its_end(&["--volume", "named:/v", "--memory", "64m"], &["sh", "-c", "touch /v/x; echo ran"]);
+        assert_eq!((plain.status, plain.stdout.as_str()), (0, "ran\n"), "{plain:?}");
+        let bridged = finish(docker.command(&["run", "--rm", "--runtime", "lane", "image", "echo", "ran"]), b"");
+        assert_eq!((bridged.status, bridged.stdout.as_str()), (0, "ran\n"), "docker's own hook: {bridged:?}");
+        for options in [&["--privileged"][..], &["--pid=host"], &["--volume", "/etc:/x"], &["--cap-add", "SYS_ADMIN"]] {
+            let refused = docker.to_its_end(options, &["true"]);
+            assert!(refused.status != 0 && refused.stderr.contains("the policy refuses"), "{options:?}: {refused:?}");
+        }
+        docker.ok(&["volume", "rm", "named"]);
+        docker.assert_nothing_left(&[]);
+    });
 }

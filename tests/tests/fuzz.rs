@@ -217,9 +217,9 @@ fn the_planner_plans_or_says_what_is_wrong() {
         assert!(encoded.len() <= MAX_PLAN, "a plan of {} bytes", encoded.len());
         assert_eq!(codec::decode_plan::<Plan>(&encoded).as_ref(), Ok(&made.plan));
         // What is said of it must not panic either.
-        let _ = rspawn::show::json::json(&made);
+        let _ = rspawn::show::json::json(&made, None);
         if made.plan.rootfs.len() < 200 {
-            let _ = rspawn::show::text::text(&made, rspawn::show::Colours::NEVER);
+            let _ = rspawn::show::text::text(&made, None, rspawn::show::Colours::NEVER);
             let _ = rspawn::show::diff::diff(&made.plan, &made.plan, rspawn::show::Colours::NEVER);
         }
     });

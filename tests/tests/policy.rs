@@ -9,6 +9,8 @@ mod inside;
 mod namespaces;
 #[path = "policy/paths.rs"]
 mod paths;
+#[path = "policy/signing.rs"]
+mod signing;
 #[path = "policy/subset.rs"]
 mod subset;
 #[path = "policy/trial.rs"]

@@ -15,7 +15,11 @@ fn every_promise_names_tests_that_are_there() {
         assert!(!tests.is_empty() || promise.starts_with("Where the invoker names a user"), "no test: {promise}");
         for (file, test) in tests {
             let path = workspace().join("tests/tests").join(format!("{file}.rs"));
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            // Its parts, if it has some.
+            for part in fs::read_dir(path.with_extension("")).into_iter().flatten() {
+                text += &fs::read_to_string(part.expect("an entry").path()).expect("a source file");
+            }
             assert!(text.contains(&format!("fn {test}()")), "{file}::{test} is named and does not exist");
             named += 1;
         }

@@ -1,5 +1,8 @@
 //! Descriptors, memory, file sizes, processes and streams run short: an error with its reason, or success; never a lie,
 //! a half-confined payload, or something that is left.
+#[path = "shortages/around.rs"]
+mod around;
+
 use std::fs;
 use std::process::Command;
 use std::thread;
@@ -113,7 +116,7 @@ fn racing_commands_lose_nothing() {
     if cannot_make_containers() {
         return;
     }
-    let rounds = std::env::var("RSPAWN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let rounds = std::env::var("RSPAWN_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
     let life = Life::idle();
     for round in 0..rounds {
         life.created(&[]);
@@ -150,8 +153,8 @@ fn lives_side_by_side_leave_nothing() {
     if cannot_make_containers() {
         return;
     }
-    let all: usize = std::env::var("RSPAWN_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(64);
-    const TOGETHER: usize = 16;
+    let all: usize = std::env::var("RSPAWN_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
+    const TOGETHER: usize = 64;
     thread::scope(|scope| {
         for _ in 0..TOGETHER {
             scope.spawn(move || {
@@ -166,4 +169,47 @@ fn lives_side_by_side_leave_nothing() {
             });
         }
     });
+}
+
+/// As many at a time as a busy machine has: none is lost, and none is left.
+#[test]
+fn five_hundred_are_alive_at_once() {
+    if cannot_make_containers() {
+        return;
+    }
+    const ALIVE: usize = 500;
+    let life = Life::idle();
+    let ids: Vec<String> = (0..ALIVE).map(|number| format!("{}-{number}", life.id())).collect();
+    let of = |verb: &str, words: &[&str], id: &str| {
+        let mut command = life.command(&[verb]);
+        command.args(words).arg(id);
+        let (child, paths) = life.spawn(&mut command);
+        let output = life.outcome(child, &paths);
+        paths.iter().for_each(|path| drop(fs::remove_file(path)));
+        output.ok()
+    };
+    let on_each = |action: &(dyn Fn(&str) + Sync)| {
+        thread::scope(|scope| {
+            for some in ids.chunks(ALIVE.div_ceil(16)) {
+                scope.spawn(move || some.iter().for_each(|id| action(id)));
+            }
+        });
+    };
+    let listed = || -> Vec<serde_json::Value> {
+        let text = life.run(life.command(&["list", "--format=json"])).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    };
+    let bundle = life.bundle.path().to_str().expect("UTF-8");
+    on_each(&|id| drop(of("run", &["--detach", "--bundle", bundle], id)));
+    let list = listed();
+    let mut pids: Vec<i64> = list.iter().filter_map(|one| one["pid"].as_i64()).filter(|pid| *pid > 0).collect();
+    pids.sort();
+    pids.dedup();
+    let running = list.iter().filter(|one| one["status"] == "running").count();
+    assert_eq!((list.len(), running, pids.len()), (ALIVE, ALIVE, ALIVE));
+    on_each(&|id| assert!(of("state", &[], id).contains("running"), "{id}"));
+    on_each(&|id| drop(of("delete", &["--force"], id)));
+    // As JSON of runc's, no containers are `null`.
+    assert!(fs::read_dir(&life.root).is_ok_and(|mut entries| entries.next().is_none()));
+    life.assert_gone();
 }

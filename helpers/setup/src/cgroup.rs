@@ -166,7 +166,8 @@ impl Cgroups {
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
                 let told = confined.and_then(|_| channel::receive(&theirs, 0));
-                process::exit(i32::from(told.is_err() || self.remove().is_err()))
+                // Removed in any case: else what could not wait would leave them, in silence.
+                process::exit(i32::from(self.remove().is_err() || told.is_err()))
             }
             Side::Parent { pid, child: _ } => {
                 self.0.clear();

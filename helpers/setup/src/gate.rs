@@ -88,7 +88,9 @@ impl<'a> Gate<'a> {
 
     /// What `bind.deny` speaks of and a file is or shows, by whichever mount; and whether nothing is mounted below it.
     fn shows(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<(Option<String>, bool)> {
-        let of_the_top = matches!(&step.op, HostOp::CloneTree { attrs, recursive: true, .. } if !attrs.recursive);
+        // Whether what is read-only at its top is so all the way down.
+        let of_the_top = matches!(step.op, HostOp::CloneTree { recursive: true, .. })
+            && self.policy.bind_allow.iter().any(|rule| rule.read_only);
         if self.policy.bind_deny.is_empty() && !of_the_top {
             return Ok((None, false));
         }
@@ -159,7 +161,7 @@ impl<'a> Gate<'a> {
         if self.policy.mode == Mode::Off {
             return;
         }
-        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flatten() {
+        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flat_map(|list| list) {
             if let Err(failure) = Program::judge(hook, allowed) {
                 self.found.push(Violation::new(
                     "hooks.allow",

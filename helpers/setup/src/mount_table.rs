@@ -45,7 +45,8 @@ impl MountTable {
         let number = file::status(file).named("statx")?.mount;
         let mount = self.0.iter().find(|mount| mount.number == number);
         let mount = mount.ok_or_else(|| Failure::check("it is on a mount of another namespace"))?;
-        let rest = place.strip_prefix(mount.point.trim_end_matches('/')).unwrap_or_default();
+        let rest = place.strip_prefix(mount.point.trim_end_matches('/'));
+        let rest = rest.ok_or_else(|| Failure::check("it lies elsewhere than its mount"))?;
         let path = mount.root.path.trim_end_matches('/').to_string() + rest;
         Ok(Seat { device: mount.root.device.clone(), path })
     }

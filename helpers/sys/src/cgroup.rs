@@ -62,9 +62,9 @@ fn list(cgroup: &Fd) -> Result<Vec<u8>> {
 
 fn pids(cgroup: &Fd) -> Result<Vec<i32>> {
     let list = list(cgroup)?;
-    let numbers = list.split(|byte| *byte == b'\n').filter_map(|line| core::str::from_utf8(line).ok()?.parse().ok());
+    let lines = core::str::from_utf8(&list).map_err(|_| Errno::EIO)?.lines();
     // 0 stands for a process outside of this pid namespace, and to kill(2) for this process's own group.
-    Ok(numbers.filter(|pid| *pid > 0).collect())
+    lines.map(|line| line.parse().map_err(|_| Errno::EIO)).filter(|pid| !matches!(pid, Ok(..=0))).collect()
 }
 
 /// The processes in a cgroup, and in those below it.

@@ -32,10 +32,7 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = Facts::gather()?;
-    // As for a start: rspawn-setup numbers ids in its own way.
-    if facts.ids.rootless {
-        policy.min_host_id = 0;
-    }
+    policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };

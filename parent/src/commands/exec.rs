@@ -88,7 +88,7 @@ fn audited(
     let fds: Vec<Fd> = [target].into_iter().chain(pid_file.map(|file| file.directory)).collect();
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    session.await_receipt()?;
+    session.await_receipt(signals.as_ref())?;
     let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
     if record.namespaces.contains(Namespace::User) {
         // Over that namespace it may have every one.

@@ -39,7 +39,7 @@ pub fn kill(global: &Global, arguments: Kill) -> Result<i32, String> {
         && let Some(payload) = payload(container.record.pid)?
     {
         // The one signal that an init cannot pass on, since it is stopped itself. SIGCONT it passes on.
-        match process::signal(&payload, signal) {
+        match process::signal(&payload.process, signal) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(errno) => return Err(say(errno)),
         }
@@ -68,19 +68,28 @@ fn has_cgroup(container: &Container) -> Result<bool, String> {
     fs::exists(cgroup.path.as_str()).map_err(|error| format!("cannot look at the cgroup {}: {error}", cgroup.path))
 }
 
-/// The process beside a supervising init: its first child. Orphans that it has adopted come after it.
-fn payload(init: i32) -> Result<Option<Fd>, String> {
+/// The process beside a supervising init.
+pub struct Payload {
+    pub pid: i32,
+    pub start_time: u64,
+    process: Fd,
+}
+
+/// It is the init's first child: orphans that it has adopted come after it.
+pub fn payload(init: i32) -> Result<Option<Payload>, String> {
     let file = format!("/proc/{init}/task/{init}/children");
     let children = match fs::read_to_string(&file) {
         // It has ended. Or the kernel does not tell (CONFIG_PROC_CHILDREN).
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
         read => read.map_err(|error| format!("cannot read {file}: {error}"))?,
     };
-    let Some(first) = children.split_whitespace().next().and_then(|pid| pid.parse().ok()) else { return Ok(None) };
+    let Some(first) = children.split_whitespace().next() else { return Ok(None) };
+    let first = first.parse().map_err(|_| format!("cannot understand {file}"))?;
     let held = match process::open_pidfd(first) {
         Err(Errno::ESRCH) => return Ok(None),
         held => held.map_err(|errno| format!("pidfd_open of process {first}: {}", describe::errno(errno.0)))?,
     };
     // Asked of the number after it is held: one that was given to another meanwhile is not hit.
-    Ok(Stat::of(first)?.is_some_and(|stat| stat.parent == init).then_some(held))
+    let stat = Stat::of(first)?.filter(|stat| stat.parent == init);
+    Ok(stat.map(|stat| Payload { pid: first, start_time: stat.start_time, process: held }))
 }

@@ -108,19 +108,17 @@ fn audited(
         session.run_on(cpus)?;
     }
     let mut policy = policy::load(making.policy.as_deref(), source.shown())?;
-    if ids.rootless {
-        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
-        policy.min_host_id = 0;
-    }
+    policy::adapt(&mut policy, &ids);
     prepared.obey(&policy);
     let systemd = global.systemd()?;
     let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
+    let root = StateRoot::open(global.root.as_deref())?;
+    // Not before: a file system that does not answer keeps nobody who can be interrupted.
     let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
-    let root = StateRoot::open(global.root.as_deref())?;
     let mut new = NewContainer::make(&root, &id)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
@@ -154,7 +152,7 @@ fn audited(
     drop(fds);
     let facts = Facts::with(ids)?;
     // Until here, this process removes what it has made.
-    session.await_receipt()?;
+    session.await_receipt(signals.as_ref())?;
     new.hand_over();
     let mut options = Options {
         id,

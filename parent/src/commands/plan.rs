@@ -9,6 +9,7 @@ use super::{Source, explain};
 use crate::bundle::Bundle;
 use crate::cli::{Format, InitOption, Plan};
 use crate::facts::Facts;
+use crate::ids::Ids;
 use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
 use crate::show::Colours;
@@ -29,9 +30,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     let policy = match &arguments.policy {
         Some(path) => {
             let mut policy = policy::load(Some(path), sources.first().and_then(Source::shown))?;
-            if crate::ids::Ids::of_caller()?.rootless {
-                policy.min_host_id = 0;
-            }
+            policy::adapt(&mut policy, &Ids::of_caller()?);
             Some(policy)
         }
         None => None,

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::shape::{Shape, TABLES};
 use crate::cgroups;
 use crate::cli::{Global, Ps};
-use crate::processes::{Machine, Opened};
+use crate::processes::{Machine, Opened, Shown};
 use crate::sandbox;
 use crate::show::people::{self, Side};
 use crate::state::StateRoot;
@@ -52,10 +52,11 @@ fn table(pids: &[i32], options: &[String]) -> Result<String, String> {
 /// The same from /proc, without ps(1): names and words are the payload's, and are made safe for a terminal.
 fn for_people(pids: &[i32]) -> Result<String, String> {
     let machine = Machine::now()?;
-    let opened: Vec<Opened> = pids.iter().filter_map(|pid| Opened::open(*pid)).collect();
+    let opened: Vec<Opened> = pids.iter().filter_map(|pid| Opened::open(*pid).transpose()).collect::<Result<_, _>>()?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let shown = opened.iter().filter_map(|process| process.read(&machine));
-    let rows = shown.map(|process| {
+    let shown = opened.iter().filter_map(|process| process.read(&machine).transpose());
+    let shown: Vec<Shown> = shown.collect::<Result<_, _>>()?;
+    let rows = shown.into_iter().map(|process| {
         [
             process.pid.to_string(),
             process.stat.parent.to_string(),

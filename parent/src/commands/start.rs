@@ -4,17 +4,21 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use rspawn_proto::msg::FromStage;
+use rspawn_proto::plan::InitMode;
+use rspawn_proto::record::Record;
 use rspawn_proto::report::unfinished;
 use rspawn_sys::Errno;
 use rspawn_sys::channel::{self, Interest};
 
+use super::kill;
 use crate::cli::{Global, Start};
 use crate::describe;
 use crate::hooks;
 use crate::invoker::fd;
 use crate::notify::{self, Relay};
 use crate::overrides::Origins;
-use crate::state::{Container, StateRoot, Status};
+use crate::processes::Stat;
+use crate::state::{Container, Ending, StateRoot, Status};
 use crate::streams;
 
 pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
@@ -73,6 +77,7 @@ fn open_gate(container: &Container) -> Result<(), String> {
         ErrorKind::NotFound => "cannot start an already running container".to_string(),
         _ => format!("cannot open the gate of container {}: {error}", container.record.id),
     };
+    let payload = payload(container)?;
     let report = fd(open("report", false).map_err(say)?);
     let step = open("step", false).map_err(say)?;
     open("gate", true).and_then(|mut gate| gate.write_all(b"0")).map_err(say)?;
@@ -90,5 +95,22 @@ fn open_gate(container: &Container) -> Result<(), String> {
         Ok(None) | Err(Errno::EAGAIN) => noted()?,
         other => return Err(format!("the container's first process makes no sense: {other:?}")),
     };
-    failed.map_or(Ok(()), |error| Err(describe::failure(None, &error, &Origins::default())))
+    match (failed, payload) {
+        (Some(error), _) => Err(describe::failure(None, &error, &Origins::default())),
+        // Its note, made just before the exec, is no proof of it.
+        (None, Some((pid, start_time))) if Stat::ended_as_init(pid, start_time)? => {
+            let how = Ending::of_process(pid, start_time).map_or(String::new(), |how| format!(": {how}"));
+            Err(format!("the container's process was killed before it executed the payload{how}"))
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+/// The process that is to execute the payload, as pid and start time: the first one, or the one beside it.
+fn payload(container: &Container) -> Result<Option<(i32, u64)>, String> {
+    let Record { pid, start_time, init, .. } = &container.record;
+    match init {
+        InitMode::Exec => Ok(Some((*pid, *start_time))),
+        InitMode::Supervise => Ok(kill::payload(*pid)?.map(|payload| (payload.pid, payload.start_time))),
+    }
 }

@@ -65,7 +65,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     };
     session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
     drop(bus);
-    session.await_receipt()?;
+    session.await_receipt(None)?;
     let cgroups = &record.cgroups;
     let living = Living {
         id: record.id.clone(),

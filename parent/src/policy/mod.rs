@@ -7,6 +7,7 @@ use std::path::Path;
 use rspawn_proto::policy::{Mode, PathRule, Policy};
 
 use crate::bundle::{open_regular, read_at_most};
+use crate::ids::Ids;
 use crate::problem::did_you_mean;
 
 mod as_written;
@@ -43,6 +44,15 @@ pub fn load(path: Option<&Path>, shown: Option<&str>) -> Result<Policy, String> 
     Ok(lines.policy)
 }
 
+/// Adapts a policy to who invokes rspawn.
+pub fn adapt(policy: &mut Policy, ids: &Ids) {
+    policy.invoker_is_confined = !ids.initial;
+    if ids.rootless {
+        // rspawn-setup numbers ids in its own way, and the kernel has no others for it than the caller's.
+        policy.min_host_id = 0;
+    }
+}
+
 /// The text of a policy file; none where there is no default one.
 pub fn read(path: &Path, required: bool) -> Result<Option<String>, String> {
     let say = |error: &dyn std::fmt::Display| format!("policy {}: {error}", path.display());
@@ -52,8 +62,10 @@ pub fn read(path: &Path, required: bool) -> Result<Option<String>, String> {
     };
     let found = file.metadata().map_err(|error| say(&error))?;
     // What anyone but the administrator can write is not the administrator's word.
-    let owner = nix::unistd::geteuid().as_raw();
-    if (found.uid() != 0 && found.uid() != owner) || found.mode() & 0o022 != 0 {
+    // In a user namespace root of the machine, which has no id there, is who owns `/`.
+    let root = std::fs::metadata("/").map_err(|error| say(&error))?.uid();
+    let owners = [0, root, nix::unistd::geteuid().as_raw()];
+    if !owners.contains(&found.uid()) || found.mode() & 0o022 != 0 {
         return Err(say(&"it must belong to root, and only root may write to it"));
     }
     let bytes = read_at_most(file, MAX_SIZE).map_err(|error| say(&error))?;

@@ -70,8 +70,13 @@ pub fn required(words: &[&str]) -> Result<bool, String> {
 }
 
 pub fn id(words: &[&str]) -> Result<u32, String> {
-    let id = if let [word] = words { word.parse().ok() } else { None };
+    let id = if let [word] = words { below(word, u32::MAX) } else { None };
     id.ok_or_else(|| "the value is not one id".into())
+}
+
+/// A number below a limit.
+fn below(word: &str, limit: u32) -> Option<u32> {
+    word.parse().ok().filter(|number| *number < limit)
 }
 
 /// Names, `all` or `none`.
@@ -140,9 +145,8 @@ pub fn device(words: &[&str]) -> Result<DeviceRule, String> {
     let rule = match words {
         [kind @ ("c" | "b"), numbers] => numbers.split_once(':').and_then(|(major, minor)| {
             let kind = if *kind == "c" { NodeKind::Char } else { NodeKind::Block };
-            let minor = if minor == "*" { None } else { Some(minor.parse().ok().filter(|minor| *minor < 1 << 20)?) };
-            let major = major.parse().ok().filter(|major| *major < 1 << 12)?;
-            Some(DeviceRule { kind, major, minor })
+            let minor = if minor == "*" { None } else { Some(below(minor, 1 << 20)?) };
+            Some(DeviceRule { kind, major: below(major, 1 << 12)?, minor })
         }),
         _ => None,
     };

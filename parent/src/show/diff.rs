@@ -11,7 +11,6 @@ use super::subject::{Subject, subject_of_pointer, subject_of_step};
 use super::summary::command;
 use crate::describe;
 use crate::overrides::syscall_sets::SETS;
-use crate::plan::seccomp::Arch;
 
 /// Whether a container can do more by a change, less, or something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -151,8 +150,7 @@ fn confinement(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
 
 /// The calls by which two filters differ.
 fn calls(out: &mut Vec<Sentence>, old: &Finish, new: &Finish) {
-    let Some(arch) = Arch::ALL.into_iter().find(|arch| arch.audit() == NATIVE) else { return };
-    let permitted = |finish: &Finish| exposure::permitted_calls(finish.seccomp.as_ref(), arch);
+    let permitted = |finish: &Finish| exposure::permitted_calls(finish.seccomp.as_ref(), exposure::native());
     let (before, after) = (permitted(old), permitted(new));
     let named = |mut calls: Vec<&&str>| {
         const SHOWN: usize = 12;
@@ -181,9 +179,6 @@ fn weight(call: &str) -> usize {
     let light = if has("@obsolete") { HEAVY.len() + 1 } else { HEAVY.len() };
     HEAVY.iter().position(|set| has(set)).unwrap_or(light)
 }
-
-/// AUDIT_ARCH_* of the machine that rspawn was built for.
-const NATIVE: u32 = if cfg!(target_arch = "aarch64") { Arch::Aarch64.audit() } else { Arch::X86_64.audit() };
 
 fn namespaces(out: &mut Vec<Sentence>, before: &Plan, after: &Plan) {
     let shared = |plan: &Plan| -> BTreeSet<&'static str> {

@@ -25,11 +25,16 @@ impl Ending {
         if boot_id().is_ok_and(|boot| boot != record.boot.as_str()) {
             return None;
         }
+        Self::of_process(record.pid, record.start_time)
+    }
+
+    /// The same of any process.
+    pub fn of_process(pid: i32, start_time: u64) -> Option<Self> {
         // Who may not trace it reads 0, which would be a success that nobody has seen. Reading this link is subject to
         // the same check, and fails.
-        readlinkat(AT_FDCWD, format!("/proc/{}/ns/user", record.pid).as_str()).ok()?;
-        let stat = Stat::of(record.pid).ok().flatten()?;
-        (stat.is_dead() && stat.start_time == record.start_time).then(|| Self::from_wait(stat.exit_code))
+        readlinkat(AT_FDCWD, format!("/proc/{pid}/ns/user").as_str()).ok()?;
+        let stat = Stat::of(pid).ok().flatten()?;
+        (stat.is_dead() && stat.start_time == start_time).then(|| Self::from_wait(stat.exit_code))
     }
 
     /// The encoding of wait(2).

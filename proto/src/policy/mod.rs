@@ -65,6 +65,8 @@ pub struct Policy {
     /// What a filter, where there has to be one, denies whatever the arguments.
     pub must_deny: Vec<DeniedCall>,
     pub user_namespace: bool,
+    /// The invoker is in a user namespace already, whose root is not the machine's and can make no device.
+    pub invoker_is_confined: bool,
     /// Lowest host id that a user namespace may map.
     pub min_host_id: u32,
     /// Kinds that a container must not share with the host.

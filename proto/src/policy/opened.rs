@@ -41,7 +41,7 @@ pub fn judge_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, opened: &
 
 /// Judges ids of the host that a user namespace, or a mount, stands for.
 pub fn judge_maps(policy: &Policy, origin: &str, maps: [&Vec<IdMap>; 2], found: &mut Vec<Violation>) {
-    for range in maps.into_iter().flatten().filter(|range| range.outside < policy.min_host_id) {
+    for range in maps.into_iter().flat_map(|list| list).filter(|range| range.outside < policy.min_host_id) {
         found.push(Violation::new("userns.min-host-id", origin, format!("maps the host id {}", range.outside)));
     }
 }

@@ -103,16 +103,18 @@ fn spawn(policy: &Policy, plan: &Plan, found: &mut Vec<Violation>) {
     let spawn = &plan.spawn;
     let owned = crate::check::owned_namespaces(spawn);
     let mut report = |rule, origin, what| found.push(Violation::new(rule, origin, what));
-    for kind in policy.own_namespaces.iter().filter(|kind| !owned.contains(*kind)) {
+    let has = |kind| owned.contains(kind) || kind == Namespace::User && policy.invoker_is_confined;
+    for kind in policy.own_namespaces.iter().filter(|kind| !has(*kind)) {
         report("namespaces.own", "/linux/namespaces", format!("shares the host's {} namespace", kind.name()));
     }
-    if policy.user_namespace && !owned.contains(Namespace::User) {
+    if policy.user_namespace && !has(Namespace::User) {
         report("userns", "/linux/namespaces", "has no user namespace: its root is the host's root".to_string());
     }
     let is_its = |op: &HostOp| matches!(op, HostOp::DeviceRules { cgroup, .. } if spawn.cgroups.contains(cgroup));
     let has_rules = plan.host.iter().any(|step| is_its(&step.op));
     // In a user namespace of its own nobody can make a node, and each that it is given is judged.
-    if policy.devices.is_some() && !has_rules && !spawn.new.contains(Namespace::User) {
+    let can_make_nodes = !spawn.new.contains(Namespace::User) && !policy.invoker_is_confined;
+    if policy.devices.is_some() && !has_rules && can_make_nodes {
         let what = "may use any device that it has a node of".to_string();
         report("devices.allow", "/linux/resources/devices", what);
     }

@@ -20,9 +20,8 @@ impl Neighbour {
     fn with(options: &[&str]) -> Self {
         let mut command = Command::new("unshare");
         let child = command.args(options).args(["sleep", "1000"]).stdin(Stdio::null()).spawn().expect("unshare");
-        let own = fs::read_link("/proc/self/ns/net").unwrap();
         let name = if options.contains(&"--net") { "net" } else { "user" };
-        let own = if name == "net" { own } else { fs::read_link("/proc/self/ns/user").unwrap() };
+        let own = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         let its = format!("/proc/{}/ns/{name}", child.id());
         wait_for("the neighbour has its namespaces", || fs::read_link(&its).is_ok_and(|found| found != own));
         Self(child)
@@ -170,7 +169,10 @@ fn ids(ground: &Ground, counts: &mut Counts) {
         .granted(counts, &["userns = allowed", "-userns"])
         .refused(counts, &[("userns = required", "userns")]);
     // What is joined stands for ids, too: the neighbour's root is the host's.
-    let neighbour = Neighbour::with(&["--user", "--map-root-user", "--mount"]);
+    let neighbour = Neighbour::with(&["--user", "--mount"]);
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", neighbour.0.id()), "0 0 65536").unwrap();
+    }
     let path = neighbour.file("user");
     let bundle = Bundle::script("echo ran").with(|config| {
         in_user_namespace(config);

@@ -127,6 +127,7 @@ fn some_policy(numbers: &mut Numbers) -> Policy {
         seccomp: some(numbers, 6),
         must_deny: Vec::new(),
         user_namespace: some(numbers, 8),
+        invoker_is_confined: false,
         min_host_id: if some(numbers, 6) { 1000 } else { 0 },
         own_namespaces: NamespaceSet::default(),
         join_allow: vec![everywhere],

@@ -2,7 +2,7 @@
 //! libseccomp's BPF instructions too (needs libseccomp.a).
 //!
 //! `--runs N`: runs of each program (default 300); `--quick`: 40 runs; `--only SECTION`: one of time, life-cycle,
-//! resources, phases, memory, sizes, seccomp, rootless; `--many`: nothing but many containers, which takes minutes.
+//! resources, policy, phases, memory, sizes, seccomp, rootless; `--many`: nothing but many containers, which takes minutes.
 //! Everything is measured in one run on one machine; what is not installed is skipped, and said so.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ mod life_cycle;
 mod many;
 mod memory;
 mod phases;
+mod policy;
 mod processes;
 mod resources;
 mod rootless;
@@ -27,7 +28,8 @@ use std::process::{Command, ExitCode};
 
 use contestants::Ground;
 
-const SECTIONS: [&str; 8] = ["time", "life-cycle", "resources", "phases", "memory", "sizes", "seccomp", "rootless"];
+const SECTIONS: [&str; 9] =
+    ["time", "life-cycle", "resources", "policy", "phases", "memory", "sizes", "seccomp", "rootless"];
 
 struct Options {
     runs: usize,
@@ -60,6 +62,9 @@ fn main() -> ExitCode {
     }
     if wanted("resources") {
         resources::resources_section((options.runs / 4).max(10));
+    }
+    if wanted("policy") {
+        policy::policy_section(options.runs);
     }
     if wanted("phases") {
         phases::phases_section(&ground, (options.runs / 4).max(10));

@@ -39,6 +39,7 @@ impl Case {
         let Site { process, call, number } = &self.site;
         let fate = match self.fate {
             Fate::Kill => "SIGKILL".into(),
+            Fate::Stop => "SIGSTOP".into(),
             Fate::Error(errno) => calls::error_name(errno),
         };
         format!("{} {process} {} {call} {number} {fate}", self.verb, self.program)
@@ -108,7 +109,11 @@ fn trace(words: &[String]) -> ExitCode {
     let (asked, command) = (&words[..split], &words[split + 1..]);
     let wanted = match &asked[1..] {
         [process, call, number, fate] => {
-            let fate = if fate == "kill" { Fate::Kill } else { Fate::Error(fate.parse().expect("an errno")) };
+            let fate = match fate.as_str() {
+                "kill" => Fate::Kill,
+                "stop" => Fate::Stop,
+                errno => Fate::Error(errno.parse().expect("an errno")),
+            };
             let number = number.parse().expect("a number");
             Some((Site { process: process.clone(), call: call.clone(), number }, fate))
         }

@@ -23,6 +23,8 @@ use crate::calls;
 pub enum Fate {
     Error(i32),
     Kill,
+    /// By SIGSTOP: the call is its last.
+    Stop,
 }
 
 /// Which call of which process.
@@ -123,8 +125,16 @@ impl Tracer {
     fn stopped(&mut self, status: WaitStatus) {
         match status {
             WaitStatus::PtraceSyscall(pid) => {
+                let was_done = self.done;
                 self.at_call(pid);
-                self.go_on(pid, None);
+                match &self.wanted {
+                    // One that is traced could not stay stopped.
+                    Some((_, Fate::Stop)) if self.done && !was_done => {
+                        self.tracees.remove(&pid.as_raw());
+                        let _ = ptrace::detach(pid, None);
+                    }
+                    _ => self.go_on(pid, None),
+                }
             }
             WaitStatus::PtraceEvent(pid, _, event) => {
                 match event {
@@ -223,6 +233,7 @@ impl Tracer {
         self.done = true;
         match fate {
             Fate::Kill => drop(kill(pid, Signal::SIGKILL)),
+            Fate::Stop => drop(kill(pid, Signal::SIGSTOP)),
             Fate::Error(errno) => {
                 let Ok(registers) = ptrace::getregs(pid) else { return };
                 tracee.failing = Some((registers, *errno));

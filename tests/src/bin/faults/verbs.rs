@@ -246,6 +246,7 @@ impl Place {
         let Site { process, call, number } = &case.site;
         let fate = match case.fate {
             Fate::Kill => "kill".to_string(),
+            Fate::Stop => "stop".to_string(),
             Fate::Error(errno) => errno.to_string(),
         };
         let (output, report) = self.trace(&[process, call, &number.to_string(), &fate]);

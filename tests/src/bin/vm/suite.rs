@@ -24,12 +24,12 @@ const RESOURCES: [&str; 13] = [
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 39] = [
+const BY_NAME: [&str; 41] = [
     "bad_input", "bad_state", "bundles", "capabilities", "check", "device_rules", "devices", "evil_exec",
     "evil_planner", "evil_update", "exec_errors", "failure", "failure_life", "faults", "hooks", "host",
     "incompatibilities", "init", "last_mile", "last_words", "masks", "mount_words", "mounts", "no_pivot", "notify",
-    "oci_bundle", "oci_everything", "oci_invalid", "orphans", "out_of_reach", "overrides", "races", "root", "rootless",
-    "rootless_security", "sandbox", "shortages", "streams", "terminal",
+    "oci_bundle", "oci_everything", "oci_invalid", "orphans", "out_of_reach", "overrides", "policy", "races", "root",
+    "rootless", "rootless_security", "sandbox", "shortages", "streams", "terminal", "waits",
 ];
 
 /// On Debian with systemd.
@@ -39,7 +39,7 @@ const SYSTEMD: [&str; 2] = ["vm_systemd", "vm_scope"];
 const HELPERS: [&str; 2] = ["confined", "on_ramfs"];
 
 /// Nothing about them is another on another machine, or the machine lacks what they are about.
-const LEFT_OUT: [(&str, &str); 19] = [
+const LEFT_OUT: [(&str, &str); 20] = [
     ("as_user", "the suite once more"),
     ("budget", "reads the sources"),
     ("fuzz", "asks the decoder, not the kernel; slow without hardware's help"),
@@ -51,6 +51,7 @@ const LEFT_OUT: [(&str, &str); 19] = [
     ("runc_flags", "the command line alone"),
     ("seccomp_vs_libseccomp", "the compiler alone, millions of verdicts"),
     ("settings", "the planner alone; reads the sources"),
+    ("policy_files", "needs podman; what it says of bundles is policy's"),
     ("buildah", "needs buildah"),
     ("containerd", "needs containerd"),
     ("debian", "needs a mirror of Debian's"),
