@@ -10,7 +10,7 @@ const VERSION: &str = "1.2.0";
 const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
 /// What container engines grant by default: enough to look like root, nothing that reaches the host.
-const HOST_CAPABILITIES: [&str; 11] = [
+pub const HOST_CAPABILITIES: [&str; 11] = [
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_NET_BIND_SERVICE", "CAP_SETFCAP",
     "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 ];
@@ -22,7 +22,7 @@ const MASKED: [&str; 11] = [
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A configuration to start from: a shell in `rootfs`.
 pub fn default_spec(terminal: bool) -> Spec {
@@ -30,16 +30,7 @@ pub fn default_spec(terminal: bool) -> Spec {
         oci_version: VERSION.into(),
         root: Some(Root { path: "rootfs".into(), readonly: true, ..Root::default() }),
         mounts: system_mounts(),
-        process: Some(Process {
-            terminal,
-            args: vec!["sh".into()],
-            env: vec![PATH.into(), "TERM=xterm".into()],
-            cwd: "/".into(),
-            capabilities: Some(capabilities(&CAPABILITIES)),
-            rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), soft: 1024, hard: 1024 }],
-            no_new_privileges: true,
-            ..Process::default()
-        }),
+        process: Some(default_process(terminal)),
         hostname: Some("rspawn".into()),
         linux: Some(Linux {
             namespaces: namespaces(&["pid", "network", "ipc", "uts", "mount", "cgroup"]),
@@ -48,6 +39,20 @@ pub fn default_spec(terminal: bool) -> Spec {
             ..Linux::default()
         }),
         ..Spec::default()
+    }
+}
+
+/// Its process; and that of a bundle which has none, where the command line has a command.
+pub fn default_process(terminal: bool) -> Process {
+    Process {
+        terminal,
+        args: vec!["sh".into()],
+        env: vec![PATH.into(), "TERM=xterm".into()],
+        cwd: "/".into(),
+        capabilities: Some(capabilities(&CAPABILITIES)),
+        rlimits: vec![Rlimit { kind: "RLIMIT_NOFILE".into(), soft: 1024, hard: 1024 }],
+        no_new_privileges: true,
+        ..Process::default()
     }
 }
 
@@ -87,7 +92,7 @@ pub fn directory_spec(path: &str, name: &str, terminal: bool, term: Option<Strin
 }
 
 /// A container's name as a host name: what DNS takes of it.
-fn host_name(name: &str) -> String {
+pub fn host_name(name: &str) -> String {
     let usable: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(64).collect();
     let trimmed = usable.trim_matches('-');
     if trimmed.is_empty() { "rspawn".into() } else { trimmed.into() }
@@ -107,7 +112,7 @@ pub fn in_user_namespace(spec: &mut Spec, ids: &Ids) {
 /// The group of terminals.
 const TTY: u32 = 5;
 
-fn system_mounts() -> Vec<Mount> {
+pub fn system_mounts() -> Vec<Mount> {
     vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
@@ -124,7 +129,7 @@ fn system_mounts() -> Vec<Mount> {
     ]
 }
 
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.into(),
         kind: Some(kind.into()),
@@ -134,11 +139,11 @@ fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount
     }
 }
 
-fn capabilities(names: &[&str]) -> Capabilities {
+pub fn capabilities(names: &[&str]) -> Capabilities {
     Capabilities { bounding: words(names), effective: words(names), permitted: words(names), ..Capabilities::default() }
 }
 
-fn namespaces(kinds: &[&str]) -> Vec<Namespace> {
+pub fn namespaces(kinds: &[&str]) -> Vec<Namespace> {
     kinds.iter().map(|kind| Namespace { kind: kind.to_string(), path: None }).collect()
 }
 

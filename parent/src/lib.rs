@@ -24,6 +24,7 @@ mod living;
 mod log;
 mod look;
 mod notify;
+pub mod nspawn;
 pub mod oci;
 mod opener;
 pub mod overrides;

@@ -78,7 +78,7 @@ pub fn has_run(test: &str) -> bool {
 }
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 45] = [
+pub const EXCEPTIONS: [(&str, &str); 46] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",
@@ -111,6 +111,7 @@ pub const EXCEPTIONS: [(&str, &str); 45] = [
         "kernel_state::sysctls_of_the_containers_namespaces",
         "kernel.domainname belongs to the machine's root in every UTS namespace",
     ),
+    ("oci_bundle::namespaces_of_every_kind_are_joined", "joins namespaces that root's process owns"),
     (
         "masks::a_null_device_that_is_none_is_refused",
         "device nodes are the host's, bound: a user can make none: the refusal is another",
@@ -200,7 +201,7 @@ pub const WITHOUT_COMMANDS: [(&str, &str); 15] = [
 ];
 
 /// Test programs that are no part of the lane.
-pub const LEFT_OUT: [(&str, &str); 53] = [
+pub const LEFT_OUT: [(&str, &str); 55] = [
     ("bad_input", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("bad_state", "root spoils state directories by chown; rootless_security.rs has users' own"),
     ("budget", "reads the sources"),
@@ -223,6 +224,8 @@ pub const LEFT_OUT: [(&str, &str); 53] = [
     ("host", "rootless.rs has `run --host` by a user"),
     ("mount_words", "its overlay lies on a tmpfs in a mount namespace of root's"),
     ("no_pivot", "a machine whose root is the initial ramfs, made by root"),
+    ("oci_everything", "devices, limits and sysctls of root's; oci_bundle has what is a user's"),
+    ("oci_invalid", "what is wrong with config.json is seen before anything is made; the same for everybody"),
     ("people", "what is shown of root's containers; users' are shown by the same code"),
     ("plan_text", "the planner alone"),
     ("policy", "root's policy, of root's files: what a user's may be bound to is rootless_security.rs's"),

@@ -11,6 +11,7 @@ pub mod mountinfo;
 pub mod podman;
 pub mod podman_profile;
 pub mod running;
+pub mod silent;
 pub mod sources;
 pub mod terminal;
 pub mod user;

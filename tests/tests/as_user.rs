@@ -26,6 +26,8 @@ mod mounts;
 mod namespaces;
 #[path = "notify.rs"]
 mod notify;
+#[path = "oci_bundle.rs"]
+mod oci_bundle;
 #[path = "orphans.rs"]
 mod orphans;
 #[path = "overrides.rs"]

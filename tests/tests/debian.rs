@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 use rspawn_tests::terminal::{Terminal, wait_for_foreground};
-use rspawn_tests::{Bundle, cannot_make_containers, skip_unless};
+use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, leftovers, silent, skip_unless, wait_for};
 use serde_json::{Value, json};
 
 /// A minimal Debian, made once a machine by debootstrap; `None` where it cannot be.
@@ -156,4 +156,110 @@ fn busybox_with_runcs_configuration() {
     assert_eq!(output.status, 9, "{output:?}");
     assert!(output.stdout.starts_with("from stdin\n") && output.stdout.contains("/dev/mqueue"), "{output:?}");
     assert_eq!(output.stderr, "");
+}
+
+/// A tmux of the test's own, with one window of 30 rows and 100 columns.
+struct Tmux {
+    bundle: Bundle,
+}
+
+impl Tmux {
+    /// Starts a command in it; what it ended with shows at its end.
+    #[track_caller]
+    fn start(bundle: Bundle, words: &[&str]) -> Self {
+        let command = silent::command(&bundle, words);
+        let quote = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
+        let line: Vec<String> = [command.get_program()].into_iter().chain(command.get_args()).map(quote).collect();
+        let line = format!("{}; echo it ended with $?; sleep 1000", line.join(" "));
+        fs::write(
+            bundle.path().join("tmux.conf"),
+            "set -g status off\nset -g default-shell /bin/sh\nset -g default-terminal screen\n",
+        )
+        .unwrap();
+        let tmux = Self { bundle };
+        tmux.run(&["new-session", "-d", "-x", "100", "-y", "30", &line]).ok();
+        tmux
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let mut tmux = Command::new("tmux");
+        tmux.arg("-S").arg(self.bundle.path().join("tmux")).arg("-f").arg(self.bundle.path().join("tmux.conf"));
+        tmux.args(words).env("LC_ALL", "C.UTF-8").env_remove("TMUX");
+        finish(tmux, b"")
+    }
+
+    fn screen(&self) -> String {
+        self.run(&["capture-pane", "-p", "-S", "-"]).stdout
+    }
+
+    /// Types keys, and waits until something shows.
+    #[track_caller]
+    fn types(&self, keys: &[&str], shows: &str) {
+        self.run(&[&["send-keys"], keys].concat()).ok();
+        self.shows(shows);
+    }
+
+    #[track_caller]
+    fn shows(&self, text: &str) {
+        let mut seen = String::new();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !seen.contains(text) {
+            assert!(std::time::Instant::now() < deadline, "{text:?} never showed; this did: {seen}");
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            seen = self.screen();
+        }
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = self.run(&["kill-server"]);
+    }
+}
+
+/// As a person uses it: the tree's login shell, in a terminal within a terminal.
+#[test]
+fn a_bash_session_of_an_oci_bundle_under_tmux() {
+    if cannot_make_containers() {
+        return;
+    }
+    let Some(root) = debian_root() else { return };
+    if skip_unless(Command::new("tmux").arg("-V").output().is_ok(), "tmux is missing") {
+        return;
+    }
+    let bundle = silent::silent().with(|config| config["mounts"] = json!([]));
+    fs::remove_dir_all(bundle.rootfs()).unwrap();
+    symlink(root, bundle.rootfs()).unwrap();
+    let id = bundle.id.clone();
+    // The tree has no ps(1).
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()).unwrap();
+    let tmux = Tmux::start(bundle, &[&format!("--bind-ro={busybox}:/run/tools/ps")]);
+    tmux.shows(&format!("root@{id}:~#"));
+    tmux.types(&["echo $0 $TERM $(tty) $(stty size) $(pwd)", "Enter"], "/bin/bash screen /dev/pts/0 30 100 /root");
+    tmux.types(&["sleep 100 &", "Enter", "jobs", "Enter"], "Running                 sleep 100 &");
+    tmux.types(&["kill %1; wait; echo $((6*7)) done", "Enter"], "42 done");
+    tmux.types(&["sleep 99", "Enter"], "# sleep 99");
+    wait_for_foreground(&tmux.bundle, "sleep 99");
+    tmux.types(&["C-z"], "Stopped                 sleep 99");
+    tmux.types(&["bg; jobs; fg", "Enter"], "Running                 sleep 99 &");
+    wait_for_foreground(&tmux.bundle, "sleep 99");
+    tmux.types(&["C-c"], "^C");
+    tmux.types(&["clear; echo $((1300+37)) $(jobs | wc -l)", "Enter"], "1337 0");
+    tmux.types(&["clear; /run/tools/ps", "Enter"], "rspawn-init");
+    tmux.shows("/bin/bash -l");
+    tmux.types(
+        &["clear; mount | grep -E ' /(proc|dev/pts|run) '; df /tmp /dev/shm", "Enter"],
+        "devpts on /dev/pts type devpts",
+    );
+    tmux.shows("proc on /proc type proc");
+    tmux.shows("/dev/shm");
+    tmux.run(&["resize-window", "-x", "120", "-y", "40"]).ok();
+    wait_for("its terminal has the size of the window", || {
+        tmux.run(&["send-keys", "stty size", "Enter"]).ok();
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        tmux.screen().contains("40 120")
+    });
+    tmux.types(&["exit 7", "Enter"], "it ended with 7");
+    tmux.run(&["kill-server"]).ok();
+    wait_for("nothing is left", || leftovers(&id).is_empty());
 }

@@ -6,6 +6,7 @@ Examples:
   rspawn run --bundle demo -- ls -l /            another command in it
   rspawn run --host -- id                        no bundle: this machine's root, read-only
   rspawn run -D /srv/debian --user=www-data      a directory with a root filesystem
+  rspawn run --oci-bundle=demo                   a bundle as systemd-nspawn starts it: here with a login shell
   rspawn run -b demo --bind=/srv/data:/data --bind-ro=-/etc/hosts --tmpfs=/scratch:size=64M
   rspawn run -b demo --inaccessible=/etc/shadow --read-only --volatile=state
   rspawn run -b demo --system-call-filter='~@mount @swap' --drop-capability=CAP_NET_RAW
@@ -18,6 +19,7 @@ pub const PLAN: &str = "\
 Examples:
   rspawn plan demo                               what would be done, by whom, from which line
   rspawn plan --format=json demo                 the same for a program
+  rspawn plan --oci-bundle=demo                  and what systemd-nspawn's manners add: `rule: nspawn`
   rspawn plan --diff demo other                  what `other` may do that `demo` may not
   rspawn plan --diff demo --bind=/run/docker.sock --capability=CAP_SYS_ADMIN
   rspawn plan --format=bin demo >P; /usr/libexec/rspawn/rspawn-setup --check P
@@ -29,6 +31,7 @@ Examples:
   rspawn check demo                              everything that is wrong, most important first
   rspawn check --format=json demo                the same for a program
   rspawn check demo --settings=demo.nspawn       and which of its keys have no effect, and why
+  rspawn check --oci-bundle=demo -- sh           for `run --oci-bundle`
   rspawn check demo --policy=/etc/rspawn/policy.conf
 
 The exit status is 0 if the bundle can be started here, else 1.";

@@ -125,6 +125,10 @@ pub struct Container {
     /// No bundle: the root filesystem in this directory.
     #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
     pub directory: Option<PathBuf>,
+    /// This bundle as systemd-nspawn starts it: where it is silent, with nspawn's namespaces, file systems and
+    /// environment, and named after the directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "host", "directory"])]
+    pub oci_bundle: Option<PathBuf>,
     /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
@@ -160,7 +164,7 @@ impl From<InitOption> for InitChoice {
 
 #[derive(Debug, Args)]
 pub struct Plan {
-    /// The bundle; with --diff, two of them.
+    /// The bundle; with --diff, two of them. With --oci-bundle, the name of the container.
     #[arg(value_name = "BUNDLE")]
     pub bundles: Vec<PathBuf>,
     /// Plan `run --host -- CMD` instead.
@@ -169,6 +173,9 @@ pub struct Plan {
     /// Plan `run --directory DIR` instead.
     #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundles")]
     pub directory: Option<PathBuf>,
+    /// Plan `run --oci-bundle DIR` instead.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["host", "directory"])]
+    pub oci_bundle: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
     /// Say what the second bundle may do that the first may not, and the other way round; of one bundle, what the
@@ -199,8 +206,12 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct Check {
-    #[arg(value_name = "BUNDLE", default_value = ".")]
-    pub bundle: PathBuf,
+    /// The bundle; `.` if absent. With --oci-bundle, the name of the container.
+    #[arg(value_name = "BUNDLE")]
+    pub bundle: Option<PathBuf>,
+    /// Check `run --oci-bundle DIR` instead.
+    #[arg(long, value_name = "DIR")]
+    pub oci_bundle: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,
     #[arg(long, value_name = "MODE", default_value = "auto")]
@@ -211,6 +222,9 @@ pub struct Check {
     /// Policy to judge by instead of /etc/rspawn/policy.conf.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// The command to run instead of the bundle's.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
     #[command(flatten)]
     pub overrides: OverrideOptions,
 }

@@ -1,11 +1,13 @@
 //! `rspawn check`: everything wrong with a bundle in one go, before anything starts.
+use std::path::Path;
+
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, HostOp, Plan};
 use rspawn_proto::policy::{Mode, Policy};
 use serde_json::json;
 
 use super::Source;
-use super::prepare::{Intent, Prepared};
+use super::prepare::{About, Intent, Prepared};
 use crate::bundle::Bundle;
 use crate::check::document::Document;
 use crate::check::{Finding, Severity, is_warning};
@@ -24,24 +26,25 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     if arguments.format == Format::Bin {
         return Err("check --format=bin: there is no such form of what is found: text or json".into());
     }
-    let bundle = Bundle::open(&arguments.bundle)?;
-    let path = bundle.path.clone();
-    let source = Source::Bundle(bundle);
-    let prepared = Prepared::read(&arguments.overrides, &[], &source.place(None), Intent::Look)?;
+    let (source, name) = source(&arguments)?;
+    let path = source.directory();
+    let mut prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
     let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = Facts::gather()?;
     policy::adapt(&mut policy, &facts.ids);
+    prepared.obey(&policy);
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
-    let mut options = Options::for_a_look("check", path, arguments.init.or(init))?;
+    let mut options = Options::for_a_look(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let Source::Bundle(bundle) = source else { return Err("a bundle was opened".into()) };
-    let document = Document::read(&bundle.read()?);
-    let mut findings = machine.judge(&document, &prepared, options)?;
+    let (Source::Bundle(bundle) | Source::Oci(bundle, _)) = source else { return Err("a bundle was opened".into()) };
+    let written = bundle.read()?;
+    let document = Document::read(&written);
+    let mut findings = machine.judge(&document, &written, &prepared, options)?;
     findings.sort_by_key(Finding::rank);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     streams::print(match arguments.format {
@@ -49,6 +52,20 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
         Format::Text | Format::Bin => text(&findings, errors, colours),
     })?;
     Ok(i32::from(errors != 0))
+}
+
+/// The bundle, and its container's name.
+fn source(arguments: &Check) -> Result<(Source, String), String> {
+    match (&arguments.oci_bundle, &arguments.bundle) {
+        (Some(directory), id) => {
+            let id = id.as_deref().map(|id| id.to_str().ok_or("the name of the container is not UTF-8")).transpose()?;
+            Source::open_oci(directory, None, id, !arguments.detach, None)
+        }
+        (None, directory) => {
+            let bundle = Bundle::open(directory.as_deref().unwrap_or(Path::new(".")))?;
+            Ok((Source::Bundle(bundle), "check".into()))
+        }
+    }
 }
 
 /// What a bundle is held against.
@@ -61,7 +78,13 @@ struct Machine {
 }
 
 impl Machine {
-    fn judge(&self, document: &Document, prepared: &Prepared, mut options: Options) -> Result<Vec<Finding>, String> {
+    fn judge(
+        &self,
+        document: &Document,
+        text: &[u8],
+        prepared: &Prepared,
+        mut options: Options,
+    ) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
         let mut findings: Vec<Finding> =
             self.lacks().into_iter().map(|(severity, problem)| find(severity, problem)).collect();
@@ -71,7 +94,8 @@ impl Machine {
         findings.extend(self.missing_namespaces(&spec).into_iter().map(|problem| find(Severity::Error, problem)));
         findings.extend(self.missing_filesystems(&spec).into_iter().map(|problem| find(Severity::Warning, problem)));
         options.cpus = prepared.cpu_mask();
-        let applied = prepared.apply(&mut spec, &options.bundle)?;
+        let about = About { text, bundle: &options.bundle, arch: self.facts.arch() };
+        let applied = prepared.apply(&mut spec, &about)?;
         let outcome = applied.plan_anyway(&spec, &self.facts, &options);
         let own = outcome.problems.into_iter().filter(|problem| !document.is_consequence(&problem.pointer));
         findings.extend(own.map(|problem| find(Severity::Error, problem)));

@@ -8,7 +8,7 @@ use rspawn_proto::ids::{ContainerId, HostPath, Text};
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_sys::Fd;
 
-use super::prepare::{Intent, Prepared};
+use super::prepare::{About, Intent, Prepared};
 use super::{Source, explain, stream_pipes};
 use crate::audit::Audit;
 use crate::bundle::Bundle;
@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, notify, policy, sandbox, systemd};
+use crate::{describe, launch, notify, nspawn, policy, sandbox, systemd};
 
 pub fn create(global: &Global, log: &mut Log, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -81,7 +81,10 @@ fn audited(
     if container.image.is_some() {
         return Err("--image is not supported: mount the image, and name the mount point with --directory".into());
     }
-    let given = id;
+    let given = match (id, &container.oci_bundle) {
+        (None, Some(directory)) => Some(nspawn::name_of(directory)?),
+        (id, _) => id,
+    };
     let id = ContainerId::new(given.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
     session.audit.set_id(id.as_str());
     let (stdin_tty, stdout_tty) = (std::io::stdin().is_terminal(), std::io::stdout().is_terminal());
@@ -92,16 +95,21 @@ fn audited(
         Source::Host { args: Vec::new(), terminal: on_terminal, term }
     } else if let Some(directory) = &container.directory {
         Source::open_directory(directory, given.as_deref(), on_terminal)?
+    } else if let Some(directory) = &container.oci_bundle {
+        let attended = mode == Mode::Foreground || making.console_socket.is_some();
+        let console = asked.map(ConsoleMode::has_terminal);
+        Source::open_oci(directory, container.config.as_deref(), given.as_deref(), attended, console)?.0
     } else {
         Source::Bundle(Bundle::open_with(&container.bundle, container.config.as_deref())?)
     };
     let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
-    let prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
+    let mut prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }
     let mut policy = policy::load(making.policy.as_deref(), source.shown())?;
     policy::adapt(&mut policy, &ids);
+    prepared.obey(&policy);
     let systemd = global.systemd()?;
     let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
@@ -172,7 +180,8 @@ fn audited(
     let parse = || session.audit.step("parse config.json", || source.parse(&facts));
     let (mut spec, mut bytes) = Signals::aside(signals.as_ref(), parse)?;
     session.audit.set_config(&bytes);
-    let applied = prepared.apply(&mut spec, &options.bundle)?;
+    let about = About { text: &bytes, bundle: &options.bundle, arch: facts.arch() };
+    let applied = prepared.apply(&mut spec, &about)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();
     }

@@ -24,14 +24,16 @@ use std::path::{Path, PathBuf};
 
 use rspawn_proto::msg::Mode;
 
+use crate::bundle::Bundle;
 use crate::cli::{Cli, Command, quick};
 use crate::facts::Facts;
 use crate::log::Log;
+use crate::nspawn::Manners;
 use crate::oci::Spec;
 use crate::problem::Problem;
 use crate::stream_pipes::StreamPipes;
 use crate::streams;
-use crate::{look, opener, scratch};
+use crate::{look, nspawn, opener, scratch};
 use prepare::Place;
 
 /// Exit status of a failure of rspawn's own.
@@ -144,7 +146,9 @@ fn explain(problems: &[Problem]) -> String {
 
 /// What a container is made from.
 enum Source {
-    Bundle(crate::bundle::Bundle),
+    Bundle(Bundle),
+    /// A bundle, and what nspawn does where it is silent.
+    Oci(Bundle, Manners),
     Host {
         args: Vec<String>,
         terminal: bool,
@@ -163,7 +167,7 @@ impl Source {
     /// The directory that the command line names: what a policy without `bind.allow` lets a container show.
     fn shown(&self) -> Option<&str> {
         match self {
-            Source::Bundle(bundle) => Some(&bundle.path),
+            Source::Bundle(bundle) | Source::Oci(bundle, _) => Some(&bundle.path),
             Source::Directory { path, .. } => path.to_str(),
             Source::Host { .. } => None,
         }
@@ -171,7 +175,7 @@ impl Source {
 
     fn directory(&self) -> String {
         match self {
-            Source::Bundle(bundle) => bundle.path.clone(),
+            Source::Bundle(bundle) | Source::Oci(bundle, _) => bundle.path.clone(),
             Source::Host { .. } | Source::Directory { .. } => "/".into(),
         }
     }
@@ -191,18 +195,37 @@ impl Source {
         Ok(Source::Directory { path, name, terminal, term: std::env::var("TERM").ok() })
     }
 
+    /// The bundle that `--oci-bundle=` names, and its container's name: the one given, or else the directory's.
+    /// `attended` says whether a console leads to somebody, `console` whether one is asked for.
+    fn open_oci(
+        directory: &Path,
+        config: Option<&Path>,
+        id: Option<&str>,
+        attended: bool,
+        console: Option<bool>,
+    ) -> Result<(Self, String), String> {
+        let bundle = Bundle::open_with(directory, config)?;
+        let name = id.map_or_else(|| nspawn::name_of(directory), |id| Ok(id.to_string()))?;
+        let manners = Manners::of_invoker(name.clone(), &bundle.path, attended, console);
+        Ok((Source::Oci(bundle, manners), name))
+    }
+
     /// Where settings for it are looked for.
     fn place<'a>(&'a self, id: Option<&'a str>) -> Place<'a> {
         match self {
-            Source::Bundle(bundle) => {
+            Source::Bundle(bundle) | Source::Oci(bundle, _) => {
                 let path = Path::new(&bundle.path);
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
-                Place { name: id.unwrap_or(name), beside, search: false }
+                let manners = if let Source::Oci(_, manners) = self { Some(manners) } else { None };
+                Place { name: id.unwrap_or(name), beside, search: false, manners }
             }
-            Source::Host { .. } => Place { name: id.unwrap_or("host"), beside: Vec::new(), search: false },
+            Source::Host { .. } => {
+                Place { name: id.unwrap_or("host"), beside: Vec::new(), search: false, manners: None }
+            }
             Source::Directory { path, name, .. } => {
-                Place { name, beside: path.parent().map(Path::to_path_buf).into_iter().collect(), search: true }
+                let beside = path.parent().map(Path::to_path_buf).into_iter().collect();
+                Place { name, beside, search: true, manners: None }
             }
         }
     }
@@ -210,7 +233,7 @@ impl Source {
     /// Reads and parses: only after privileges are gone. Gives the text too.
     fn parse(self, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
         match self {
-            Source::Bundle(bundle) => {
+            Source::Bundle(bundle) | Source::Oci(bundle, _) => {
                 let bytes = bundle.read()?;
                 Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }

@@ -4,7 +4,7 @@ use std::path::Path;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
-use super::prepare::{Intent, Prepared};
+use super::prepare::{About, Intent, Prepared};
 use super::{Source, explain};
 use crate::bundle::Bundle;
 use crate::cli::{Format, InitOption, Plan};
@@ -15,21 +15,13 @@ use crate::plan::{InitChoice, Options, Planned};
 use crate::show::Colours;
 use crate::show::verdict::Verdict;
 use crate::streams;
-use crate::{plan as planner, policy, sandbox, show};
+use crate::{policy, sandbox, show};
 
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
         return Err("plan --diff --format=bin: there is no such form of a difference: text or json".into());
     }
-    let here = Path::new(".").to_path_buf();
-    let bundles = if arguments.bundles.is_empty() { vec![here] } else { arguments.bundles.clone() };
-    let sources: Vec<Source> = if arguments.host {
-        vec![Source::Host { args: Vec::new(), terminal: false, term: None }]
-    } else if let Some(directory) = &arguments.directory {
-        vec![Source::open_directory(directory, None, false)?]
-    } else {
-        bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
-    };
+    let (sources, id) = sources(&arguments)?;
     match (sources.len(), arguments.diff) {
         (1, _) | (2, true) => {}
         (_, true) => return Err("plan --diff takes two bundles, or one and what is changed about it".into()),
@@ -43,22 +35,30 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
         }
         None => None,
     };
-    let looks: Vec<(Source, Prepared)> =
+    let mut looks: Vec<(Source, Prepared)> =
         sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
+    for (policy, (_, prepared)) in policy.iter().zip(&mut looks) {
+        prepared.obey(policy);
+    }
     let facts = Facts::gather()?;
     let colours = Colours::of_stdout();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut plans = Vec::new();
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
-        let mut options = Options::for_a_look("plan", source.directory(), arguments.init.or(init))?;
+        let name = id.as_deref().unwrap_or("plan");
+        let mut options = Options::for_a_look(name, source.directory(), arguments.init.or(init))?;
         options.detached = arguments.detach;
         options.systemd = systemd;
-        let (mut spec, _) = source.parse(&facts)?;
+        let bundle = source.directory();
+        let (mut spec, text) = source.parse(&facts)?;
+        let about = About { text: &text, bundle: &bundle, arch: facts.arch() };
         if arguments.diff && alone {
-            plans.push(planner::plan(&spec, &facts, &options).map_err(|problems| explain(&problems))?);
+            let mut before = spec.clone();
+            let left = prepared.leave(&mut before, &about)?;
+            plans.push(left.plan(&before, &facts, &options).map_err(|problems| explain(&problems))?);
         }
-        plans.push(change_and_plan(&mut spec, prepared, &facts, options)?);
+        plans.push(change_and_plan(&mut spec, prepared, &facts, options, &about)?);
     }
     if arguments.diff && alone && same(&plans) {
         return Err("plan --diff takes two bundles, or one and options that change something about it".into());
@@ -75,6 +75,30 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     streams::print(output).map(|()| 0)
 }
 
+/// What is looked at, and the name of its container, where that has a say.
+fn sources(arguments: &Plan) -> Result<(Vec<Source>, Option<String>), String> {
+    let bundles = &arguments.bundles;
+    if let Some(directory) = &arguments.oci_bundle {
+        let id = match bundles.as_slice() {
+            [] => None,
+            [id] => Some(id.to_str().ok_or("the name of the container is not UTF-8")?),
+            _ => return Err("plan --oci-bundle takes one word, the name of the container".into()),
+        };
+        let (source, name) = Source::open_oci(directory, None, id, !arguments.detach, None)?;
+        return Ok((vec![source], Some(name)));
+    }
+    let sources = if arguments.host {
+        vec![Source::Host { args: Vec::new(), terminal: false, term: None }]
+    } else if let Some(directory) = &arguments.directory {
+        vec![Source::open_directory(directory, None, false)?]
+    } else if bundles.is_empty() {
+        vec![Source::Bundle(Bundle::open(Path::new("."))?)]
+    } else {
+        bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
+    };
+    Ok((sources, None))
+}
+
 fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {
     let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
     Ok((source, prepared))
@@ -85,9 +109,10 @@ fn change_and_plan(
     prepared: Prepared,
     facts: &Facts,
     mut options: Options,
+    about: &About,
 ) -> Result<Planned, String> {
     options.cpus = prepared.cpu_mask();
-    let applied = prepared.apply(spec, &options.bundle)?;
+    let applied = prepared.apply(spec, about)?;
     if options.init == InitChoice::Auto {
         options.init = applied.init.unwrap_or_default();
     }

@@ -4,12 +4,17 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rspawn_proto::policy::Policy;
+
 use crate::cli::overrides::OverrideOptions;
+use crate::default_spec::default_process;
 use crate::facts::Facts;
 use crate::look::Looker;
+use crate::nspawn::{Document, Login, Manners};
 use crate::oci::Spec;
 use crate::overrides::apply::{Applied, Known, apply};
 use crate::overrides::{Overrides, Said, Volatile};
+use crate::plan::seccomp::Arch;
 use crate::plan::{Options, Planned};
 use crate::problem::Problem;
 use crate::scratch::{self, Scratch};
@@ -34,6 +39,8 @@ pub struct Place<'a> {
     pub beside: Vec<PathBuf>,
     /// Whether a settings file is looked for where nothing is said.
     pub search: bool,
+    /// What a bundle gets where it is silent (`--oci-bundle=`).
+    pub manners: Option<&'a Manners>,
 }
 
 /// Overrides from every source, and what has to be asked before they can be applied.
@@ -44,6 +51,7 @@ pub struct Prepared {
     untrusted: Option<SettingsFile>,
     looker: Option<Looker>,
     scratch: Option<Scratch>,
+    manners: Option<Manners>,
     cpus: Option<Said<Vec<usize>>>,
     notes: Vec<Problem>,
 }
@@ -71,8 +79,11 @@ impl Prepared {
             }
         }
         let sources = || trusted.iter().chain([&command_line]);
-        let must_look =
-            untrusted.is_some() || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
+        // Without a command it may be a user's shell that is run.
+        let may_log_in = place.manners.is_some() && command.is_empty();
+        let must_look = untrusted.is_some()
+            || may_log_in
+            || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
         let looker = must_look.then(Looker::start).transpose();
         let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
@@ -89,7 +100,15 @@ impl Prepared {
             _ => None,
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
-        Ok(Self { command_line, trusted, untrusted, looker, scratch, cpus, notes })
+        let manners = place.manners.cloned();
+        Ok(Self { command_line, trusted, untrusted, looker, scratch, manners, cpus, notes })
+    }
+
+    /// Leaves out what nobody has asked for and a policy does not grant.
+    pub fn obey(&mut self, policy: &Policy) {
+        if let Some(manners) = &mut self.manners {
+            manners.obey(policy);
+        }
     }
 
     /// CPUs to run on, and who said so.
@@ -107,8 +126,8 @@ impl Prepared {
         mask
     }
 
-    /// Lays everything over a configuration: after privileges have gone. `bundle` is where its relative paths start.
-    pub fn apply(&self, spec: &mut Spec, bundle: &str) -> Result<Applied, String> {
+    /// Lays everything over a configuration: after privileges have gone.
+    pub fn apply(&self, spec: &mut Spec, about: &About) -> Result<Applied, String> {
         let untrusted = self.untrusted.as_ref().map(SettingsFile::read).transpose()?;
         let mut notes = self.notes.clone();
         notes.extend(untrusted.iter().flat_map(|settings| settings.notes.clone()));
@@ -118,22 +137,83 @@ impl Prepared {
         }
         let from_file = untrusted.as_ref().map(|settings| &settings.overrides);
         let sources = [from_file, self.trusted.as_ref(), Some(&self.command_line)];
-        for overrides in sources.into_iter().flatten() {
-            let known = self.look(spec, overrides, bundle);
-            apply(spec, overrides, &known, &mut done);
-        }
+        self.lay_over(spec, &sources.into_iter().flatten().collect::<Vec<_>>(), about, &mut done)?;
         Ok(done)
+    }
+
+    /// The configuration without anybody's changes, but as it is started.
+    pub fn leave(&self, spec: &mut Spec, about: &About) -> Result<Applied, String> {
+        let mut done = Applied::default();
+        self.lay_over(spec, &[], about, &mut done)?;
+        Ok(done)
+    }
+
+    fn lay_over(
+        &self,
+        spec: &mut Spec,
+        sources: &[&Overrides],
+        about: &About,
+        done: &mut Applied,
+    ) -> Result<(), String> {
+        match &self.manners {
+            Some(manners) => {
+                let document = Document::of(about.text)?;
+                manners.begin(spec, &document, done);
+                let mut after = spec.clone();
+                self.change(&mut after, sources, about, &mut Applied::default());
+                let login = || self.login(&after, about);
+                manners.complete(spec, &after, &document, about.arch, login, done);
+            }
+            None => {
+                // With a command there is a process to run, whatever the bundle says of it.
+                let command = sources.iter().filter_map(|overrides| overrides.args.as_ref()).next_back();
+                if let (Some(said), None) = (command, &spec.process) {
+                    spec.process = Some(default_process(false));
+                    done.origins.replace("/process", &said.origin);
+                }
+            }
+        }
+        self.change(spec, sources, about, done);
+        Ok(())
+    }
+
+    fn change(&self, spec: &mut Spec, sources: &[&Overrides], about: &About, done: &mut Applied) {
+        for overrides in sources {
+            let known = self.look(spec, overrides, about.bundle);
+            apply(spec, overrides, &known, done);
+        }
+    }
+
+    fn login(&self, spec: &Spec, about: &About) -> Login {
+        match (&self.looker, root_of(spec, about.bundle)) {
+            (Some(looker), Some(root)) => Login::of(spec, &root, looker),
+            _ => Login { shell: "/bin/sh".into(), home: "/".into() },
+        }
     }
 
     fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> Known {
         let scratch = self.scratch.as_ref().map_or_else(scratch::would_be, |scratch| scratch.path.clone());
         let mut known = Known { scratch, ..Known::default() };
-        let (Some(looker), Some(root)) = (&self.looker, &spec.root) else { return known };
-        let root = if root.path.starts_with('/') { root.path.clone() } else { format!("{bundle}/{}", root.path) };
+        let (Some(looker), Some(root)) = (&self.looker, root_of(spec, bundle)) else { return known };
         known.database = overrides.names_a_user().then(|| looker.users(&root));
         known.usr_links = overrides.has_volatile_root().then(|| looker.usr_links(&root));
         known
     }
+}
+
+/// What is to be known of a configuration beside it.
+pub struct About<'a> {
+    /// As it is written.
+    pub text: &'a [u8],
+    /// Where its relative paths start.
+    pub bundle: &'a str,
+    pub arch: Option<Arch>,
+}
+
+/// The container's root, as a path of the host.
+fn root_of(spec: &Spec, bundle: &str) -> Option<String> {
+    let path = &spec.root.as_ref()?.path;
+    Some(if path.starts_with('/') { path.clone() } else { format!("{bundle}/{path}") })
 }
 
 /// What has become of a changed configuration.

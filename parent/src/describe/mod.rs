@@ -94,7 +94,7 @@ pub fn failure(plan: Option<&Plan>, error: &StepError, origins: &Origins) -> Str
             place => (String::new(), phase(place).into()),
         },
     };
-    let mut text = place_name(origins.of(&origin));
+    let mut text = place_name(&origins.of(&origin));
     text.push_str(&shortened(&action));
     if error.errno != 0 {
         text.push_str(&format!(": {}: {}", error.call, errno(error.errno)));
@@ -158,7 +158,7 @@ fn failed_limit(index: &str, limit: &Rlimit, error: &StepError, origins: &Origin
         libc::EPERM => "; raising a hard limit needs CAP_SYS_RESOURCE on the host",
         _ => "",
     };
-    let place = place_name(origins.of(&format!("/process/rlimits/{index}")));
+    let place = place_name(&origins.of(&format!("/process/rlimits/{index}")));
     format!("{place}set {name} to soft {soft}, hard {hard}: {reason}{hint}")
 }
 

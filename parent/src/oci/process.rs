@@ -16,6 +16,8 @@ pub struct Process {
     pub args: Vec<String>,
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
+    /// Empty where nothing is said, which the planner refuses.
+    #[serde(default)]
     pub cwd: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<Capabilities>,

@@ -3,6 +3,7 @@
 //! The planner knows JSON pointers. Where an override has changed what is at one, its steps and problems are renamed
 //! afterwards, so that `rspawn plan` and every error say "--bind=/srv" rather than name a line of a file that has no
 //! such line.
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rspawn_proto::plan::Step;
@@ -17,6 +18,8 @@ pub struct Origins {
     trees: BTreeMap<String, String>,
     /// These pointers alone: a part was changed, the rest is the bundle's.
     points: BTreeMap<String, String>,
+    /// Pointers to what stands elsewhere in the bundle: in a list, rspawn has put something before it.
+    moved: BTreeMap<String, String>,
 }
 
 impl Origins {
@@ -35,35 +38,48 @@ impl Origins {
         self.points.insert(pointer.to_string(), joined);
     }
 
+    /// What is at a pointer is at another one in the bundle.
+    pub fn moved(&mut self, pointer: impl Into<String>, bundles: impl Into<String>) {
+        self.moved.insert(pointer.into(), bundles.into());
+    }
+
     /// Whether nothing was changed.
     pub fn is_empty(&self) -> bool {
-        self.trees.is_empty() && self.points.is_empty()
+        self.trees.is_empty() && self.points.is_empty() && self.moved.is_empty()
     }
 
     /// The origin to show for a pointer, which may be the pointer itself.
-    pub fn of<'a>(&'a self, pointer: &'a str) -> &'a str {
+    pub fn of<'a>(&'a self, pointer: &'a str) -> Cow<'a, str> {
         if let Some(origin) = self.points.get(pointer) {
-            return origin;
+            return origin.into();
         }
         let mut place = pointer;
         loop {
             if let Some(origin) = self.trees.get(place) {
-                return origin;
+                return origin.into();
+            }
+            if let Some(bundles) = self.moved.get(place) {
+                return format!("{bundles}{}", &pointer[place.len()..]).into();
             }
             match place.rfind('/') {
                 Some(end) => place = &place[..end],
-                None => return pointer,
+                None => return pointer.into(),
             }
         }
     }
 
     /// A plan with its steps and notes named after these origins.
-    pub fn rename(self, mut planned: Planned) -> Planned {
+    pub fn rename(mut self, mut planned: Planned) -> Planned {
         self.rename_steps(&mut planned.plan.host);
         self.rename_steps(&mut planned.plan.spawn.join);
         self.rename_steps(&mut planned.plan.attach);
         self.rename_steps(&mut planned.plan.rootfs);
         self.rename_problems(&mut planned.notes);
+        // Of what was moved, every step has the bundle's pointer now, which must not be taken for another one.
+        let is_moved = |pointer: &str| self.moved.keys().any(|moved| list_of(moved) == list_of(pointer));
+        let trees = self.trees.iter().filter(|(pointer, _)| !is_moved(pointer));
+        self.trees = trees.map(|(pointer, origin)| (pointer.clone(), origin.clone())).collect();
+        self.moved.clear();
         planned.origins = self;
         planned
     }
@@ -79,6 +95,11 @@ impl Origins {
             problem.pointer = self.of(&problem.pointer).to_string();
         }
     }
+}
+
+/// The pointer of the list that an element's pointer is in, with its slash.
+fn list_of(pointer: &str) -> &str {
+    pointer.rfind('/').map_or("", |end| &pointer[..=end])
 }
 
 #[cfg(test)]
@@ -97,5 +118,7 @@ mod tests {
         assert_eq!(origins.of("rule: masks"), "rule: masks");
         assert_eq!(origins.of("/linux/seccomp"), "settings [Exec] SystemCallFilter=, --system-call-filter=@mount");
         assert_eq!(origins.of("/linux/seccomp/syscalls/0"), "/linux/seccomp/syscalls/0");
+        origins.moved("/mounts/9", "/mounts/0");
+        assert_eq!(origins.of("/mounts/9/options"), "/mounts/0/options");
     }
 }

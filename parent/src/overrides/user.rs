@@ -77,6 +77,17 @@ pub fn find(name: &str, database: &Database) -> Result<Account, String> {
     Ok(Account { name: name.into(), uid, gid, groups, home: usable.then(|| home.to_string()) })
 }
 
+/// The home directory and the shell of the first user with a number, as far as they can be paths.
+pub fn login(uid: u32, database: &Database) -> (Option<String>, Option<String>) {
+    let mut entries = lines(&database.passwd).map(|line| line.split(':').collect::<Vec<&str>>());
+    let entry = entries.find(|fields| fields.get(2).is_some_and(|field| number::<u32>(field) == Ok(uid)));
+    let path = |index: usize| {
+        let text = *entry.as_ref()?.get(index)?;
+        (text.starts_with('/') && !text.contains(char::is_control)).then(|| text.to_string())
+    };
+    (path(5), path(6))
+}
+
 /// The groups that list a user as a member.
 fn memberships<'a>(name: &'a str, database: &'a Database) -> impl Iterator<Item = u32> + 'a {
     lines(&database.group).filter_map(move |line| {
@@ -125,5 +136,8 @@ mod tests {
             assert!(find(bad, &files).is_err(), "{bad}");
         }
         assert!(find("x", &database("\u{0}\n:::::::\nx", "")).is_err());
+        assert_eq!(login(1000, &files), (Some("/home/alice".into()), Some("/bin/sh".into())));
+        assert_eq!(login(7, &files), (None, None));
+        assert_eq!(login(4, &files), (None, None));
     }
 }

@@ -19,6 +19,9 @@ const WITHOUT_EFFECT: [(&str, &str); 8] = [
 pub fn plan(planner: &mut Planner) {
     let pointer = |name: &str| format!("/annotations/{name}");
     let annotations = &planner.spec.annotations;
+    if annotations.contains_key("") {
+        planner.problem(pointer(""), "an annotation needs a name: the key is empty");
+    }
     if annotations.contains_key(FILTER) {
         let message =
             "crun's ready-made filter is not taken, and the container would do without: /linux/seccomp has rules";

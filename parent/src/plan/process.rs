@@ -186,6 +186,11 @@ fn environment(planner: &mut Planner) -> Vec<Text> {
 
 fn working_directory_path(planner: &mut Planner) -> Option<GuestPath> {
     let cwd = &planner.spec.process.as_ref()?.cwd;
+    if cwd.is_empty() {
+        planner
+            .problem("/process/cwd", "there is no working directory: it is required, an absolute path such as \"/\"");
+        return None;
+    }
     if !cwd.starts_with('/') {
         planner.problem("/process/cwd", format!("the working directory {cwd:?} is not an absolute path"));
         return None;

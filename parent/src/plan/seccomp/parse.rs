@@ -183,7 +183,8 @@ fn syscall<'a>(rule: &'a SyscallRule, i: usize, strict: bool, found: &mut Findin
             format!("docker's old form of \"names\": [{name:?}], for which it is taken."),
         );
     } else if rule.names.is_empty() {
-        found.warn(format!("{base}/names"), "the rule names no call and has no effect.");
+        // A protection that was meant would be none.
+        found.problem(format!("{base}/names"), "the rule names no system call: the list needs at least one.");
     }
     let ret = action(
         &Named {
