@@ -420,18 +420,6 @@ fn a_policy_is_not_fooled_by_a_lying_plan() {
     case("made writable after the pivot", &|plan| {
         plan.rootfs.push(Step::new("/mounts/7", RootfsOp::SetAttrs { mount: slot, attrs: writable.clone() }));
     });
-    case("read-only at its top alone", &|plan| {
-        for step in &mut plan.host {
-            if let HostOp::CloneTree { out, recursive, attrs, .. } = &mut step.op
-                && *out == slot
-            {
-                *recursive = true;
-                *attrs = MountAttrs { propagation: attrs.propagation, recursive: true, ..MountAttrs::default() };
-            }
-        }
-        let attrs = MountAttrs { set: attr::RDONLY, ..MountAttrs::default() };
-        plan.host.push(Step::new("/mounts/7", HostOp::SetAttrs { mount: slot, attrs }));
-    });
     case("made writable with what it lies on", &|plan| {
         let attrs = MountAttrs { recursive: true, ..writable.clone() };
         let root = plan.rootfs.iter().find_map(|step| match step.op {
