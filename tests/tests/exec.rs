@@ -380,7 +380,8 @@ fn processes_that_are_none() {
     }
     let life = running();
     for (process, reason) in [
-        (json!({}), "cwd"),
+        (json!({"args": ["sh"]}), "/process/cwd"),
+        (json!({"cwd": "/"}), "/process/args"),
         (json!({"args": [], "cwd": "/"}), "/process/args"),
         (json!({"args": ["a\0b"], "cwd": "/"}), "/process/args/0"),
         (json!({"args": "sh", "cwd": "/"}), "args"),
