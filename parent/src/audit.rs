@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
+use rspawn_proto::policy::Violation;
 use rspawn_proto::report::AuditRecord;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -117,6 +118,17 @@ impl Audit {
                 "result": result, "us": record.microseconds,
             });
             log.write(record.began, line);
+        });
+    }
+
+    /// What a policy would have refused, and what was left out.
+    pub fn warning(&self, violation: &Violation) {
+        self.with(|log| {
+            let line = json!({
+                "stage": "rspawn-setup", "phase": "policy", "op": describe::violation(violation),
+                "origin": violation.origin, "result": "warning", "rule": violation.rule,
+            });
+            log.write(since(UNIX_EPOCH, SystemTime::now()), line);
         });
     }
 

@@ -284,6 +284,7 @@ impl Session {
                     }
                     (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
                     (FromSetup::Warning(violation), _) => {
+                        self.audit.warning(&violation);
                         streams::warn(one_violation(&violation));
                     }
                     (FromSetup::Left(error), _) => {
