@@ -48,8 +48,9 @@ fn place(path: &Path, plain: &mut BTreeSet<PathBuf>) -> Result<PathBuf, String> 
                     ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory
                 ) =>
             {
-                here = next;
-                continue;
+                way.push(part);
+                way.reverse();
+                return Ok(way.iter().fold(here, |here, part| here.join(part)));
             }
             Err(error) => return Err(format!("{}: {error}", next.display())),
         };
