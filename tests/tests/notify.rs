@@ -46,7 +46,9 @@ fn agent(directory: &Path, asked: &Arc<AtomicUsize>) -> JoinHandle<Value> {
     })
 }
 
-const SCRIPT: &str = "mkdir /tmp/one; mkdir /tmp/two && rmdir /tmp/two && echo two; ps -o comm; true";
+/// What runs beside it is shown once it is the same twice: who passed the listener on may be about to end.
+const SCRIPT: &str = "mkdir /tmp/one; mkdir /tmp/two && rmdir /tmp/two && echo two; \
+    until ps -o comm >/tmp/a; sleep 0.1; ps -o comm >/tmp/b; cmp -s /tmp/a /tmp/b; do :; done; cat /tmp/a";
 
 #[test]
 fn the_agent_answers_for_the_kernel() {
