@@ -45,6 +45,12 @@ pub struct Hooks {
 }
 
 impl Hooks {
+    /// Every hook that runs with the host's files in sight.
+    pub fn of_the_host(&self) -> impl Iterator<Item = &Hook> {
+        let After { poststart, poststop, .. } = &self.after;
+        self.runtime.iter().chain(&self.container).chain(poststart).chain(poststop)
+    }
+
     /// Whether any runs in the caller's namespaces while rspawn-setup is there.
     pub fn needs_runner(&self, mode: Mode) -> bool {
         let later = mode != Mode::Created && !self.after.poststart.is_empty();

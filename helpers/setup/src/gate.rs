@@ -48,11 +48,22 @@ impl<'a> Gate<'a> {
     pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
         let place = file::place(opened).named("readlinkat")?;
         match &step.op {
-            HostOp::CloneTree { .. } if step.origin == "/root/path" => self.root = Some(place.clone()),
+            // By its slot: the origin is the planner's word.
+            HostOp::CloneTree { out, .. } | HostOp::OpenPath { out, .. } if self.is_root(*out) => {
+                self.root = Some(place.clone());
+            }
             HostOp::CloneTree { out, .. } => self.refuse_covered(*out, &place)?,
             _ => {}
         }
         self.judge(step, opened, &place)
+    }
+
+    /// Whether a slot becomes the container's root, or is the place that it is attached over.
+    fn is_root(&self, slot: Slot) -> bool {
+        self.plan.rootfs.iter().any(|step| match &step.op {
+            RootfsOp::AttachRoot { mount, over, .. } => *mount == slot || *over == Some(slot),
+            _ => false,
+        })
     }
 
     /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
@@ -147,39 +158,28 @@ impl<'a> Gate<'a> {
         if needed {
             return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
         }
-        self.found.push(Violation::new(
-            "namespaces.own",
-            origin,
-            format!("joins the host's own {} namespace", kind.name()),
-        ));
+        let what = format!("joins the host's own {} namespace", kind.name());
+        self.found.push(Violation::new("namespaces.own", origin, what));
         Ok(())
     }
 
     /// Looks at the programs that are to be hooks, so that a container is refused before anything is done. What is
     /// executed later, rspawn-hooks judges itself.
     pub fn judge_hooks(&mut self) {
-        let (Some(allowed), Hooks { runtime, container, after }) = (&self.policy.hooks, &self.plan.hooks) else {
-            return;
-        };
-        if self.policy.mode == Mode::Off {
-            return;
-        }
+        let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Mode::Off) else { return };
         // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are: a hook
         // in the container's namespaces would find the bundle's in their place.
         const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];
         let meets =
             |root: &&str| PROGRAMS.iter().any(|place| place == root || is_below(place, root) || is_below(root, place));
-        if let (Some(hook), Some(root)) = (container.first(), self.root.as_deref().filter(meets)) {
+        if let (Some(hook), Some(root)) = (self.plan.hooks.container.first(), self.root.as_deref().filter(meets)) {
             let what = format!("runs {} where its root {root} is among the host's programs", hook.path);
             self.found.push(Violation::new("hooks.allow", &hook.origin, what));
         }
-        for hook in [runtime, container, &after.poststart, &after.poststop].into_iter().flat_map(|hooks| hooks.iter()) {
+        for hook in self.plan.hooks.of_the_host() {
             if let Err(failure) = Program::judge(hook, allowed) {
-                self.found.push(Violation::new(
-                    "hooks.allow",
-                    &hook.origin,
-                    format!("runs {}: {}", hook.path, failure.detail),
-                ));
+                let what = format!("runs {}: {}", hook.path, failure.detail);
+                self.found.push(Violation::new("hooks.allow", &hook.origin, what));
             }
         }
     }

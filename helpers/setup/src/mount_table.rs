@@ -24,17 +24,15 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Whether what lies here is, or shows, what another seat is; `below` asks for what lies below that, too.
-    pub fn shows(&self, other: &Seat, below: bool) -> bool {
-        let (own, others) = (self.path.as_str(), other.path.as_str());
-        self.device == other.device && (own == others || is_below(others, own) || below && is_below(own, others))
-    }
-}
-
-impl Seat {
     /// Whether it is on the same filesystem.
     pub fn is_beside(&self, other: &Seat) -> bool {
         self.device == other.device
+    }
+
+    /// Whether what lies here is, or shows, what another seat is; `below` asks for what lies below that, too.
+    pub fn shows(&self, other: &Seat, below: bool) -> bool {
+        let (own, others) = (self.path.as_str(), other.path.as_str());
+        self.is_beside(other) && (own == others || is_below(others, own) || below && is_below(own, others))
     }
 }
 

@@ -12,8 +12,7 @@ pub fn violations(policy: &Policy, plan: &Plan) -> Vec<Violation> {
             judge_opened(policy, plan, step, &opened, &mut found);
         }
     }
-    let after = &plan.hooks.after;
-    for hook in [&plan.hooks.runtime, &plan.hooks.container, &after.poststart, &after.poststop].into_iter().flatten() {
+    for hook in plan.hooks.of_the_host() {
         let path = absolute(hook.path.as_str());
         if policy.hooks.as_ref().is_some_and(|allowed| !allowed.iter().any(|rule| rule.covers(&path))) {
             found.push(Violation::new("hooks.allow", &hook.origin, format!("runs the program {}", hook.path)));

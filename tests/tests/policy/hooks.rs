@@ -2,7 +2,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use rspawn_tests::hostile::only;
+use rspawn_tests::hostile::{Verdict, only, plan_of, policy, submit, trusted};
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers};
 use serde_json::{Value, json};
@@ -196,4 +196,12 @@ fn a_program_of_a_containers_is_none_of_the_hosts() {
     let output = covering.run_with(&[&format!("--policy={}", file.display())], b"");
     assert!(output.status == 1 && output.stderr.contains("among the host's programs"), "{output:?}");
     assert!(!touched.exists());
+    // Whatever a plan calls the step that opens it.
+    let mut plan = plan_of(&covering.config, &covering.id, covering.path());
+    plan.host.iter_mut().for_each(|step| step.origin = "/elsewhere".into());
+    let rules = policy(&only("hooks.allow = /usr/bin/touch"), covering.path());
+    match submit(trusted(&covering.id, rules), plan) {
+        (Verdict::Refused(found), 1, _) => assert!(found[0].what.contains("among the host's programs"), "{found:?}"),
+        other => panic!("{other:?}"),
+    }
 }
