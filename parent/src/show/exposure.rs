@@ -184,12 +184,17 @@ pub fn usable_devices(plan: &Plan) -> Vec<String> {
     }
 }
 
-/// How mounts of the root filesystem propagate.
-pub fn root_propagation(plan: &Plan) -> Propagation {
-    let root = plan.rootfs.iter().find_map(|step| match &step.op {
+/// The mount that becomes the container's root.
+fn root_slot(plan: &Plan) -> Option<Slot> {
+    plan.rootfs.iter().find_map(|step| match &step.op {
         RootfsOp::AttachRoot { mount, .. } => Some(*mount),
         _ => None,
-    });
+    })
+}
+
+/// How mounts of the root filesystem propagate.
+pub fn root_propagation(plan: &Plan) -> Propagation {
+    let root = root_slot(plan);
     let set = plan.rootfs.iter().rev().find_map(|step| match &step.op {
         RootfsOp::SetAttrs { mount, attrs } if Some(*mount) == root => attrs.propagation,
         _ => None,
@@ -199,10 +204,7 @@ pub fn root_propagation(plan: &Plan) -> Propagation {
 
 /// Whether the root filesystem can be written to.
 pub fn root_is_writable(plan: &Plan) -> bool {
-    let root = plan.rootfs.iter().find_map(|step| match &step.op {
-        RootfsOp::AttachRoot { mount, .. } => Some(*mount),
-        _ => None,
-    });
+    let root = root_slot(plan);
     root.is_some_and(|slot| {
         let cloned = plan.host.iter().any(|step| match &step.op {
             HostOp::CloneTree { out, attrs, .. } => *out == slot && attrs.set & attr::RDONLY != 0,
