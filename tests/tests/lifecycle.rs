@@ -675,6 +675,7 @@ fn commands_that_race_never_corrupt_a_container() {
         "that is not stopped: running",
         // Killed by another while it was being made, or joined.
         "before the payload began",
+        "the container's process was killed before it executed the payload",
         "the container has ended",
         // A user may not join a process that is between its exec of rspawn-init and the end of its last mile.
         "setns: EPERM",
