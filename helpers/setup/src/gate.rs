@@ -58,12 +58,14 @@ impl<'a> Gate<'a> {
         self.judge(step, opened, &place)
     }
 
-    /// Whether a slot becomes the container's root, or is the place that it is attached over.
+    /// Whether a slot becomes the container's root, or is the place that it is attached over. One step says it, which is
+    /// among the first, and the search ends there: each of a thousand mounts asks.
     fn is_root(&self, slot: Slot) -> bool {
-        self.plan.rootfs.iter().any(|step| match &step.op {
-            RootfsOp::AttachRoot { mount, over, .. } => *mount == slot || *over == Some(slot),
-            _ => false,
-        })
+        let said = self.plan.rootfs.iter().find_map(|step| match &step.op {
+            RootfsOp::AttachRoot { mount, over, .. } => Some(*mount == slot || *over == Some(slot)),
+            _ => None,
+        });
+        said == Some(true)
     }
 
     /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
