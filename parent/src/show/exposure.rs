@@ -78,7 +78,7 @@ pub fn change_of_agent(before: &Plan, after: &Plan) -> Option<&'static str> {
 }
 
 fn is_place_of_root(plan: &Plan, slot: Slot) -> bool {
-    plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::AttachRoot { over: Some(place), .. } if place == slot))
+    root(plan).is_some_and(|(_, over)| over == Some(slot))
 }
 
 /// Programs of the host that run at fixed moments: when, and the command. The last kind runs inside.
@@ -184,17 +184,17 @@ pub fn usable_devices(plan: &Plan) -> Vec<String> {
     }
 }
 
-/// The mount that becomes the container's root.
-fn root_slot(plan: &Plan) -> Option<Slot> {
-    plan.rootfs.iter().find_map(|step| match &step.op {
-        RootfsOp::AttachRoot { mount, .. } => Some(*mount),
+/// The mount that becomes the container's root, and the place that it is attached over.
+pub fn root(plan: &Plan) -> Option<(Slot, Option<Slot>)> {
+    plan.rootfs.iter().find_map(|step| match step.op {
+        RootfsOp::AttachRoot { mount, over, .. } => Some((mount, over)),
         _ => None,
     })
 }
 
 /// How mounts of the root filesystem propagate.
 pub fn root_propagation(plan: &Plan) -> Propagation {
-    let root = root_slot(plan);
+    let root = root(plan).map(|(mount, _)| mount);
     let set = plan.rootfs.iter().rev().find_map(|step| match &step.op {
         RootfsOp::SetAttrs { mount, attrs } if Some(*mount) == root => attrs.propagation,
         _ => None,
@@ -204,8 +204,7 @@ pub fn root_propagation(plan: &Plan) -> Propagation {
 
 /// Whether the root filesystem can be written to.
 pub fn root_is_writable(plan: &Plan) -> bool {
-    let root = root_slot(plan);
-    root.is_some_and(|slot| {
+    root(plan).is_some_and(|(slot, _)| {
         let cloned = plan.host.iter().any(|step| match &step.op {
             HostOp::CloneTree { out, attrs, .. } => *out == slot && attrs.set & attr::RDONLY != 0,
             _ => false,

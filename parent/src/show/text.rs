@@ -3,7 +3,7 @@ use rspawn_proto::plan::*;
 use rspawn_proto::report::{FinishStep, Place};
 
 use super::colours::{Colours, Tone};
-use super::exposure::POWERFUL;
+use super::exposure::{self, POWERFUL};
 use super::verdict::Verdict;
 use super::{Line, lines, summary};
 use crate::describe;
@@ -102,8 +102,7 @@ fn tone(plan: &Plan, place: Place) -> Tone {
     match step {
         Some(HostOp::CloneTree { expect: Expect::NullDevice, .. }) => Tone::Plain,
         Some(HostOp::CloneTree { out, attrs, .. }) if attrs.set & attr::RDONLY == 0 => {
-            let is_root =
-                plan.rootfs.iter().any(|s| matches!(&s.op, RootfsOp::AttachRoot { mount, .. } if mount == out));
+            let is_root = exposure::root(plan).is_some_and(|(mount, _)| mount == *out);
             if is_root { Tone::Plain } else { Tone::Notable }
         }
         Some(HostOp::OpenNamespace { .. } | HostOp::OpenPath { .. }) => Tone::Notable,
