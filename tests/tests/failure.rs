@@ -4,13 +4,15 @@
 //! sample, the same each time and bounded in time (`RSPAWN_FAULT_SECONDS`, default 25 for each of the two kinds of
 //! fault); `RSPAWN_FAULTS=all` tries them all.
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rspawn_proto::report::{Place, progress_word};
 use rspawn_tests::hostile::Numbers;
 use rspawn_tests::user::User;
 use rspawn_tests::{
@@ -234,6 +236,16 @@ fn nothing_outlives_a_killed_rspawn() {
     }
 }
 
+/// The step that rspawn-setup has noted in the page that an rspawn keeps.
+fn step_of_setup(rspawn: u32) -> u32 {
+    let is_page = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().contains("rspawn-progress"));
+    let fds = fs::read_dir(format!("/proc/{rspawn}/fd")).unwrap();
+    let page = fds.map(|fd| fd.unwrap().path()).find(is_page).expect("the progress page");
+    let mut word = [0u8; 4];
+    File::open(page).unwrap().read_exact_at(&mut word, 0).unwrap();
+    u32::from_ne_bytes(word)
+}
+
 /// rspawn-setup, and then PID 1, are killed while the payload runs: the container is gone, and rspawn says so.
 #[test]
 fn nothing_outlives_a_killed_helper() {
@@ -245,14 +257,15 @@ fn nothing_outlives_a_killed_helper() {
         let mut command = bundle.command(&[init]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         rspawn_tests::wait_for("the payload starts", || bundle.rootfs().join("started").exists());
+        // The payload may be faster than the note that nothing is left but to supervise it.
+        rspawn_tests::wait_for("rspawn-setup supervises", || {
+            step_of_setup(child.id()) == progress_word(Place::Supervise)
+        });
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
         let setup: i32 = children.split_whitespace().next().unwrap().parse().unwrap();
         kill(Pid::from_raw(setup), Signal::SIGKILL).unwrap();
         let error = collect(child).refused();
-        // The payload may be faster than the note of rspawn-setup that nothing is left but to supervise it.
-        let steps = ["supervise the container", "hand the last mile to rspawn-init"];
-        let died = |step: &&str| error.contains(&format!("{step}: rspawn-setup died: signal: 9 (SIGKILL)"));
-        assert!(steps.iter().any(died), "{error}");
+        assert!(error.contains("supervise the container: rspawn-setup died: signal: 9 (SIGKILL)"), "{error}");
         bundle.assert_nothing_left();
     }
 }
