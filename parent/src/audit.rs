@@ -109,7 +109,7 @@ impl Audit {
         self.with(|log| {
             let place = record.place;
             let (origin, op) = match plan {
-                Some(plan) => (describe::origin(plan, place), describe::action(plan, place)),
+                Some(plan) => (crate::plan::origin::origin(plan, place), describe::action(plan, place)),
                 None => (String::new(), describe::phase(place).to_string()),
             };
             let result = if record.errno == 0 { "ok".to_string() } else { describe::errno(record.errno) };

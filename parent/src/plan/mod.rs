@@ -20,6 +20,7 @@ mod mounts;
 mod namespaces;
 mod notify;
 mod number_list;
+pub mod origin;
 mod overlay;
 mod paths;
 mod process;
@@ -322,7 +323,7 @@ impl<'a> Planner<'a> {
                 let mut origins = origins.chain(plan.rootfs.iter().map(|step| &step.origin));
                 let origin = match fault.place {
                     Place::Check => origins.nth(rspawn_proto::MAX_OPS).cloned().unwrap_or_default(),
-                    place => crate::describe::origin(&plan, place),
+                    place => origin::origin(&plan, place),
                 };
                 problems.push(Problem::new(origin, fault.reason));
                 Err(problems)

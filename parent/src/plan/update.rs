@@ -73,7 +73,7 @@ pub fn update(changes: &Changes, living: &Living, base: &str) -> Result<Planned,
     if problems.is_empty()
         && let Err(fault) = rspawn_proto::check::check(&plan)
     {
-        problems.push(Problem::new(crate::describe::origin(&plan, fault.place), fault.reason));
+        problems.push(Problem::new(super::origin::origin(&plan, fault.place), fault.reason));
     }
     if problems.is_empty() {
         Ok(Planned { plan, notes: settings.notes, origins: Origins::default() })

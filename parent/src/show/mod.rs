@@ -26,7 +26,8 @@ pub struct Line {
 
 /// Every step of the phases that are lists, in the order in which they are taken.
 pub fn lines(plan: &Plan) -> Vec<Line> {
-    let line = |place| Line { place, origin: describe::origin(plan, place), action: describe::action(plan, place) };
+    let line =
+        |place| Line { place, origin: crate::plan::origin::origin(plan, place), action: describe::action(plan, place) };
     let host = (0..plan.host.len()).map(|index| Place::Host(index as u16));
     let attach = (0..plan.attach.len()).map(|index| Place::Attach(index as u16));
     let rootfs = (0..plan.rootfs.len()).map(|index| Place::Rootfs(index as u16));

@@ -7,6 +7,7 @@ use super::exposure::POWERFUL;
 use super::verdict::Verdict;
 use super::{Line, lines, summary};
 use crate::describe;
+use crate::plan::origin::finish_origin;
 use crate::plan::{Planned, policy_name, rlimit_name};
 
 /// Widest column with the origins. It stands first, since what follows it may be long.
@@ -218,7 +219,7 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     if finish.no_new_privileges {
         lines.add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
     } else {
-        let pointer = describe::finish_origin(FinishStep::NoNewPrivileges).to_string();
+        let pointer = finish_origin(FinishStep::NoNewPrivileges).to_string();
         lines.at(pointer, "new privileges by exec are possible".into(), Tone::Notable);
     }
     let variables: Vec<&str> = finish.env.iter().filter_map(|entry| entry.as_str().split('=').next()).collect();
@@ -233,7 +234,7 @@ struct Lines(Vec<FinishLine>);
 
 impl Lines {
     fn add(&mut self, step: FinishStep, text: String) {
-        self.at(describe::finish_origin(step).to_string(), text, Tone::Plain);
+        self.at(finish_origin(step).to_string(), text, Tone::Plain);
     }
 
     fn at(&mut self, pointer: String, text: String, tone: Tone) {
@@ -246,7 +247,7 @@ impl Lines {
         let list: Vec<&str> = names.iter().map(|name| name.trim_start_matches("CAP_")).collect();
         let list = if list.is_empty() { "none".into() } else { list.join(" ") };
         let tone = if powerful { Tone::Alarming } else { Tone::Plain };
-        self.at(describe::finish_origin(step).to_string(), format!("{what}: {list}"), tone);
+        self.at(finish_origin(step).to_string(), format!("{what}: {list}"), tone);
     }
 
     fn filter(&mut self, finish: &Finish) {
@@ -257,7 +258,7 @@ impl Lines {
             }
             None => ("no seccomp filter".into(), Tone::Alarming),
         };
-        self.at(describe::finish_origin(FinishStep::Seccomp).to_string(), text, tone);
+        self.at(finish_origin(FinishStep::Seccomp).to_string(), text, tone);
     }
 }
 
