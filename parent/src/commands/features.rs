@@ -4,9 +4,10 @@ use serde_json::json;
 
 use crate::facts;
 use crate::oci::STATE_VERSION;
+use crate::plan::mount_options;
 use crate::plan::seccomp::Arch;
 use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
-use crate::plan::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES, mount_options};
+use crate::plan::tables::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES};
 use crate::streams;
 
 pub fn features() -> Result<i32, String> {

@@ -14,7 +14,7 @@ use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 
 use crate::overrides::Origins;
 use crate::plan::origin::{finish_origin, origin, spawn_origin};
-use crate::plan::{RLIMITS, capability_name};
+use crate::plan::tables::{RLIMITS, capability_name};
 use crate::problem::did_you_mean;
 
 /// What happens at a place of the plan.

@@ -18,8 +18,8 @@ use sha2::{Digest, Sha256};
 use crate::default_spec::{HOST_CAPABILITIES, capabilities, host_name, namespaces};
 use crate::oci::{Linux, Spec};
 use crate::overrides::apply::Applied;
-use crate::plan::CAPABILITIES;
 use crate::plan::seccomp::{Arch, default_profile};
+use crate::plan::tables::CAPABILITIES;
 use crate::problem::Problem;
 
 pub use process::Login;

@@ -3,7 +3,8 @@ use super::filter;
 use super::user::{self, Account, Database, UserChoice};
 use super::{CapabilityBits, Origins, Overrides, Said, Volatile};
 use crate::oci::{Capabilities, IdMapping, Linux, Namespace, NetDevice, Process, Spec, VolatileRoot};
-use crate::plan::{CAPABILITIES, InitChoice};
+use crate::plan::InitChoice;
+use crate::plan::tables::CAPABILITIES;
 use crate::problem::Problem;
 
 /// What the overrides need to know of the container's root.

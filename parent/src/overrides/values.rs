@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use super::{CapabilityBits, Volatile};
 use crate::oci::Rlimit;
-use crate::plan::{CAPABILITIES, RLIMITS};
+use crate::plan::tables::{CAPABILITIES, RLIMITS};
 use crate::problem::did_you_mean;
 
 /// A decimal number of digits alone: no sign, no space. What is no number is never taken for one.

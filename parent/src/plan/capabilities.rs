@@ -3,23 +3,8 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::Capabilities;
 
 use super::Planner;
+use super::tables::{CAPABILITIES, capability_name};
 use crate::problem::did_you_mean;
-
-/// Names by number (`linux/capability.h`, Linux 5.9 to 6.18).
-pub const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
-    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
-];
-
-/// The name of a capability number.
-pub fn capability_name(number: u32) -> String {
-    CAPABILITIES.get(number as usize).map_or_else(|| format!("capability {number}"), |name| name.to_string())
-}
 
 /// The five sets. A capability that cannot be granted is left out with a note, as config.md asks ("MUST be logged as
 /// a warning by the runtime", "SHOULD NOT fail").

@@ -29,6 +29,7 @@ mod root;
 mod rootless;
 mod scope;
 pub mod seccomp;
+pub mod tables;
 #[cfg(test)]
 mod tests;
 mod update;
@@ -39,11 +40,9 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::report::Place;
 
-pub use capabilities::{CAPABILITIES, capability_name};
 pub use init_mode::InitChoice;
 pub use mount_options::known as mount_options;
 pub use notify::NotifyMount;
-pub use process::{MEMORY_FLAGS, MEMORY_MODES, RLIMITS, policy_name, rlimit_name};
 pub use update::{Changes, Living, update};
 
 use crate::facts::{Facts, MINIMUM_KERNEL};

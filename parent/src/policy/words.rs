@@ -4,8 +4,8 @@ use rspawn_proto::plan::NodeKind;
 use rspawn_proto::policy::{DeniedCall, DeviceRule, PathRule};
 use rspawn_proto::sysctl::sysctl_owner;
 
-use crate::plan::CAPABILITIES;
 use crate::plan::seccomp::{Arch, known_calls};
+use crate::plan::tables::CAPABILITIES;
 use crate::problem::did_you_mean;
 
 /// `any`: no rule. `none`: nothing. Else what the words say.

@@ -7,8 +7,9 @@ use super::exposure::POWERFUL;
 use super::verdict::Verdict;
 use super::{Line, lines, summary};
 use crate::describe;
+use crate::plan::Planned;
 use crate::plan::origin::finish_origin;
-use crate::plan::{Planned, policy_name, rlimit_name};
+use crate::plan::tables::{policy_name, rlimit_name};
 
 /// Widest column with the origins. It stands first, since what follows it may be long.
 const WIDEST: usize = 44;
