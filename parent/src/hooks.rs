@@ -6,7 +6,7 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::record::{After, Hook, HookJob};
 use rspawn_sys::channel;
 
-use crate::overrides::Origins;
+use crate::origins::Origins;
 use crate::{describe, launch};
 
 /// Runs hooks in their order, up to the first that fails.

@@ -27,6 +27,7 @@ mod notify;
 pub mod nspawn;
 pub mod oci;
 mod opener;
+mod origins;
 pub mod overrides;
 pub mod plan;
 pub mod policy;

@@ -94,7 +94,7 @@ impl Numbers {
 
 /// Options of a plan for a bundle.
 pub fn options(id: &str, bundle: &Path) -> Options {
-    Options::for_a_look(id, bundle.to_string_lossy().into_owned(), InitChoice::Auto).expect("an id")
+    Options::dry_run(id, bundle.to_string_lossy().into_owned(), InitChoice::Auto).expect("an id")
 }
 
 /// The plan of a configuration that must be good.

@@ -37,7 +37,7 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
     let colours = Colours::of_stdout();
-    let mut options = Options::for_a_look(&name, path, arguments.init.or(init))?;
+    let mut options = Options::dry_run(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;

@@ -47,7 +47,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
         let name = id.as_deref().unwrap_or("plan");
-        let mut options = Options::for_a_look(name, source.directory(), arguments.init.or(init))?;
+        let mut options = Options::dry_run(name, source.directory(), arguments.init.or(init))?;
         options.detached = arguments.detach;
         options.systemd = systemd;
         let bundle = source.directory();

@@ -240,7 +240,7 @@ impl Applied {
         let mut left = Vec::new();
         match crate::plan::plan_noting(spec, facts, options, &mut left) {
             Ok(planned) => {
-                let mut planned = origins.rename(planned);
+                let mut planned = planned.named_after(origins);
                 planned.notes.splice(0..0, notes);
                 Outcome { planned: Some(planned), problems, notes: Vec::new() }
             }

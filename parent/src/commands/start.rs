@@ -16,7 +16,7 @@ use crate::describe;
 use crate::hooks;
 use crate::invoker::fd;
 use crate::notify::{self, Relay};
-use crate::overrides::Origins;
+use crate::origins::Origins;
 use crate::processes::Stat;
 use crate::state::{Container, Ending, StateRoot, Status};
 use crate::streams;

@@ -15,7 +15,7 @@ use crate::ids::Ids;
 use crate::living;
 use crate::oci;
 use crate::oci::resources::Resources;
-use crate::overrides::Origins;
+use crate::origins::Origins;
 use crate::plan::{self, Changes, Living};
 use crate::problem::Problem;
 use crate::state::StateRoot;
@@ -96,7 +96,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
         origins.rename_problems(&mut problems);
         explain(&problems)
     })?;
-    let planned = origins.rename(planned);
+    let planned = planned.named_after(origins);
     for note in &planned.notes {
         crate::streams::warn(note);
     }

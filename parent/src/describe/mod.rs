@@ -12,7 +12,7 @@ use cgroups::{cgroup_setting, unit_properties};
 use hint::hint;
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
 
-use crate::overrides::Origins;
+use crate::origins::Origins;
 use crate::plan::origin::{finish_origin, origin, spawn_origin};
 use crate::plan::tables::{RLIMITS, capability_name};
 use crate::problem::did_you_mean;

@@ -1,8 +1,9 @@
 //! Lays overrides over a configuration. Pure: what has to be known of the container's root was asked for before.
 use super::filter;
 use super::user::{self, Account, Database, UserChoice};
-use super::{CapabilityBits, Origins, Overrides, Said, Volatile};
+use super::{CapabilityBits, Overrides, Said, Volatile};
 use crate::oci::{Capabilities, IdMapping, Linux, Namespace, NetDevice, Process, Spec, VolatileRoot};
+use crate::origins::Origins;
 use crate::plan::InitChoice;
 use crate::plan::tables::CAPABILITIES;
 use crate::problem::Problem;

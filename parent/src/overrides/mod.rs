@@ -7,12 +7,9 @@
 pub mod apply;
 pub mod filter;
 pub mod mounts;
-mod origins;
 pub mod syscall_sets;
 pub mod user;
 pub mod values;
-
-pub use origins::Origins;
 
 use crate::oci::{Mount, Rlimit};
 use crate::plan::InitChoice;

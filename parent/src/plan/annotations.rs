@@ -1,5 +1,5 @@
 //! Annotations that crun acts on and rspawn does not: what they ask for is said to be missing.
-use super::Planner;
+use super::planner::Planner;
 
 /// A filter that no other part of the configuration has: without it there would be less of one, or none.
 const FILTER: &str = "run.oci.seccomp_bpf_data";

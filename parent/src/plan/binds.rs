@@ -4,7 +4,8 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{Planner, namespaces, root};
+use super::planner::Planner;
+use super::{namespaces, root};
 use crate::oci::{IdMapping, Mount};
 use crate::problem::did_you_mean;
 
@@ -76,7 +77,7 @@ fn in_the_root(planner: &Planner, path: &HostPath, on_host: bool) -> Option<Targ
 pub fn beneath_the_root(planner: &Planner, path: &str) -> Option<RelPath> {
     let root = &planner.spec.root.as_ref()?.path;
     let root = if root.starts_with('/') { root.clone() } else { format!("{}/{root}", planner.options.bundle) };
-    let place = |path: &str| RelPath::new(super::normalized(path)).ok();
+    let place = |path: &str| RelPath::new(rspawn_proto::ids::normalized(path)).ok();
     let (root, path) = (place(&root)?, place(path)?);
     let is_in = !root.is_root() && root.leads_to(&path);
     is_in.then(|| RelPath::new(path.as_str()[root.as_str().len()..].trim_start_matches('/')).ok())?

@@ -2,7 +2,7 @@
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::Capabilities;
 
-use super::Planner;
+use super::planner::Planner;
 use super::tables::{CAPABILITIES, capability_name};
 use crate::problem::did_you_mean;
 

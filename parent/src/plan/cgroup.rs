@@ -4,9 +4,10 @@ use rspawn_proto::ids::{HostPath, Id, RelPath, Slot, Text, normalized};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
+use super::planner::Planner;
 use super::resources::{self, Write};
 use super::scope::{self, Scope};
-use super::{Planner, device_rules, mount_options};
+use super::{device_rules, mount_options};
 use crate::facts::{Hierarchy, Reach};
 use crate::oci::resources::{DeviceRule, Resources};
 use crate::problem::Problem;

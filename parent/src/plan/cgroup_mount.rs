@@ -11,7 +11,8 @@ use rspawn_proto::plan::*;
 
 use super::mount_options::MountOptions;
 use super::mounts::{self, key};
-use super::{Planner, rootless};
+use super::planner::Planner;
+use super::rootless;
 use crate::facts::Hierarchy;
 use crate::oci::Mount;
 

@@ -2,7 +2,7 @@
 use rspawn_proto::ids::Slot;
 use rspawn_proto::plan::{HostOp, RootfsOp};
 
-use super::Planner;
+use super::planner::Planner;
 
 /// Whether the container gets a terminal: the invoker's word counts before the bundle's.
 pub fn wanted(planner: &Planner) -> bool {

@@ -3,7 +3,8 @@
 use rspawn_proto::ids::{Id, RelPath};
 use rspawn_proto::plan::*;
 
-use super::{Planner, rootless};
+use super::planner::Planner;
+use super::rootless;
 use crate::oci::Device;
 
 /// Name, major, minor of the default character devices; all are 0666.
@@ -29,7 +30,7 @@ pub fn plan(planner: &mut Planner) {
     if !bound {
         for (name, major, minor) in DEFAULTS {
             let at = format!("dev/{name}");
-            if listed.iter().any(|device| super::normalized(&device.path) == at) {
+            if listed.iter().any(|device| rspawn_proto::ids::normalized(&device.path) == at) {
                 continue;
             }
             let at = RelPath::new(at).expect("a literal path");
@@ -45,7 +46,7 @@ pub fn plan(planner: &mut Planner) {
     }
     for (index, device) in listed.iter().enumerate() {
         let origin = format!("/linux/devices/{index}");
-        if bound && super::normalized(&device.path).starts_with("dev/") {
+        if bound && rspawn_proto::ids::normalized(&device.path).starts_with("dev/") {
             planner.note(origin, "left out: the /dev that is bound from the host has the devices that it has");
             continue;
         }
@@ -55,10 +56,16 @@ pub fn plan(planner: &mut Planner) {
 
 /// A /dev of the host's is left as it is: nodes made there would be the host's.
 pub fn dev_is_bound(planner: &Planner) -> bool {
-    planner.spec.mounts.iter().rev().find(|mount| super::normalized(&mount.destination) == "dev").is_some_and(|mount| {
-        mount.kind.as_deref() == Some("bind")
-            || mount.options.iter().any(|option| option == "bind" || option == "rbind")
-    })
+    planner
+        .spec
+        .mounts
+        .iter()
+        .rev()
+        .find(|mount| rspawn_proto::ids::normalized(&mount.destination) == "dev")
+        .is_some_and(|mount| {
+            mount.kind.as_deref() == Some("bind")
+                || mount.options.iter().any(|option| option == "bind" || option == "rbind")
+        })
 }
 
 struct Node {
@@ -72,7 +79,7 @@ struct Node {
 
 fn listed_device(planner: &mut Planner, origin: &str, device: &Device) {
     // It is a link into the container's own devpts; podman --privileged lists the host's.
-    if super::normalized(&device.path) == "dev/ptmx" {
+    if rspawn_proto::ids::normalized(&device.path) == "dev/ptmx" {
         return;
     }
     let kind = match device.kind.as_str() {

@@ -4,7 +4,7 @@ use rspawn_proto::plan::{Hooks, RootfsOp};
 use rspawn_proto::record::{After, Hook, StateTemplate};
 use serde_json::json;
 
-use super::Planner;
+use super::planner::Planner;
 use crate::oci::{self, STATE_VERSION};
 
 /// Hooks that look for the container's root by its path on the host: it is attached there, in the container's mount
@@ -111,7 +111,7 @@ mod tests {
         let annotations = [("a\"b".to_string(), "c\\".to_string())].into();
         let hooks = Some(oci::Hooks { poststop: vec![oci::Hook::default()], ..oci::Hooks::default() });
         let spec = oci::Spec { annotations, hooks, ..oci::Spec::default() };
-        let options = Options::for_a_look("x", "/b \"q\"".into(), InitChoice::Auto).unwrap();
+        let options = Options::dry_run("x", "/b \"q\"".into(), InitChoice::Auto).unwrap();
         let facts = Facts::default();
         let planner = Planner::new(&spec, &facts, &options, Kind::Container);
         assert_eq!(options.id, ContainerId::new("x").unwrap());

@@ -2,17 +2,9 @@
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::InitMode;
 
-use super::Planner;
+use super::options::InitChoice;
+use super::planner::Planner;
 use super::resources::allowed_processes;
-
-/// The invoker's choice (`--init`, before the verb or behind it).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum InitChoice {
-    #[default]
-    Auto,
-    Supervise,
-    Exec,
-}
 
 const ANNOTATION: &str = "org.rspawn.init";
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rspawn_proto::ids::{HostPath, RelPath, Slot, Text};
 use rspawn_proto::plan::{CgroupSetting, HostOp, NewResctrl, Step};
 
-use super::Planner;
+use super::planner::Planner;
 use crate::facts::ResctrlFacts;
 use crate::oci::IntelRdt;
 use crate::problem::Problem;

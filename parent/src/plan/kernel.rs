@@ -4,7 +4,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::RootfsOp;
 use rspawn_proto::sysctl::sysctl_owner;
 
-use super::Planner;
+use super::planner::Planner;
 use crate::oci::escape;
 
 /// __NEW_UTS_LEN of the kernel.

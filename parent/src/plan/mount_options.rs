@@ -1,7 +1,8 @@
 //! The options of a mount (config.md, "Linux mount options"), sorted into what each of them becomes.
 use rspawn_proto::plan::{Propagation, attr};
 
-use super::{Planner, root};
+use super::planner::Planner;
+use super::root;
 use crate::problem::suggestion;
 
 /// Options sorted out.

@@ -3,7 +3,8 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{Planner, binds, cgroup_mount, overlay, rootless};
+use super::planner::Planner;
+use super::{binds, cgroup_mount, overlay, rootless};
 use crate::oci::Mount;
 
 /// Most mounts of one container: each may hold a descriptor and half a dozen steps.

@@ -2,7 +2,8 @@
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::{Planner, rootless};
+use super::planner::Planner;
+use super::rootless;
 use crate::ids::Ranges;
 use crate::oci::{IdMapping, escape};
 use crate::problem::did_you_mean;

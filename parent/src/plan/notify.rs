@@ -2,17 +2,10 @@
 use rspawn_proto::ids::HostPath;
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::options::NotifyMount;
+use super::planner::Planner;
 
 const RULE: &str = "rule: NOTIFY_SOCKET";
-
-/// A place of the host's that is shown to the container.
-#[derive(Debug, Clone)]
-pub struct NotifyMount {
-    pub source: String,
-    /// Path in the container.
-    pub at: &'static str,
-}
 
 /// Over whatever the bundle mounts on /run. Read-only: the socket must stay the host's.
 pub fn plan(planner: &mut Planner) {

@@ -5,9 +5,9 @@
 use rspawn_proto::ids::Slot;
 use rspawn_proto::plan::*;
 
-use super::Planner;
 use super::mount_options::MountOptions;
 use super::mounts::key;
+use super::planner::Planner;
 
 /// Options whose values are host paths.
 pub const LAYER_KEYS: [&str; 3] = ["lowerdir", "upperdir", "workdir"];

@@ -2,8 +2,9 @@
 use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 
+use super::devices;
 use super::mounts::key;
-use super::{Planner, devices};
+use super::planner::Planner;
 
 const RULE: &str = "rule: masks";
 

@@ -6,8 +6,9 @@ use rspawn_proto::plan::*;
 use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
+use super::planner::Planner;
 use super::tables::{IO_CLASSES, MEMORY_FLAGS, MEMORY_MODES, POLICIES, RLIMITS, SCHED_FLAGS};
-use super::{Planner, capabilities, console, devices, init_mode, rootless, seccomp};
+use super::{capabilities, console, devices, init_mode, rootless, seccomp};
 use crate::oci::CpuAffinity;
 use crate::problem::did_you_mean;
 
@@ -142,7 +143,7 @@ fn working_directory_path(planner: &mut Planner) -> Option<GuestPath> {
         planner.problem("/process/cwd", format!("the working directory {cwd:?} is not an absolute path"));
         return None;
     }
-    let path = format!("/{}", super::normalized(cwd));
+    let path = format!("/{}", rspawn_proto::ids::normalized(cwd));
     GuestPath::new(path).map_err(|reason| planner.problem("/process/cwd", reason)).ok()
 }
 

@@ -3,7 +3,8 @@ use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mounts::key;
-use super::{Planner, VOLATILE, hooks, paths};
+use super::planner::{Planner, VOLATILE};
+use super::{hooks, paths};
 use crate::oci::VolatileRoot;
 use crate::problem::did_you_mean;
 

@@ -3,7 +3,7 @@
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use super::Planner;
+use super::planner::Planner;
 use crate::ids::Ranges;
 
 /// A user namespace where there must be one, with every id that there is: the caller's own is root's.

@@ -5,9 +5,10 @@ use rspawn_proto::ids::Text;
 use rspawn_proto::plan::*;
 
 use super::cgroup::{PATH, given_path};
+use super::gvariant;
 use super::number_list::bit_mask;
+use super::planner::Planner;
 use super::resources::Write;
-use super::{Planner, gvariant};
 use crate::systemd::{MISSING, Manager};
 use crate::units;
 
@@ -373,7 +374,7 @@ mod tests {
         let mut spec = crate::default_spec::default_spec(false);
         spec.linux.as_mut().unwrap().cgroups_path = Some(path.into());
         spec.annotations.extend(property.map(|name| (format!("{PREFIX}{name}"), "'x'".to_string())));
-        let mut options = Options::for_a_look("id", "/bundle".into(), InitChoice::Auto).unwrap();
+        let mut options = Options::dry_run("id", "/bundle".into(), InitChoice::Auto).unwrap();
         options.systemd = true;
         let planned = crate::plan::plan(&spec, facts, &options);
         planned.map(|planned| planned.plan).map_err(|problems| problems[0].to_string())

@@ -17,7 +17,7 @@ fn steps(change: impl FnOnce(&mut Value, &mut Facts)) -> Result<Vec<String>, Vec
     let mut facts = facts();
     change(&mut config, &mut facts);
     let spec = crate::oci::parse(config.to_string().as_bytes()).unwrap();
-    let options = Options::for_a_look("id", "/bundle".into(), InitChoice::Auto).unwrap();
+    let options = Options::dry_run("id", "/bundle".into(), InitChoice::Auto).unwrap();
     let planned = plan(&spec, &facts, &options)?;
     let mode = format!("{:?}: {}", planned.plan.finish.init, planned.plan.finish.init_reason);
     let host = planned.plan.host.iter().map(|step| crate::describe::host(&planned.plan, &step.op));

@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 use super::{Planned, cgroup, intel_rdt, resources, scope};
 use crate::cgroup_facts::CgroupFacts;
 use crate::oci::resources::Resources;
-use crate::overrides::Origins;
+use crate::origins::Origins;
 use crate::plan::resources::Now;
 use crate::problem::Problem;
 

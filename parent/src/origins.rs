@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 
 use rspawn_proto::plan::Step;
 
-use crate::plan::Planned;
 use crate::problem::Problem;
 
 /// Pointers into config.json, and where what they point at came from.
@@ -68,23 +67,16 @@ impl Origins {
         }
     }
 
-    /// A plan with its steps and notes named after these origins.
-    pub fn rename(mut self, mut planned: Planned) -> Planned {
-        self.rename_steps(&mut planned.plan.host);
-        self.rename_steps(&mut planned.plan.spawn.join);
-        self.rename_steps(&mut planned.plan.attach);
-        self.rename_steps(&mut planned.plan.rootfs);
-        self.rename_problems(&mut planned.notes);
-        // Of what was moved, every step has the bundle's pointer now, which must not be taken for another one.
+    /// Leaves out what names lists whose elements have moved: every step has the bundle's pointer now, which must not
+    /// be taken for another one.
+    pub fn settle_moves(&mut self) {
         let is_moved = |pointer: &str| self.moved.keys().any(|moved| list_of(moved) == list_of(pointer));
         let trees = self.trees.iter().filter(|(pointer, _)| !is_moved(pointer));
         self.trees = trees.map(|(pointer, origin)| (pointer.clone(), origin.clone())).collect();
         self.moved.clear();
-        planned.origins = self;
-        planned
     }
 
-    fn rename_steps<T>(&self, steps: &mut [Step<T>]) {
+    pub fn rename_steps<T>(&self, steps: &mut [Step<T>]) {
         for step in steps {
             step.origin = self.of(&step.origin).to_string();
         }
