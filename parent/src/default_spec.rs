@@ -1,6 +1,6 @@
 //! Configurations that rspawn writes itself: the default one (`rspawn spec`), and the host's own root as a container
 //! (`rspawn run --host`), or a directory's (`--directory=`).
-use crate::ids::Ids;
+use crate::facts::Ids;
 use crate::oci::{Capabilities, IdMapping, Linux, Mount, Namespace, Process, Rlimit, Root, Spec};
 use crate::plan::seccomp::{Arch, default_profile};
 

@@ -12,7 +12,7 @@ use rspawn_sys::{Errno, Fd, signal};
 
 use crate::audit::Audit;
 use crate::describe;
-use crate::ids::Ids;
+use crate::facts::Ids;
 use crate::launch::{self, Setup};
 use crate::notify::Relay;
 use crate::origins::Origins;

@@ -1,16 +1,11 @@
 //! What the planner may know of the host. Gathered before privileges are dropped; one value, so that a plan can be
 //! made on one machine for another, and tested without either.
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
 
-use nix::unistd::{getgid, getuid};
 use serde::{Deserialize, Serialize};
 
-pub use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
-use crate::ids::Ids;
+use crate::oci::IdMapping;
 use crate::plan::seccomp::Arch;
-pub use crate::resctrl_facts::ResctrlFacts;
-use crate::systemd::{self, Manager};
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -45,44 +40,6 @@ pub struct Facts {
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 14);
 
 impl Facts {
-    /// Asks the machine.
-    pub fn gather() -> Result<Self, String> {
-        Self::with(Ids::of_caller()?)
-    }
-
-    /// As [`Self::gather`], for a caller whose ids are known. What the machine does not answer is an error: a fact that
-    /// is missing would be one more thing that a container is allowed, or one less that keeps it.
-    pub fn with(ids: Ids) -> Result<Self, String> {
-        let read = |path: &str| fs::read_to_string(path).map_err(|error| format!("cannot read {path}: {error}"));
-        let (kernel, machine) = kernel_and_machine()?;
-        let systemd = systemd::manager(&ids)?;
-        let filesystems = filesystems(&read("/proc/filesystems")?);
-        let mut cgroup = CgroupFacts::gather(systemd, &filesystems)?;
-        // Only where it is certain that the container is no equal of the machine's root.
-        let limited = ids.rootless || !ids.initial;
-        if limited {
-            cgroup.find_reach()?;
-        }
-        let mounts = if limited { read("/proc/self/mountinfo")? } else { String::new() };
-        Ok(Self {
-            kernel,
-            machine,
-            uid: getuid().as_raw(),
-            gid: getgid().as_raw(),
-            ids,
-            capabilities: permitted_capabilities()?,
-            apparmor: has_apparmor()?,
-            selinux: has_selinux()?,
-            cgroup,
-            systemd,
-            resctrl: ResctrlFacts::gather(&filesystems)?,
-            namespaces: names_in("/proc/self/ns")?,
-            filesystems,
-            covered_proc: limited && is_covered(&mounts, "proc"),
-            covered_sysfs: limited && is_covered(&mounts, "sysfs"),
-        })
-    }
-
     /// Whether the kernel has a kind of namespace, by its name in config.json.
     pub fn has_namespace(&self, kind: &str) -> bool {
         let name = match kind {
@@ -110,88 +67,108 @@ impl Facts {
     }
 }
 
-/// Where filesystems of some kinds are mounted, in the order of proc_pid_mountinfo(5).
-pub fn mount_points<'a>(mounts: &'a str, kinds: &'a [&str]) -> impl Iterator<Item = String> + 'a {
-    mounts.lines().filter_map(|line| {
-        let (fields, filesystem) = line.split_once(" - ")?;
-        let kind = filesystem.split(' ').next()?;
-        kinds.contains(&kind).then(|| crate::cgroup_facts::unescape(fields.split(' ').nth(4).unwrap_or_default()))
-    })
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CgroupFacts {
+    /// cgroup v2 alone, mounted at /sys/fs/cgroup. Hierarchies of v1 may exist; they are out of sight then.
+    pub unified: bool,
+    /// In the order of /proc/self/cgroup.
+    pub hierarchies: Vec<Hierarchy>,
+    /// Controllers that cgroup v2 has at the top.
+    pub controllers: Vec<String>,
+    /// Where systemd's manager has its units, below the mount point of cgroup v2; `None` for one that the caller is
+    /// outside of.
+    pub units: Option<String>,
 }
 
-/// mount_too_revealing() of the kernel: whether every whole mount of a filesystem has another on something of it that
-/// is more than an empty directory for mounts (proc_pid_mountinfo(5)).
-fn is_covered(mounts: &str, kind: &str) -> bool {
-    /// Directories that the kernel made for mounts alone.
-    const EMPTY: [&str; 11] = [
-        "proc/sys/fs/binfmt_misc", "sys/fs/cgroup", "sys/fs/bpf", "sys/fs/pstore", "sys/fs/selinux",
-        "sys/fs/fuse/connections", "sys/firmware/efi/efivars", "sys/kernel/config", "sys/kernel/debug",
-        "sys/kernel/tracing", "sys/kernel/security",
-    ];
-    let lines: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
-    let field = |line: &[&str], index: usize| line.get(index).map_or(String::new(), |field| field.to_string());
-    let is_whole = |line: &&Vec<&str>| {
-        let kind_at = line.iter().position(|field| *field == "-").map_or(0, |dash| dash + 1);
-        line.get(kind_at) == Some(&kind) && line.get(3) == Some(&"/")
-    };
-    let covers = |line: &Vec<&str>, id: &str| {
-        line.get(1) == Some(&id) && !EMPTY.contains(&field(line, 4).trim_start_matches('/'))
-    };
-    let whole: Vec<String> = lines.iter().filter(is_whole).map(|line| field(line, 0)).collect();
-    whole.iter().all(|id| lines.iter().any(|line| covers(line, id)))
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hierarchy {
+    /// Controllers of a v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2.
+    pub controllers: String,
+    /// Where it is mounted, if it is.
+    pub mount: Option<String>,
+    /// The caller's own cgroup, below the mount point.
+    pub own: String,
+    pub reach: Reach,
 }
 
-/// Whether the kernel enforces AppArmor profiles.
-pub fn has_apparmor() -> Result<bool, String> {
-    const FILE: &str = "/sys/module/apparmor/parameters/enabled";
-    match fs::read_to_string(FILE) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        read => read.map(|text| text.starts_with('Y')).map_err(|error| format!("cannot read {FILE}: {error}")),
+/// Where a caller may make cgroups and move processes to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub enum Reach {
+    /// The machine's root: anywhere.
+    #[default]
+    Everywhere,
+    /// Below this one, which was delegated to it, and which it is in.
+    Below(String),
+    Nowhere,
+}
+
+impl CgroupFacts {
+    pub fn v1(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.hierarchies.iter().filter(|hierarchy| !hierarchy.controllers.is_empty())
+    }
+
+    pub fn v2(&self) -> Option<&Hierarchy> {
+        self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.is_empty())
     }
 }
 
-/// Whether the kernel has SELinux labels.
-pub fn has_selinux() -> Result<bool, String> {
-    const FILE: &str = "/sys/fs/selinux/enforce";
-    fs::exists(FILE).map_err(|error| format!("cannot look for {FILE}: {error}"))
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ResctrlFacts {
+    /// Where the filesystem is mounted.
+    pub mount: String,
+    /// The processor counts what groups use.
+    pub monitors: bool,
+    /// What the kernel rounds bandwidths up to, in percent; 0 where it takes them as they are.
+    pub bandwidth_step: u64,
+    /// What the `schemata` of each class of service says, by its name; that of the first one is empty.
+    pub groups: BTreeMap<String, String>,
 }
 
-fn kernel_and_machine() -> Result<((u32, u32), String), String> {
-    let name = nix::sys::utsname::uname().map_err(|error| format!("uname: {error}"))?;
-    let release = name.release().to_string_lossy();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().unwrap_or(0));
-    let kernel = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    Ok((kernel, name.machine().to_string_lossy().into_owned()))
+/// A list of ranges: `container_id` is what rspawn-setup calls an id, `host_id` what the caller calls it.
+pub type Ranges = Vec<IdMapping>;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ids {
+    pub uids: Ranges,
+    pub gids: Ranges,
+    /// rspawn-setup gets a user namespace of its own, in which these are all the ids there are.
+    pub rootless: bool,
+    /// rspawn is in the machine's own user namespace.
+    pub initial: bool,
+    /// Supplementary groups can be set (user_namespaces(7), /proc/PID/setgroups).
+    pub setgroups: bool,
+    /// Why the caller has no ids but its own.
+    pub alone_because: Option<String>,
 }
 
-fn names_in(directory: &str) -> Result<Vec<String>, String> {
-    let names = fs::read_dir(directory).and_then(|entries| {
-        entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
-    });
-    names.map_err(|error: io::Error| format!("cannot list {directory}: {error}"))
-}
-
-/// The last column of /proc/filesystems.
-fn filesystems(text: &str) -> Vec<String> {
-    text.lines().filter_map(|line| line.split_whitespace().last()).map(str::to_string).collect()
-}
-
-fn permitted_capabilities() -> Result<u64, String> {
-    let permitted = caps::read(None, caps::CapSet::Permitted)
-        .map_err(|error| format!("cannot read the capabilities of this process: {error}"))?;
-    Ok(permitted.iter().fold(0, |bits, capability| bits | capability.bitmask()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_covers_procfs_is_found() {
-        let proc = "22 1 0:5 / /proc rw - proc proc rw\n";
-        assert!(!is_covered(proc, "proc"));
-        assert!(!is_covered(&format!("{proc}23 22 0:9 / /proc/sys/fs/binfmt_misc rw - binfmt_misc none rw\n"), "proc"));
-        assert!(is_covered(&format!("{proc}23 22 0:9 / /proc/acpi rw - tmpfs none rw\n"), "proc"));
-        assert!(is_covered("22 1 0:5 /sys /proc/sys rw - proc proc rw\n", "proc"));
+impl Default for Ids {
+    /// Those of the machine's root.
+    fn default() -> Self {
+        let all = vec![IdMapping { container_id: 0, host_id: 0, size: u32::MAX }];
+        Self { uids: all.clone(), gids: all, rootless: false, initial: true, setgroups: true, alone_because: None }
     }
 }
+
+impl Ids {
+    /// Mappings of every id to itself, as the caller calls them on the outside.
+    pub fn everything(&self) -> (Ranges, Ranges) {
+        (self.uids.clone(), self.gids.clone())
+    }
+}
+
+/// A manager of units (systemd(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Manager {
+    /// The machine's.
+    System,
+    /// That of the caller's session.
+    User,
+}
+
+/// What is said where systemd was asked for and is not there.
+pub const MISSING: &str = "systemd does not run this machine (there is no /run/systemd/system), so it cannot make a \
+                           scope: use the cgroupfs manager";

@@ -14,7 +14,8 @@ use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, Fd, channel, file, image, signal};
 
 use crate::describe;
-use crate::ids::Ids;
+use crate::facts::Ids;
+use crate::gather;
 
 /// The running helper, from the parent's side.
 pub struct Setup {
@@ -102,7 +103,7 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
                 std::thread::yield_now();
                 return Ok(Setup { control, progress, pid, process: child, directory });
             };
-            let begun = ids.write(pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
+            let begun = gather::ids::write_maps(ids, pid).and_then(|()| channel::send(&go, &[], &[]).map_err(errno));
             match begun {
                 Ok(()) => Ok(Setup { control, progress, pid, process: child, directory }),
                 Err(error) => {

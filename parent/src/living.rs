@@ -4,8 +4,8 @@ use std::fs;
 use rspawn_proto::ids::Slot;
 use rspawn_proto::record::CgroupDir;
 
-use crate::cgroup_facts::{CgroupFacts, Hierarchy, Reach};
 use crate::cgroups::is_resctrl;
+use crate::facts::{CgroupFacts, Hierarchy, Reach};
 use crate::plan::resources::Now;
 
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the

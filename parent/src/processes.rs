@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::ids;
+use crate::gather;
 
 /// Ticks in a second of the times in /proc/PID/stat: USER_HZ, which is 100 on every machine.
 const TICKS: u64 = 100;
@@ -137,7 +137,7 @@ impl Opened {
         let file = |name: &str| File::open(format!("/proc/{pid}/{name}"));
         let open = || -> io::Result<Self> {
             let stat = file("stat")?;
-            let user = ids::shown_user(stat.metadata()?.uid());
+            let user = gather::ids::shown_user(stat.metadata()?.uid());
             Ok(Self { pid, user, stat, words: file("cmdline")?, memory: file("statm")? })
         };
         match open() {

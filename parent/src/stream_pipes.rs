@@ -16,7 +16,7 @@ use rspawn_sys::file::{self, Status};
 use rspawn_sys::{Errno, Fd};
 
 use crate::describe;
-use crate::ids::{Ids, Ranges};
+use crate::facts::{Ids, Ranges};
 use crate::launch::errno;
 
 const CAP_DAC_OVERRIDE: u64 = 1 << 1;

@@ -101,7 +101,7 @@ pub fn options(id: &str, bundle: &Path) -> Options {
 #[track_caller]
 pub fn plan_of(config: &Value, id: &str, bundle: &Path) -> Plan {
     let spec = rspawn::oci::parse(config.to_string().as_bytes()).expect("a configuration");
-    rspawn::plan::plan(&spec, &Facts::gather().expect("facts"), &options(id, bundle)).expect("a plan").plan
+    rspawn::plan::plan(&spec, &rspawn::gather::facts().expect("facts"), &options(id, bundle)).expect("a plan").plan
 }
 
 /// The message with a plan, no streams beside it.

@@ -17,9 +17,11 @@ use table::{entries, put};
 fn problems(config: &[u8]) -> Vec<Problem> {
     match rspawn::oci::parse(config) {
         Err(problem) => vec![problem],
-        Ok(spec) => rspawn::plan::plan(&spec, &Facts::gather().expect("facts"), &options("bad", "/bundle".as_ref()))
-            .err()
-            .unwrap_or_default(),
+        Ok(spec) => {
+            rspawn::plan::plan(&spec, &rspawn::gather::facts().expect("facts"), &options("bad", "/bundle".as_ref()))
+                .err()
+                .unwrap_or_default()
+        }
     }
 }
 

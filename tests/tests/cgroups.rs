@@ -14,7 +14,7 @@ use rspawn_tests::{
 use serde_json::{Value, json};
 
 fn layout() -> CgroupFacts {
-    Facts::gather().expect("facts").cgroup
+    rspawn::gather::facts().expect("facts").cgroup
 }
 
 /// Where a container's cgroup is in the hierarchy of a controller ("" for v2), if it is mounted here.

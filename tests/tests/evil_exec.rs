@@ -24,7 +24,7 @@ fn exec_plan(life: &Life) -> Plan {
     spec.process.as_mut().unwrap().args = vec!["true".into()];
     let mut options = options(life.id(), life.bundle.path());
     options.init = rspawn::plan::InitChoice::Exec;
-    rspawn::plan::exec(&spec, &Facts::gather().expect("facts"), &options).unwrap().plan
+    rspawn::plan::exec(&spec, &rspawn::gather::facts().expect("facts"), &options).unwrap().plan
 }
 
 fn hook(path: &str) -> Hook {

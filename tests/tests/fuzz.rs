@@ -75,7 +75,7 @@ fn rounds(mut round: impl FnMut(&mut Numbers, u64)) -> u64 {
 fn seeds_of_configurations() -> Vec<Value> {
     let mut plain = serde_json::to_value(rspawn::default_spec::default_spec(true)).unwrap();
     plain["root"]["path"] = json!("/");
-    let host = rspawn::default_spec::host_spec(vec!["sh".into()], false, None, Facts::gather().unwrap().arch());
+    let host = rspawn::default_spec::host_spec(vec!["sh".into()], false, None, rspawn::gather::facts().unwrap().arch());
     let mut rich = plain.clone();
     rich["mounts"].as_array_mut().unwrap().extend([
         json!({"destination": "/a", "type": "bind", "source": "/etc", "options": ["rbind", "ro", "rslave"]}),
@@ -178,7 +178,7 @@ fn mutate(value: &mut Value, numbers: &mut Numbers) {
 #[test]
 fn the_planner_plans_or_says_what_is_wrong() {
     let seeds = seeds_of_configurations();
-    let (mut facts, mut planned) = (Facts::gather().unwrap(), 0u64);
+    let (mut facts, mut planned) = (rspawn::gather::facts().unwrap(), 0u64);
     facts.capabilities = u64::MAX;
     let options = options("fuzz", std::path::Path::new("/bundle"));
     for seed in &seeds {
@@ -232,7 +232,7 @@ fn the_planner_plans_or_says_what_is_wrong() {
 
 #[test]
 fn the_decoder_gives_a_plan_or_an_error() {
-    let facts = Facts::gather().unwrap();
+    let facts = rspawn::gather::facts().unwrap();
     let options = options("fuzz", std::path::Path::new("/bundle"));
     let plan = |config: &Value| {
         let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap();

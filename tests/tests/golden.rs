@@ -2,11 +2,11 @@
 use std::path::Path;
 
 use rspawn::default_spec::{default_spec, host_spec};
+use rspawn::facts::Manager;
 use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn::plan::Options;
 use rspawn::plan::seccomp::Arch;
 use rspawn::show::{self, Colours};
-use rspawn::systemd::Manager;
 use rspawn_tests::hostile::options;
 use serde_json::{Value, json};
 

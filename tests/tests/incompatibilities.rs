@@ -490,7 +490,7 @@ fn scopes_are_of_cgroup_v2() {
         ..Hierarchy::default()
     };
     let with = |hierarchies: Vec<Hierarchy>, unified| Facts {
-        systemd: Some(rspawn::systemd::Manager::System),
+        systemd: Some(rspawn::facts::Manager::System),
         cgroup: CgroupFacts { unified, hierarchies, controllers: vec!["pids".into()], units: Some(String::new()) },
         ..machine()
     };

@@ -13,6 +13,7 @@ use crate::check::document::Document;
 use crate::check::{Finding, Severity, is_warning};
 use crate::cli::{Check, Format, InitOption};
 use crate::facts::Facts;
+use crate::gather;
 use crate::look::{Kind, Looker};
 use crate::oci::Spec;
 use crate::plan::Options;
@@ -31,7 +32,7 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let mut prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
     let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-    let facts = Facts::gather()?;
+    let facts = gather::facts()?;
     policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
     let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };

@@ -12,8 +12,7 @@ use crate::audit::Audit;
 use crate::bundle::read_config;
 use crate::cli::{Exec, Global};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
-use crate::facts::Facts;
-use crate::ids::Ids;
+use crate::gather;
 use crate::invoker::{self, Preserved};
 use crate::log::Log;
 use crate::oci::{self, Capabilities, Process, Spec};
@@ -89,7 +88,7 @@ fn audited(
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
     session.await_receipt(signals.as_ref())?;
-    let mut facts = Facts::with(Ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
+    let mut facts = gather::facts_with(gather::ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
     if record.namespaces.contains(Namespace::User) {
         // Over that namespace it may have every one.
         facts.capabilities = u64::MAX;

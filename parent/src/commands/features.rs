@@ -2,7 +2,7 @@
 use rspawn_proto::namespaces::Namespace;
 use serde_json::json;
 
-use crate::facts;
+use crate::gather;
 use crate::oci::STATE_VERSION;
 use crate::plan::mount_options;
 use crate::plan::seccomp::Arch;
@@ -11,8 +11,8 @@ use crate::plan::tables::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES};
 use crate::streams;
 
 pub fn features() -> Result<i32, String> {
-    let apparmor = facts::has_apparmor()?;
-    let selinux = facts::has_selinux()?;
+    let apparmor = gather::has_apparmor()?;
+    let selinux = gather::has_selinux()?;
     let flags: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
     let document = json!({
         "ociVersionMin": "1.0.0",

@@ -3,7 +3,7 @@ use serde_json::Value;
 
 use super::shape::{Shape, TABLES};
 use crate::cli::{Global, List};
-use crate::ids;
+use crate::gather;
 use crate::sandbox;
 use crate::show::colours::printable;
 use crate::show::people::{self, Side};
@@ -17,7 +17,7 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     for found in root.as_ref().map(StateRoot::containers).transpose()?.unwrap_or_default() {
         match found.and_then(|container| View::of(&container).map_err(Unreadable::Fault)) {
             Ok(view) => {
-                let owner = ids::shown_user(view.record.owner);
+                let owner = gather::ids::shown_user(view.record.owner);
                 views.push((view, owner));
             }
             Err(Unreadable::Absent) => {}

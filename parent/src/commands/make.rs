@@ -15,8 +15,8 @@ use crate::bundle::Bundle;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::drive::{ConsoleSink, Reached, Session, Signals};
-use crate::facts::{Facts, mount_points};
-use crate::ids::Ids;
+use crate::gather;
+use crate::gather::mount_points;
 use crate::invoker::{self, Preserved, fd};
 use crate::log::Log;
 use crate::oci::{ConsoleSize, Spec};
@@ -25,7 +25,7 @@ use crate::problem::Problem;
 use crate::state::{NewContainer, StateRoot, boot_id};
 use crate::streams;
 use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, notify, nspawn, policy, sandbox, systemd};
+use crate::{describe, launch, notify, nspawn, policy, sandbox};
 
 pub fn create(global: &Global, log: &mut Log, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -72,7 +72,7 @@ fn audited(
 ) -> Result<Reached, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
     // First of all, since its own start takes as long as all that follows here.
-    let mut ids = Ids::of_caller()?;
+    let mut ids = gather::ids::of_caller()?;
     let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
     let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
@@ -111,7 +111,7 @@ fn audited(
     policy::adapt(&mut policy, &ids);
     prepared.obey(&policy);
     let systemd = global.systemd()?;
-    let bus = if systemd { Some(systemd::connect(systemd::manager(&ids)?)?) } else { None };
+    let bus = if systemd { Some(gather::systemd::connect(gather::systemd::manager(&ids)?)?) } else { None };
     let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
     let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
     let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
@@ -150,7 +150,7 @@ fn audited(
     fds.extend(bus);
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = Facts::with(ids)?;
+    let facts = gather::facts_with(ids)?;
     // Until here, this process removes what it has made.
     session.await_receipt(signals.as_ref())?;
     new.hand_over();

@@ -9,7 +9,7 @@ use super::{Source, explain};
 use crate::bundle::Bundle;
 use crate::cli::{Format, InitOption, Plan};
 use crate::facts::Facts;
-use crate::ids::Ids;
+use crate::gather;
 use crate::oci::Spec;
 use crate::plan::{InitChoice, Options, Planned};
 use crate::show::Colours;
@@ -30,7 +30,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     let policy = match &arguments.policy {
         Some(path) => {
             let mut policy = policy::load(Some(path), sources.first().and_then(Source::shown))?;
-            policy::adapt(&mut policy, &Ids::of_caller()?);
+            policy::adapt(&mut policy, &gather::ids::of_caller()?);
             Some(policy)
         }
         None => None,
@@ -40,7 +40,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     for (policy, (_, prepared)) in policy.iter().zip(&mut looks) {
         prepared.obey(policy);
     }
-    let facts = Facts::gather()?;
+    let facts = gather::facts()?;
     let colours = Colours::of_stdout();
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut plans = Vec::new();

@@ -11,7 +11,8 @@ use crate::audit::Audit;
 use crate::bundle::read_config;
 use crate::cli::{Global, Limits, Update};
 use crate::drive::{ConsoleSink, Reached, Session};
-use crate::ids::Ids;
+use crate::facts::Ids;
+use crate::gather;
 use crate::living;
 use crate::oci;
 use crate::oci::resources::Resources;
@@ -21,7 +22,7 @@ use crate::problem::Problem;
 use crate::state::StateRoot;
 use crate::stream_pipes::StreamPipes;
 use crate::terminal::ConsoleMode;
-use crate::{invoker, launch, policy, sandbox, systemd, units};
+use crate::{invoker, launch, policy, sandbox, units};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
@@ -48,7 +49,11 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     let policy = policy::load(arguments.policy.as_deref(), None)?;
     let record = &container.record;
     let in_scope = record.unit.is_some();
-    let bus = if in_scope { Some(systemd::connect(systemd::manager(&Ids::of_caller()?)?)?) } else { None };
+    let bus = if in_scope {
+        Some(gather::systemd::connect(gather::systemd::manager(&gather::ids::of_caller()?)?)?)
+    } else {
+        None
+    };
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: record.id.clone(),

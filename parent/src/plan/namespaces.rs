@@ -4,7 +4,7 @@ use rspawn_proto::plan::*;
 
 use super::planner::Planner;
 use super::rootless;
-use crate::ids::Ranges;
+use crate::facts::Ranges;
 use crate::oci::{IdMapping, escape};
 use crate::problem::did_you_mean;
 

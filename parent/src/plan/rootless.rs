@@ -4,7 +4,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
 use super::planner::Planner;
-use crate::ids::Ranges;
+use crate::facts::Ranges;
 
 /// A user namespace where there must be one, with every id that there is: the caller's own is root's.
 pub fn user_namespace(planner: &mut Planner) {

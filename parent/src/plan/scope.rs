@@ -9,7 +9,7 @@ use super::gvariant;
 use super::number_list::bit_mask;
 use super::planner::Planner;
 use super::resources::Write;
-use crate::systemd::{MISSING, Manager};
+use crate::facts::{MISSING, Manager};
 use crate::units;
 
 /// Where the path is rspawn's own.

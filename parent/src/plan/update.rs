@@ -4,7 +4,7 @@ use rspawn_proto::ids::{ContainerId, GuestPath, Id, Slot};
 use rspawn_proto::plan::*;
 
 use super::{Planned, cgroup, intel_rdt, resources, scope};
-use crate::cgroup_facts::CgroupFacts;
+use crate::facts::CgroupFacts;
 use crate::oci::resources::Resources;
 use crate::origins::Origins;
 use crate::plan::resources::Now;

@@ -7,7 +7,7 @@ use std::path::Path;
 use rspawn_proto::policy::{Mode, PathRule, Policy};
 
 use crate::bundle::{open_regular, read_at_most};
-use crate::ids::Ids;
+use crate::facts::Ids;
 use crate::problem::did_you_mean;
 
 mod as_written;

@@ -4,23 +4,9 @@ use std::env;
 use std::path::Path;
 
 use rspawn_sys::Fd;
-use serde::{Deserialize, Serialize};
 
-use crate::ids::Ids;
+use crate::facts::{Ids, MISSING, Manager};
 use crate::invoker;
-
-/// A manager of units (systemd(1)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Manager {
-    /// The machine's.
-    System,
-    /// That of the caller's session.
-    User,
-}
-
-/// What is said where systemd was asked for and is not there.
-pub const MISSING: &str = "systemd does not run this machine (there is no /run/systemd/system), so it cannot make a \
-                           scope: use the cgroupfs manager";
 
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
 
