@@ -4,9 +4,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use rspawn::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
-use rspawn::plan::seccomp::eval::{self, SeccompData};
-use rspawn::plan::seccomp::{Arch, Insn, Options, compile};
+use rspawn_planner::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
+use rspawn_planner::seccomp::eval::{self, SeccompData};
+use rspawn_planner::seccomp::{Arch, Insn, Options, compile};
 use support::{Class, Flat, PODMAN_CAPS, Reach, Rng, VALUES, libseccomp, oci_form, oracle, profile, reach, verdict};
 
 const NO_STUB: Options = Options { enosys_stub: false, supported_flags: None, unknown_calls_fail: false };

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::Container;
 use super::overrides::OverrideOptions;
-use crate::terminal::ConsoleMode;
+use crate::session::console::ConsoleMode;
 
 /// Options of `create` and `run`.
 #[derive(Debug, Args)]

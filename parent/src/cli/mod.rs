@@ -16,8 +16,8 @@ pub use changing::*;
 pub use global::Global;
 pub use lifecycle::*;
 
-use crate::plan::InitChoice;
 use overrides::OverrideOptions;
+use rspawn_planner::InitChoice;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
 #[derive(Debug, Parser)]

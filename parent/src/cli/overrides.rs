@@ -1,9 +1,9 @@
 //! Options that override a bundle: of `run`, `plan` and `check` alike, with systemd-nspawn's names.
 use clap::Args;
 
-use crate::overrides::{Overrides, Said, filter, mounts, user, values};
-use crate::plan::InitChoice;
-use crate::settings;
+use rspawn_host::inputs::settings_file;
+use rspawn_planner::InitChoice;
+use rspawn_planner::overrides::{Overrides, Said, filter, mounts, user, values};
 
 /// The heading under which --help lists them.
 const HEADING: &str = "What the container is, beside the bundle";
@@ -99,8 +99,8 @@ pub struct OverrideOptions {
 }
 
 impl OverrideOptions {
-    pub fn settings(&self) -> Result<Option<settings::Choice>, String> {
-        let choice = self.settings.as_deref().map(settings::Choice::parse).transpose();
+    pub fn settings(&self) -> Result<Option<settings_file::Choice>, String> {
+        let choice = self.settings.as_deref().map(settings_file::Choice::parse).transpose();
         choice.map_err(|message| format!("--settings: {message}"))
     }
 

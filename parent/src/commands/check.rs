@@ -1,6 +1,7 @@
 //! `rspawn check`: everything wrong with a bundle in one go, before anything starts.
 use std::path::Path;
 
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, HostOp, Plan};
 use rspawn_proto::policy::{Mode, Policy};
@@ -8,19 +9,19 @@ use serde_json::json;
 
 use super::Source;
 use super::prepare::{About, Intent, Prepared};
-use crate::bundle::Bundle;
-use crate::check::document::Document;
-use crate::check::{Finding, Severity, is_warning};
 use crate::cli::{Check, Format, InitOption};
-use crate::facts::Facts;
-use crate::gather;
-use crate::look::{Kind, Looker};
-use crate::oci::Spec;
-use crate::plan::Options;
-use crate::problem::Problem;
-use crate::show::{Colours, Tone};
-use crate::streams;
-use crate::{describe, launch, policy, sandbox, show};
+use crate::session::helper_process;
+use rspawn_host::deputies::path_prober::{Kind, Looker};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::facts::Facts;
+use rspawn_planner::oci::Spec;
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{Options, policy};
+use rspawn_report::check::document::Document;
+use rspawn_report::check::{Finding, Severity, is_warning};
+use rspawn_report::describe;
+use rspawn_report::show::{self, Colours, Tone};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, String> {
@@ -30,14 +31,14 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let (source, name) = source(&arguments)?;
     let path = source.directory();
     let mut prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
-    let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
+    let mut policy = policy_file::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-    let facts = gather::facts()?;
+    let facts = facts::gather()?;
     policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
-    let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
+    let forbidden = if facts.ids.rootless { helper_process::no_user_namespaces() } else { None };
     let machine = Machine { facts, looker, policy, forbidden };
-    let colours = Colours::of_stdout();
+    let colours = Colours::when(streams::takes_colours());
     let mut options = Options::dry_run(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
     options.systemd = systemd;

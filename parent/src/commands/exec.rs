@@ -2,32 +2,35 @@
 use std::fs::File;
 use std::io::IsTerminal;
 
+use crate::session::audit;
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
 use super::{explain, stream_pipes};
-use crate::audit::Audit;
-use crate::bundle::read_config;
 use crate::cli::{Exec, Global};
-use crate::drive::{ConsoleSink, Reached, Session, Signals};
-use crate::gather;
-use crate::invoker::{self, Preserved};
-use crate::log::Log;
-use crate::oci::{self, Capabilities, Process, Spec};
-use crate::plan::{InitChoice, Options};
-use crate::problem::Problem;
-use crate::state::{StateRoot, Status};
-use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, plan, policy, sandbox};
+use crate::session::audit::Audit;
+use crate::session::console::{ConsoleMode, caller_size};
+use crate::session::log::Log;
+use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process};
+use rspawn_host::inputs::bundle::read_config;
+use rspawn_host::inputs::cli_inputs::{self, Preserved};
+use rspawn_host::state::{StateRoot, Status};
+use rspawn_host::{facts, sandbox};
+use rspawn_planner;
+use rspawn_planner::oci::{self, Capabilities, Process, Spec};
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{InitChoice, Options};
+use rspawn_report::describe;
 
 /// What runc says, and clients match on.
 const STOPPED: &str = "cannot exec in a stopped container";
 
 pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
     let preserved = Preserved::take(arguments.preserve_fds);
-    let audit = invoker::audit(arguments.audit.as_deref(), "exec")?;
+    let audit = audit::open(arguments.audit.as_deref(), "exec")?;
     audit.whole(|audit| audited(global, log, arguments, preserved?, audit))
 }
 
@@ -38,7 +41,8 @@ fn audited(
     preserved: Preserved,
     audit: Audit,
 ) -> Result<Reached, String> {
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, None)).map_err(|e| e.to_string())?;
+    let setup =
+        audit.step("start rspawn-setup", || helper_process::start(preserved.count, None)).map_err(|e| e.to_string())?;
     audit.set_id(&arguments.id);
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
@@ -57,10 +61,10 @@ fn audited(
         File::open(path).map_err(|error| format!("cannot open the process file {}: {error}", path.display()))
     });
     let process = process.transpose()?;
-    let policy = policy::load(arguments.policy.as_deref(), None)?;
-    let console_socket = invoker::socket("--console-socket", arguments.console_socket.as_deref())?;
-    let pidfd_socket = invoker::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?;
-    let pid_file = invoker::pid_file(arguments.pid_file.as_deref())?;
+    let policy = policy_file::load(arguments.policy.as_deref(), None)?;
+    let console_socket = cli_inputs::socket("--console-socket", arguments.console_socket.as_deref())?;
+    let pidfd_socket = cli_inputs::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?;
+    let pid_file = cli_inputs::pid_file(arguments.pid_file.as_deref())?;
     let mode = if arguments.detach { Mode::Detached } else { Mode::Foreground };
     let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
@@ -88,7 +92,7 @@ fn audited(
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
     session.await_receipt(signals.as_ref())?;
-    let mut facts = gather::facts_with(gather::ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
+    let mut facts = facts::gather_for(facts::ids::of_process(&record.pid.to_string()).map_err(or_stopped)?)?;
     if record.namespaces.contains(Namespace::User) {
         // Over that namespace it may have every one.
         facts.capabilities = u64::MAX;
@@ -134,7 +138,8 @@ fn audited(
         None => ConsoleSink::Shown(ConsoleMode::Pipe),
     };
     options.console_size = caller_size();
-    let planned = session.audit.step("plan", || plan::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
+    let planned =
+        session.audit.step("plan", || rspawn_planner::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
     let warnings = super::make::warnings(&planned.notes);
     super::make::say(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;

@@ -2,17 +2,16 @@
 use rspawn_proto::namespaces::Namespace;
 use serde_json::json;
 
-use crate::gather;
-use crate::oci::STATE_VERSION;
-use crate::plan::mount_options;
-use crate::plan::seccomp::Arch;
-use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
-use crate::plan::tables::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES};
-use crate::streams;
+use rspawn_host::{facts, streams};
+use rspawn_planner::mount_options;
+use rspawn_planner::oci::STATE_VERSION;
+use rspawn_planner::seccomp::Arch;
+use rspawn_planner::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
+use rspawn_planner::tables::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES};
 
 pub fn features() -> Result<i32, String> {
-    let apparmor = gather::has_apparmor()?;
-    let selinux = gather::has_selinux()?;
+    let apparmor = facts::has_apparmor()?;
+    let selinux = facts::has_selinux()?;
     let flags: Vec<&str> = FLAGS.iter().map(|(name, _)| *name).collect();
     let document = json!({
         "ociVersionMin": "1.0.0",

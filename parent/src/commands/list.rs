@@ -3,12 +3,11 @@ use serde_json::Value;
 
 use super::shape::{Shape, TABLES};
 use crate::cli::{Global, List};
-use crate::gather;
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::people::{self, Side};
-use crate::state::{StateRoot, Status, Unreadable, View};
-use crate::streams;
+use crate::commands::people::{self, Side};
+use crate::commands::view::View;
+use rspawn_host::state::{StateRoot, Status, Unreadable};
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::printable::printable;
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     let shape = Shape::choose(arguments.format.as_deref(), TABLES, Shape::Table)?;
@@ -17,7 +16,7 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     for found in root.as_ref().map(StateRoot::containers).transpose()?.unwrap_or_default() {
         match found.and_then(|container| View::of(&container).map_err(Unreadable::Fault)) {
             Ok(view) => {
-                let owner = gather::ids::shown_user(view.record.owner);
+                let owner = facts::ids::shown_user(view.record.owner);
                 views.push((view, owner));
             }
             Err(Unreadable::Absent) => {}

@@ -3,6 +3,9 @@ use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::session::{audit, hooks};
+use rspawn_host::inputs;
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
@@ -10,22 +13,21 @@ use rspawn_sys::Fd;
 
 use super::prepare::{About, Intent, Prepared};
 use super::{Source, explain, stream_pipes};
-use crate::audit::Audit;
-use crate::bundle::Bundle;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
-use crate::drive::{ConsoleSink, Reached, Session, Signals};
-use crate::gather;
-use crate::gather::mount_points;
-use crate::invoker::{self, Preserved, fd};
-use crate::log::Log;
-use crate::oci::{ConsoleSize, Spec};
-use crate::plan::{InitChoice, Options};
-use crate::problem::Problem;
-use crate::state::{NewContainer, StateRoot, boot_id};
-use crate::streams;
-use crate::terminal::{ConsoleMode, caller_size};
-use crate::{describe, launch, notify, nspawn, policy, sandbox};
+use crate::session::audit::Audit;
+use crate::session::console::{ConsoleMode, caller_size};
+use crate::session::log::Log;
+use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process, notify};
+use rspawn_host::facts::{self, mount_points};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::inputs::cli_inputs::{self, Preserved, fd};
+use rspawn_host::state::{NewContainer, StateRoot, boot_id};
+use rspawn_host::{sandbox, streams};
+use rspawn_planner::oci::{ConsoleSize, Spec};
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{InitChoice, Options, policy};
+use rspawn_report::describe;
 
 pub fn create(global: &Global, log: &mut Log, arguments: Create) -> Result<i32, String> {
     let request = Request {
@@ -58,7 +60,7 @@ struct Request {
 fn make(global: &Global, log: &mut Log, making: Making, request: Request) -> Result<i32, String> {
     let preserved = Preserved::take(making.preserve_fds);
     let verb = if request.mode == Mode::Created { "create" } else { "run" };
-    let audit = invoker::audit(making.audit.as_deref(), verb)?;
+    let audit = audit::open(making.audit.as_deref(), verb)?;
     audit.whole(|audit| audited(global, log, making, request, preserved?, audit))
 }
 
@@ -72,8 +74,8 @@ fn audited(
 ) -> Result<Reached, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
     // First of all, since its own start takes as long as all that follows here.
-    let mut ids = gather::ids::of_caller()?;
-    let setup = audit.step("start rspawn-setup", || launch::start(preserved.count, Some(&mut ids)));
+    let mut ids = facts::ids::of_caller()?;
+    let setup = audit.step("start rspawn-setup", || helper_process::start(preserved.count, Some(&mut ids)));
     let setup = setup.map_err(|error| error.to_string())?;
     let mut session = Session::new(setup, audit);
     // Everything that the invoker named is opened now, with the invoker's rights.
@@ -82,7 +84,7 @@ fn audited(
         return Err("--image is not supported: mount the image, and name the mount point with --directory".into());
     }
     let given = match (id, &container.oci_bundle) {
-        (None, Some(directory)) => Some(nspawn::name_of(directory)?),
+        (None, Some(directory)) => Some(inputs::nspawn::name_of(directory)?),
         (id, _) => id,
     };
     let id = ContainerId::new(given.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
@@ -107,23 +109,24 @@ fn audited(
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }
-    let mut policy = policy::load(making.policy.as_deref(), source.shown())?;
+    let mut policy = policy_file::load(making.policy.as_deref(), source.shown())?;
     policy::adapt(&mut policy, &ids);
     prepared.obey(&policy);
     let systemd = global.systemd()?;
-    let bus = if systemd { Some(gather::systemd::connect(gather::systemd::manager(&ids)?)?) } else { None };
-    let console_socket = invoker::socket("--console-socket", making.console_socket.as_deref())?;
-    let pidfd_socket = invoker::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
-    let pid_file = invoker::pid_file(making.pid_file.as_deref())?;
+    let bus = if systemd { Some(facts::systemd::connect(facts::systemd::manager(&ids)?)?) } else { None };
+    let console_socket = cli_inputs::socket("--console-socket", making.console_socket.as_deref())?;
+    let pidfd_socket = cli_inputs::socket("--pidfd-socket", making.pidfd_socket.as_deref())?;
+    let pid_file = cli_inputs::pid_file(making.pid_file.as_deref())?;
     let root = StateRoot::open(global.root.as_deref())?;
     // Not before: a file system that does not answer keeps nobody who can be interrupted.
     let signals = (mode == Mode::Foreground).then(Signals::take).transpose();
     let signals = signals.map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))?;
-    let mut new = NewContainer::make(&root, &id)?;
+    let mut new = NewContainer::make(&root, &id, &hooks::run)?;
     let gate = (mode == Mode::Created).then(|| new.make_gate()).transpose();
     let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
     let notify = notify::is_wanted().then(|| new.make_notify(mode != Mode::Created)).transpose()?;
-    let (notify, relay) = notify.unzip();
+    let (notify, listen) = notify.unzip();
+    let relay = listen.flatten().map(notify::Relay::listen).transpose()?;
 
     let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
@@ -141,7 +144,7 @@ fn audited(
         kernel_mounts: if making.no_pivot { kernel_mounts()? } else { Vec::new() },
         bus: bus.is_some(),
     };
-    session.relay = relay.flatten();
+    session.relay = relay;
     let opened = new.open();
     let (state, mut config) = opened.map_err(|error| format!("cannot hold the state of container {id}: {error}"))?;
     let mut fds = vec![fd(state), fd(root.into_directory())];
@@ -150,7 +153,7 @@ fn audited(
     fds.extend(bus);
     session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
     drop(fds);
-    let facts = gather::facts_with(ids)?;
+    let facts = facts::gather_for(ids)?;
     // Until here, this process removes what it has made.
     session.await_receipt(signals.as_ref())?;
     new.hand_over();

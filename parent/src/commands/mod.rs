@@ -9,6 +9,7 @@ mod kill;
 mod list;
 mod make;
 mod pause;
+mod people;
 mod plan;
 mod policy;
 mod prepare;
@@ -19,22 +20,25 @@ mod start;
 mod state;
 mod top;
 mod update;
+mod usage;
+mod view;
 
 use std::path::{Path, PathBuf};
 
+use rspawn_host::inputs;
 use rspawn_proto::msg::Mode;
 
-use crate::bundle::Bundle;
 use crate::cli::{Cli, Command, quick};
-use crate::facts::Facts;
-use crate::log::Log;
-use crate::nspawn::Manners;
-use crate::oci::Spec;
-use crate::problem::Problem;
-use crate::stream_pipes::StreamPipes;
-use crate::streams;
-use crate::{look, nspawn, opener, scratch};
+use crate::session::log::Log;
+use crate::session::stream_pipes::StreamPipes;
 use prepare::Place;
+use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::streams;
+use rspawn_planner::facts::Facts;
+use rspawn_planner::nspawn::Manners;
+use rspawn_planner::oci::Spec;
+use rspawn_planner::problem::Problem;
 
 /// Exit status of a failure of rspawn's own.
 pub const FAILURE: i32 = 1;
@@ -52,8 +56,8 @@ pub fn main() -> i32 {
             return if error.use_stderr() { FAILURE } else { 0 };
         }
     };
-    if let Err(errno) = crate::drive::block_file_size_signal() {
-        streams::say(format_args!("rspawn: cannot block a signal: {}", crate::describe::errno(errno.0)));
+    if let Err(errno) = crate::session::block_file_size_signal() {
+        streams::say(format_args!("rspawn: cannot block a signal: {}", rspawn_report::describe::errno(errno.0)));
         return FAILURE;
     }
     let mut log = match Log::open(&cli.global) {
@@ -111,11 +115,11 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
 }
 
-/// The processes that rspawn starts of itself; see [`crate::look`], [`crate::opener`] and [`crate::scratch`].
+/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`] and [`rspawn_host::deputies::ephemeral_dir`].
 fn second_process() -> Option<i32> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next()?;
-    if ![look::VERB, opener::VERB, scratch::VERB].contains(&verb.as_str()) {
+    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB].contains(&verb.as_str()) {
         return None;
     }
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
@@ -123,13 +127,13 @@ fn second_process() -> Option<i32> {
     };
     let (path, lock) = (arguments.next(), arguments.next());
     let lock = lock.and_then(|number| number.parse().ok()).unwrap_or(-1);
-    if crate::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {
+    if rspawn_host::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {
         return Some(FAILURE);
     }
     Some(match path {
-        Some(path) if verb == scratch::VERB => scratch::keep(&socket, &path),
-        Some(path) if verb == opener::VERB => opener::answer(&socket, &path),
-        None if verb == look::VERB => look::answer(&socket),
+        Some(path) if verb == ephemeral_dir::VERB => ephemeral_dir::keep(&socket, &path),
+        Some(path) if verb == stats_opener::VERB => stats_opener::answer(&socket, &path),
+        None if verb == path_prober::VERB => path_prober::answer(&socket),
         _ => FAILURE,
     })
 }
@@ -205,8 +209,8 @@ impl Source {
         console: Option<bool>,
     ) -> Result<(Self, String), String> {
         let bundle = Bundle::open_with(directory, config)?;
-        let name = id.map_or_else(|| nspawn::name_of(directory), |id| Ok(id.to_string()))?;
-        let manners = Manners::of_invoker(name.clone(), &bundle.path, attended, console);
+        let name = id.map_or_else(|| inputs::nspawn::name_of(directory), |id| Ok(id.to_string()))?;
+        let manners = inputs::nspawn::manners(name.clone(), &bundle.path, attended, console);
         Ok((Source::Oci(bundle, manners), name))
     }
 
@@ -235,14 +239,14 @@ impl Source {
         match self {
             Source::Bundle(bundle) | Source::Oci(bundle, _) => {
                 let bytes = bundle.read()?;
-                Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
+                Ok((rspawn_planner::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }
             Source::Host { args, terminal, term } => {
-                own(crate::default_spec::host_spec(args, terminal, term, facts.arch()), facts)
+                own(rspawn_planner::default_spec::host_spec(args, terminal, term, facts.arch()), facts)
             }
             Source::Directory { path, name, terminal, term } => {
                 let path = path.to_string_lossy();
-                own(crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()), facts)
+                own(rspawn_planner::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()), facts)
             }
         }
     }

@@ -1,21 +1,20 @@
 //! `rspawn plan`: the first stage alone.
 use std::path::Path;
 
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
 use super::prepare::{About, Intent, Prepared};
 use super::{Source, explain};
-use crate::bundle::Bundle;
 use crate::cli::{Format, InitOption, Plan};
-use crate::facts::Facts;
-use crate::gather;
-use crate::oci::Spec;
-use crate::plan::{InitChoice, Options, Planned};
-use crate::show::Colours;
-use crate::show::verdict::Verdict;
-use crate::streams;
-use crate::{policy, sandbox, show};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::facts::Facts;
+use rspawn_planner::oci::Spec;
+use rspawn_planner::{InitChoice, Options, Planned, policy};
+use rspawn_report::show::verdict::Verdict;
+use rspawn_report::show::{self, Colours};
 
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
@@ -29,8 +28,8 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     }
     let policy = match &arguments.policy {
         Some(path) => {
-            let mut policy = policy::load(Some(path), sources.first().and_then(Source::shown))?;
-            policy::adapt(&mut policy, &gather::ids::of_caller()?);
+            let mut policy = policy_file::load(Some(path), sources.first().and_then(Source::shown))?;
+            policy::adapt(&mut policy, &facts::ids::of_caller()?);
             Some(policy)
         }
         None => None,
@@ -40,8 +39,8 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     for (policy, (_, prepared)) in policy.iter().zip(&mut looks) {
         prepared.obey(policy);
     }
-    let facts = gather::facts()?;
-    let colours = Colours::of_stdout();
+    let facts = facts::gather()?;
+    let colours = Colours::when(streams::takes_colours());
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut plans = Vec::new();
     let alone = looks.len() == 1;

@@ -4,21 +4,20 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rspawn_host::inputs::settings_file;
 use rspawn_proto::policy::Policy;
 
 use crate::cli::overrides::OverrideOptions;
-use crate::default_spec::default_process;
-use crate::facts::Facts;
-use crate::look::Looker;
-use crate::nspawn::{Document, Login, Manners};
-use crate::oci::Spec;
-use crate::overrides::apply::{Applied, Known, apply};
-use crate::overrides::{Overrides, Said, Volatile};
-use crate::plan::seccomp::Arch;
-use crate::plan::{Options, Planned};
-use crate::problem::Problem;
-use crate::scratch::{self, Scratch};
-use crate::settings::{self, Choice, SettingsFile};
+use rspawn_host::deputies::ephemeral_dir::{self, Scratch};
+use rspawn_host::deputies::path_prober::{Kind, Looker};
+use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
+use rspawn_planner::default_spec::default_process;
+use rspawn_planner::nspawn::{Document, Login, Manners};
+use rspawn_planner::oci::Spec;
+use rspawn_planner::overrides::apply::{Applied, Known, apply};
+use rspawn_planner::overrides::{Overrides, Said, Volatile};
+use rspawn_planner::problem::Problem;
+use rspawn_planner::seccomp::Arch;
 
 /// What is to be done with the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +60,7 @@ impl Prepared {
     pub fn read(options: &OverrideOptions, command: &[String], place: &Place, intent: Intent) -> Result<Self, String> {
         let mut command_line = options.overrides(command)?;
         let fallback = if place.search { Choice::Search } else { Choice::No };
-        let file = settings::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
+        let file = settings_file::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
         let mut notes = Vec::new();
         let (trusted, untrusted) = match file {
             Some(file) if file.trusted => {
@@ -186,13 +185,13 @@ impl Prepared {
 
     fn login(&self, spec: &Spec, about: &About) -> Login {
         match (&self.looker, root_of(spec, about.bundle)) {
-            (Some(looker), Some(root)) => Login::of(spec, &root, looker),
+            (Some(looker), Some(root)) => login(spec, &root, looker),
             _ => Login { shell: "/bin/sh".into(), home: "/".into() },
         }
     }
 
     fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> Known {
-        let scratch = self.scratch.as_ref().map_or_else(scratch::would_be, |scratch| scratch.path.clone());
+        let scratch = self.scratch.as_ref().map_or_else(ephemeral_dir::would_be, |scratch| scratch.path.clone());
         let mut known = Known { scratch, ..Known::default() };
         let (Some(looker), Some(root)) = (&self.looker, root_of(spec, bundle)) else { return known };
         known.database = overrides.names_a_user().then(|| looker.users(&root));
@@ -216,45 +215,6 @@ fn root_of(spec: &Spec, bundle: &str) -> Option<String> {
     Some(if path.starts_with('/') { path.clone() } else { format!("{bundle}/{path}") })
 }
 
-/// What has become of a changed configuration.
-pub struct Outcome {
-    /// A plan, as far as one could be made.
-    pub planned: Option<Planned>,
-    pub problems: Vec<Problem>,
-    /// Of the overrides alone where there is no plan, which has all of them.
-    pub notes: Vec<Problem>,
-}
-
-impl Applied {
-    /// Plans the changed configuration; steps, problems and notes are named after what they come from.
-    pub fn plan(self, spec: &Spec, facts: &Facts, options: &Options) -> Result<Planned, Vec<Problem>> {
-        match self.plan_anyway(spec, facts, options) {
-            Outcome { planned: Some(planned), problems, .. } if problems.is_empty() => Ok(planned),
-            Outcome { problems, .. } => Err(problems),
-        }
-    }
-
-    /// As [`Applied::plan`], even if an override cannot be carried out.
-    pub fn plan_anyway(self, spec: &Spec, facts: &Facts, options: &Options) -> Outcome {
-        let Applied { origins, mut notes, mut problems, .. } = self;
-        let mut left = Vec::new();
-        match crate::plan::plan_noting(spec, facts, options, &mut left) {
-            Ok(planned) => {
-                let mut planned = planned.named_after(origins);
-                planned.notes.splice(0..0, notes);
-                Outcome { planned: Some(planned), problems, notes: Vec::new() }
-            }
-            Err(mut found) => {
-                origins.rename_problems(&mut found);
-                problems.append(&mut found);
-                origins.rename_problems(&mut left);
-                notes.append(&mut left);
-                Outcome { planned: None, problems, notes }
-            }
-        }
-    }
-}
-
 /// The work directories of writable overlays, each beside its upper layer; they stay, for the next time.
 fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
     for said in &overrides.mounts {
@@ -267,4 +227,13 @@ fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What who logs in gets, by the user database and the files of the container's root.
+fn login(spec: &Spec, root: &str, prober: &Looker) -> Login {
+    let below = |path: &str| prober.what_below(root, path.trim_start_matches('/'));
+    // Without a database, root's shell and home as everywhere.
+    let database = prober.users(root).unwrap_or_default();
+    let is_there = |path: &str| below(path).is_ok_and(|found| found.is_ok());
+    Login::of(spec, &database, is_there, |path| matches!(below(path), Ok(Ok(Kind::Directory))))
 }

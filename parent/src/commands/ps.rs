@@ -4,13 +4,12 @@ use std::process::Command;
 use serde_json::json;
 
 use super::shape::{Shape, TABLES};
-use crate::cgroups;
 use crate::cli::{Global, Ps};
-use crate::processes::{Machine, Opened, Shown};
-use crate::sandbox;
-use crate::show::people::{self, Side};
-use crate::state::StateRoot;
-use crate::streams;
+use crate::commands::people::{self, Side};
+use rspawn_host::containers::cgroups;
+use rspawn_host::containers::processes::{Machine, Opened, Shown};
+use rspawn_host::state::StateRoot;
+use rspawn_host::{sandbox, streams};
 
 pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;

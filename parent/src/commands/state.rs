@@ -1,11 +1,11 @@
 //! `rspawn state`: a container's state, as JSON or in words.
 use super::shape::{STATE, Shape};
 use crate::cli::{Global, State};
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::people;
-use crate::state::{StateRoot, Status, View};
-use crate::streams;
+use crate::commands::people;
+use crate::commands::view::View;
+use rspawn_host::state::{StateRoot, Status};
+use rspawn_host::{sandbox, streams};
+use rspawn_planner::printable::printable;
 
 pub fn state(global: &Global, arguments: State) -> Result<i32, String> {
     let shape = Shape::choose(arguments.format.as_deref(), STATE, Shape::Json)?;

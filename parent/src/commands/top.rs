@@ -8,17 +8,16 @@ use rspawn_sys::channel::{Interest, wait};
 use rspawn_sys::{Errno, Fd};
 
 use crate::cli::{Global, Top};
-use crate::describe::errno as errno_name;
-use crate::drive::Signals;
-use crate::opener::Opener;
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::usage::{self, Row};
-use crate::state::StateRoot;
-use crate::stats::few;
-use crate::streams;
-use crate::terminal::{self, RawMode};
-use crate::units;
+use crate::commands::usage::{self, Row};
+use crate::session::Signals;
+use crate::session::console::{self, RawMode};
+use rspawn_host::containers::stats::few;
+use rspawn_host::deputies::stats_opener::Opener;
+use rspawn_host::state::StateRoot;
+use rspawn_host::{sandbox, streams};
+use rspawn_planner::printable::printable;
+use rspawn_planner::units;
+use rspawn_report::describe::errno as errno_name;
 
 /// Between the two looks at the CPUs' time that the first table takes.
 const FIRST: Duration = Duration::from_millis(300);
@@ -56,7 +55,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
         lines.extend(unreadable.iter().map(|reason| printable(reason)));
         let text = if live {
             lines.insert(0, headline(interval, keys.is_some()));
-            usage::screen(&lines, terminal::caller_size())
+            usage::screen(&lines, console::caller_size())
         } else {
             let between = if first { "" } else { "\n" };
             format!("{between}{}\n", lines.join("\n"))

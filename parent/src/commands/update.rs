@@ -3,32 +3,32 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use crate::session::audit;
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 
 use super::explain;
-use crate::audit::Audit;
-use crate::bundle::read_config;
 use crate::cli::{Global, Limits, Update};
-use crate::drive::{ConsoleSink, Reached, Session};
-use crate::facts::Ids;
-use crate::gather;
-use crate::living;
-use crate::oci;
-use crate::oci::resources::Resources;
-use crate::origins::Origins;
-use crate::plan::{self, Changes, Living};
-use crate::problem::Problem;
-use crate::state::StateRoot;
-use crate::stream_pipes::StreamPipes;
-use crate::terminal::ConsoleMode;
-use crate::{invoker, launch, policy, sandbox, units};
+use crate::session::audit::Audit;
+use crate::session::console::ConsoleMode;
+use crate::session::stream_pipes::StreamPipes;
+use crate::session::{ConsoleSink, Reached, Session, helper_process};
+use rspawn_host::containers::running;
+use rspawn_host::inputs::bundle::read_config;
+use rspawn_host::state::StateRoot;
+use rspawn_host::{facts, sandbox};
+use rspawn_planner::facts::Ids;
+use rspawn_planner::oci::resources::Resources;
+use rspawn_planner::origins::Origins;
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{self, Changes, Living, oci, units};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
-    let audit = invoker::audit(arguments.audit.as_deref(), "update")?;
+    let audit = audit::open(arguments.audit.as_deref(), "update")?;
     audit.whole(|audit| audited(global, arguments, audit))
 }
 
@@ -37,7 +37,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     let given =
         |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
     let schemata = schemata.into_iter().filter_map(given).collect();
-    let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
+    let setup = audit.step("start rspawn-setup", || helper_process::start(0, None)).map_err(|e| e.to_string())?;
     audit.set_id(&arguments.id);
     let mut session = Session::new(setup, audit);
     // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
@@ -46,11 +46,11 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     // Everything that the invoker named is opened now, with the invoker's rights.
     let config = container.config()?;
     let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
-    let policy = policy::load(arguments.policy.as_deref(), None)?;
+    let policy = policy_file::load(arguments.policy.as_deref(), None)?;
     let record = &container.record;
     let in_scope = record.unit.is_some();
     let bus = if in_scope {
-        Some(gather::systemd::connect(gather::systemd::manager(&gather::ids::of_caller()?)?)?)
+        Some(facts::systemd::connect(facts::systemd::manager(&facts::ids::of_caller()?)?)?)
     } else {
         None
     };
@@ -74,10 +74,10 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     let cgroups = &record.cgroups;
     let living = Living {
         id: record.id.clone(),
-        layout: living::layout(cgroups)?,
-        now: living::now(cgroups)?,
+        layout: running::layout(cgroups)?,
+        now: running::now(cgroups)?,
         in_scope,
-        resctrl: living::resctrl(cgroups),
+        resctrl: running::resctrl(cgroups),
     };
 
     session
@@ -96,14 +96,14 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
         resources.devices.clear();
     }
     let changes = Changes { resources, schemata };
-    let planned = session.audit.step("plan", || plan::update(&changes, &living, base));
+    let planned = session.audit.step("plan", || rspawn_planner::update(&changes, &living, base));
     let planned = planned.map_err(|mut problems| {
         origins.rename_problems(&mut problems);
         explain(&problems)
     })?;
     let planned = planned.named_after(origins);
     for note in &planned.notes {
-        crate::streams::warn(note);
+        rspawn_host::streams::warn(note);
     }
     session.send_plan(planned.plan, StreamPipes::default(), &Ids::default())?;
     session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
@@ -157,7 +157,7 @@ fn from_flags(limits: &Limits) -> Result<(Resources, Origins), String> {
         [("--kernel-memory", &limits.kernel_memory), ("--kernel-memory-tcp", &limits.kernel_memory_tcp)]
     {
         if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            crate::streams::warn(format_args!("{name}: ignored, as runc does"));
+            rspawn_host::streams::warn(format_args!("{name}: ignored, as runc does"));
         }
     }
     Ok((resources, origins))

@@ -5,9 +5,9 @@
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use std::collections::BTreeMap;
 
-use rspawn::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
-use rspawn::plan::seccomp::eval::{self, SeccompData};
-use rspawn::plan::seccomp::{Arch, Insn};
+use rspawn_planner::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
+use rspawn_planner::seccomp::eval::{self, SeccompData};
+use rspawn_planner::seccomp::{Arch, Insn};
 
 pub use rspawn_tests::podman_profile::{PODMAN_CAPS, oci_form};
 

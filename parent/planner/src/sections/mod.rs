@@ -1,0 +1,26 @@
+//! One file for each section of config.json: what steps it takes.
+pub mod annotations;
+pub mod binds;
+pub mod capabilities;
+pub mod cgroup;
+pub mod cgroup_mount;
+pub mod console;
+pub mod device_rules;
+pub mod devices;
+pub mod gvariant;
+pub mod hooks;
+pub mod init_mode;
+pub mod intel_rdt;
+pub mod kernel;
+pub mod mount_options;
+pub mod mounts;
+pub mod namespaces;
+pub mod notify;
+pub mod number_list;
+pub mod overlay;
+pub mod paths;
+pub mod process;
+pub mod resources;
+pub mod root;
+pub mod rootless;
+pub mod scope;

@@ -1,0 +1,13 @@
+//! What remains to do while a container is made and while it runs in the foreground.
+pub mod audit;
+pub mod console;
+mod event_loop;
+pub mod helper_process;
+pub mod hooks;
+pub mod log;
+pub mod notify;
+mod outcome;
+pub mod stream_pipes;
+
+pub use event_loop::{ConsoleSink, Session, Signals, block_file_size_signal};
+pub use outcome::Reached;
