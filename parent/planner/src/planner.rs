@@ -202,3 +202,8 @@ fn is_supported_version(version: &str) -> bool {
     let is_number = |text: &&str| !text.is_empty() && text.len() < 10 && text.bytes().all(|b| b.is_ascii_digit());
     numbers.len() == 3 && numbers.iter().all(is_number) && numbers[0] == "1"
 }
+
+/// A text of our own, so known to be fine: the name of a parameter, or its value.
+pub fn literal(name: &str) -> Text {
+    Text::new(name).expect("a literal without NUL")
+}

@@ -5,6 +5,7 @@
 //! is filled in twice. [`Manners::begin`] gives it what the invoker's options then change; [`Manners::complete`] adds
 //! what depends on how they have changed it. Each addition has the origin [`RULE`], so that `rspawn plan` shows what the
 //! bundle left out.
+mod invoker;
 mod mounts;
 mod process;
 
@@ -20,30 +21,13 @@ use crate::problem::Problem;
 use crate::seccomp::{Arch, default_profile};
 use crate::tables::CAPABILITIES;
 
+pub use invoker::{Manners, RULE};
 pub use process::Login;
 
-/// The origin of everything that is added.
-pub const RULE: &str = "rule: nspawn";
+use invoker::has_namespace;
 
 /// Namespaces of a bundle that lists none. The network is the host's.
 const NAMESPACES: [&str; 5] = ["mount", "pid", "ipc", "uts", "cgroup"];
-
-/// What is known of the invoker and of the machine.
-#[derive(Debug, Clone)]
-pub struct Manners {
-    /// The container's name.
-    pub name: String,
-    /// Whether a console leads somewhere: to who stays in the foreground, or to a socket for it.
-    pub attended: bool,
-    /// Whether `--console=` gives the container a terminal, where it is said.
-    pub console: Option<bool>,
-    pub term: String,
-    /// Variables of the invoker's that concern the terminal, as entries of an environment.
-    pub of_terminals: Vec<String>,
-    pub uuid: String,
-    /// The host's os-release(5), links resolved.
-    pub os_release: Option<String>,
-}
 
 impl Manners {
     /// Nobody has asked for the host's os-release, so an administrator's policy that does not show it is no reason to
@@ -100,7 +84,7 @@ impl Manners {
     ) {
         let with_shell = after.process.as_ref().is_some_and(|process| process.args.is_empty());
         if let (Some(process), Some(after)) = (&mut spec.process, &after.process) {
-            self.environment(process, after, done);
+            process::environment(self, process, after, done);
             // An empty list is what somebody wrote, and an error.
             if with_shell && !document.says("/process/args") {
                 process::log_in(process, login(), document.says("/process/cwd"), done);
@@ -140,11 +124,6 @@ impl Document {
 fn has_new_namespace(spec: &Spec, kind: &str) -> bool {
     let entries = spec.linux.iter().flat_map(|linux| &linux.namespaces);
     entries.filter(|entry| entry.kind == kind).any(|entry| entry.path.as_deref().unwrap_or_default().is_empty())
-}
-
-/// Whether it lists one of a kind at all.
-fn has_namespace(spec: &Spec, kind: &str) -> bool {
-    spec.linux.iter().flat_map(|linux| &linux.namespaces).any(|entry| entry.kind == kind)
 }
 
 /// As nspawn: mappings alone make no user namespace.

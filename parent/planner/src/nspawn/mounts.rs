@@ -2,7 +2,7 @@
 use crate::prelude::*;
 use rspawn_proto::ids::normalized;
 
-use super::{RULE, has_namespace};
+use super::invoker::{RULE, has_namespace};
 use crate::default_spec::{mount, system_mounts};
 use crate::oci::{Linux, Mount, Spec};
 use crate::overrides::apply::Applied;

@@ -1,5 +1,5 @@
 //! The payload's surroundings: its environment, and the shell that it is where there is no command.
-use super::{Manners, RULE};
+use super::invoker::{Manners, RULE};
 use crate::default_spec::PATH;
 use crate::oci::{Process, Spec};
 use crate::overrides::apply::Applied;
@@ -46,31 +46,29 @@ pub fn log_in(process: &mut Process, login: Login, has_cwd: bool, done: &mut App
     }
 }
 
-impl Manners {
-    /// Adds the variables that every container of nspawn's has, but for those that the bundle sets. `after` is the
-    /// process as the invoker's options will have changed it.
-    pub(super) fn environment(&self, process: &mut Process, after: &Process, done: &mut Applied) {
-        let mut entries = vec![
-            PATH.to_string(),
-            "LANG=C.UTF-8".into(),
-            "container=systemd-nspawn".into(),
-            format!("container_uuid={}", self.uuid),
-        ];
-        if self.console.unwrap_or(after.terminal) {
-            entries.push(format!("TERM={}", self.term));
-            entries.extend(self.of_terminals.iter().cloned());
-        } else {
-            // Streams that go anywhere understand no terminal's commands.
-            entries.push("TERM=dumb".into());
-        }
-        if after.user.uid == 0 {
-            entries.extend(["HOME=/root", "USER=root", "LOGNAME=root"].map(str::to_string));
-        }
-        let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
-        let said: Vec<String> = process.env.iter().map(|entry| name(entry)).collect();
-        for entry in entries.into_iter().filter(|entry| !said.contains(&name(entry))) {
-            done.origins.replace(format!("/process/env/{}", process.env.len()), RULE);
-            process.env.push(entry);
-        }
+/// Adds the variables that every container of nspawn's has, but for those that the bundle sets. `after` is the
+/// process as the invoker's options will have changed it.
+pub fn environment(invoker: &Manners, process: &mut Process, after: &Process, done: &mut Applied) {
+    let mut entries = vec![
+        PATH.to_string(),
+        "LANG=C.UTF-8".into(),
+        "container=systemd-nspawn".into(),
+        format!("container_uuid={}", invoker.uuid),
+    ];
+    if invoker.console.unwrap_or(after.terminal) {
+        entries.push(format!("TERM={}", invoker.term));
+        entries.extend(invoker.of_terminals.iter().cloned());
+    } else {
+        // Streams that go anywhere understand no terminal's commands.
+        entries.push("TERM=dumb".into());
+    }
+    if after.user.uid == 0 {
+        entries.extend(["HOME=/root", "USER=root", "LOGNAME=root"].map(str::to_string));
+    }
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_string();
+    let said: Vec<String> = process.env.iter().map(|entry| name(entry)).collect();
+    for entry in entries.into_iter().filter(|entry| !said.contains(&name(entry))) {
+        done.origins.replace(format!("/process/env/{}", process.env.len()), RULE);
+        process.env.push(entry);
     }
 }

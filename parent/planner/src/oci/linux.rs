@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::mounts::IdMapping;
-use super::nullable;
+use super::nullable::nullable;
 use super::resources::Resources;
 use super::seccomp::Seccomp;
 

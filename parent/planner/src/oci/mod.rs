@@ -2,6 +2,7 @@
 //! ("Extensibility") requires; an explicit null counts as absent, since Go clients write it.
 mod linux;
 mod mounts;
+mod nullable;
 mod process;
 pub mod resources;
 pub mod seccomp;
@@ -9,13 +10,14 @@ pub mod seccomp;
 use crate::prelude::*;
 use alloc::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 pub use linux::*;
 pub use mounts::*;
 pub use process::*;
 
 use crate::problem::Problem;
+use nullable::nullable;
 
 /// The version of the specification that the state of a container complies with.
 pub const STATE_VERSION: &str = "1.3.0";
@@ -167,15 +169,6 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
 /// A key as a JSON pointer writes it.
 pub fn escape(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
-}
-
-/// An explicit null is the default.
-pub(crate) fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 #[cfg(test)]

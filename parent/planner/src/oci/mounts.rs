@@ -2,7 +2,7 @@
 use crate::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::nullable;
+use super::nullable::nullable;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

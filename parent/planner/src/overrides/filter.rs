@@ -6,7 +6,7 @@
 use crate::prelude::*;
 use alloc::collections::BTreeSet;
 
-use super::Said;
+use super::sourced::Said;
 use super::syscall_sets::SETS;
 use crate::oci::seccomp::{Seccomp, SyscallRule};
 use crate::problem::{Problem, did_you_mean};

@@ -8,53 +8,20 @@ pub mod apply;
 pub mod filter;
 pub mod mounts;
 pub mod outcome;
+mod sourced;
 pub mod syscall_sets;
 pub mod user;
 pub mod values;
 
-use crate::oci::{Mount, Rlimit};
+use crate::oci::Rlimit;
 use crate::options::InitChoice;
 use crate::prelude::*;
+pub use mounts::ExtraMount;
+pub use sourced::Said;
+pub use values::{CapabilityBits, Volatile};
+
 use filter::FilterWords;
 use user::UserChoice;
-
-/// A value and who said it: `--chdir=/srv`, `settings [Exec] WorkingDirectory=`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Said<T> {
-    pub value: T,
-    pub origin: String,
-}
-
-impl<T> Said<T> {
-    pub fn new(value: T, origin: impl Into<String>) -> Self {
-        Self { value, origin: origin.into() }
-    }
-}
-
-/// A capability set to add or to take away; `u64::MAX` is all of them.
-pub type CapabilityBits = u64;
-
-/// What the root filesystem keeps after the container (systemd-nspawn's `--volatile=`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Volatile {
-    No,
-    /// The root is read-only, /var a tmpfs.
-    State,
-    /// The root is a tmpfs with the image's /usr in it, read-only.
-    Yes,
-    /// The root is an overlay of a tmpfs over the image.
-    Overlay,
-}
-
-/// A mount to add, in the words of config.json.
-#[derive(Debug, Clone)]
-pub struct ExtraMount {
-    pub mount: Mount,
-    /// A source that does not exist is no error: the mount is left out (a leading `-`).
-    pub optional: bool,
-    /// A directory to make if it is missing, before privileges go: the work directory of a writable overlay.
-    pub work_directory: Option<String>,
-}
 
 /// Everything that can be overridden. An absent value leaves the configuration as it is.
 #[derive(Debug, Clone, Default)]

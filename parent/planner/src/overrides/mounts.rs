@@ -1,7 +1,16 @@
 //! `--bind=`, `--tmpfs=`, `--overlay=` in systemd-nspawn's syntax, as entries of `mounts`.
-use super::ExtraMount;
 use crate::oci::Mount;
 use crate::prelude::*;
+
+/// A mount to add, in the words of config.json.
+#[derive(Debug, Clone)]
+pub struct ExtraMount {
+    pub mount: Mount,
+    /// A source that does not exist is no error: the mount is left out (a leading `-`).
+    pub optional: bool,
+    /// A directory to make if it is missing, before privileges go: the work directory of a writable overlay.
+    pub work_directory: Option<String>,
+}
 
 /// Where a path that is not absolute starts.
 pub type BaseDirectory<'a> = Option<&'a str>;

@@ -2,10 +2,24 @@
 use crate::prelude::*;
 use core::str::FromStr;
 
-use super::{CapabilityBits, Volatile};
 use crate::oci::Rlimit;
 use crate::problem::did_you_mean;
 use crate::tables::{CAPABILITIES, RLIMITS};
+
+/// A capability set to add or to take away; `u64::MAX` is all of them.
+pub type CapabilityBits = u64;
+
+/// What the root filesystem keeps after the container (systemd-nspawn's `--volatile=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volatile {
+    No,
+    /// The root is read-only, /var a tmpfs.
+    State,
+    /// The root is a tmpfs with the image's /usr in it, read-only.
+    Yes,
+    /// The root is an overlay of a tmpfs over the image.
+    Overlay,
+}
 
 /// A decimal number of digits alone: no sign, no space. What is no number is never taken for one.
 pub fn number<T: FromStr>(text: &str) -> Result<T, String> {

@@ -8,7 +8,7 @@
 //! the newest one named here return ENOSYS ([`super`], "Calls newer than the
 //! profile"), so that libc falls back.
 
-use super::Arch;
+use super::arch::Arch;
 use crate::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
 use crate::prelude::*;
 

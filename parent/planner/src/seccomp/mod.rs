@@ -56,6 +56,8 @@ pub mod arch;
 pub mod bpf;
 pub mod default;
 pub mod parse;
+mod problems;
+pub mod ret;
 mod rules;
 mod sections;
 mod syscalls_aarch64;
@@ -70,43 +72,13 @@ mod tests;
 pub use arch::{Arch, known_calls};
 pub use bpf::Insn;
 pub use default::default_profile;
+pub use parse::Options;
 pub use rspawn_proto::filter as eval;
 
 use crate::oci::seccomp::Seccomp;
 use crate::prelude::*;
 use crate::problem::Problem;
-
-/// Return values of a filter (`SECCOMP_RET_*`, `include/uapi/linux/seccomp.h`).
-pub mod ret {
-    pub const KILL_PROCESS: u32 = 0x8000_0000;
-    pub const KILL_THREAD: u32 = 0;
-    pub const TRAP: u32 = 0x0003_0000;
-    pub const ERRNO: u32 = 0x0005_0000;
-    pub const USER_NOTIF: u32 = 0x7fc0_0000;
-    pub const TRACE: u32 = 0x7ff0_0000;
-    pub const LOG: u32 = 0x7ffc_0000;
-    pub const ALLOW: u32 = 0x7fff_0000;
-    /// The part that carries an errno or a message.
-    pub const DATA: u32 = 0xffff;
-    /// `ERRNO` with ENOSYS.
-    pub const ERRNO_ENOSYS: u32 = ERRNO | 38;
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Options {
-    /// Answer ENOSYS to calls newer than the profile, as runc does.
-    pub enosys_stub: bool,
-    /// `SECCOMP_FILTER_FLAG_*` bits the kernel has; `None` takes them for granted.
-    pub supported_flags: Option<u32>,
-    /// A call that no table has is a problem, and not left out.
-    pub unknown_calls_fail: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { enosys_stub: true, supported_flags: None, unknown_calls_fail: false }
-    }
-}
+use problems::too_long;
 
 /// What init needs to install the filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,15 +103,4 @@ pub fn compile(s: &Seccomp, native: Arch, options: &Options) -> Result<Compiled,
     let program =
         bpf::assemble(&sections, parsed.default, ret::KILL_THREAD).map_err(|bpf::TooLong| vec![too_long()])?;
     Ok(Compiled { program, flags: parsed.flags, notify: parsed.notify, warnings: found.warnings })
-}
-
-fn too_long() -> Problem {
-    Problem::new(
-        parse::BASE,
-        format!(
-            "the filter would need more than {} instructions, the kernel's limit; use fewer argument \
-             conditions or architectures.",
-            eval::MAX_INSNS
-        ),
-    )
 }

@@ -1,13 +1,28 @@
 //! Judges the names and numbers of a profile; every fault is collected.
 
 use super::arch::{self, Arch};
+use super::problems::BASE;
+use super::ret;
 use super::rules::{Cond, Op, Rule};
-use super::{Options, ret};
 use crate::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
 use crate::prelude::*;
 use crate::problem::{Problem, did_you_mean};
 
-pub(super) const BASE: &str = "/linux/seccomp";
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Answer ENOSYS to calls newer than the profile, as runc does.
+    pub enosys_stub: bool,
+    /// `SECCOMP_FILTER_FLAG_*` bits the kernel has; `None` takes them for granted.
+    pub supported_flags: Option<u32>,
+    /// A call that no table has is a problem, and not left out.
+    pub unknown_calls_fail: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { enosys_stub: true, supported_flags: None, unknown_calls_fail: false }
+    }
+}
 
 /// `SECCOMP_FILTER_FLAG_*` of `include/uapi/linux/seccomp.h`.
 pub const FLAG_TSYNC: u32 = 1;

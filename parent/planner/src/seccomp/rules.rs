@@ -7,6 +7,7 @@ use alloc::collections::BTreeMap;
 use core::cmp::{Ordering, Reverse};
 
 use super::arch::Arch;
+use super::problems::too_long;
 use crate::problem::Problem;
 use rspawn_proto::filter::MAX_INSNS;
 
@@ -114,7 +115,7 @@ pub fn lower(arch: Arch, rules: &[Rule<'_>]) -> Result<BTreeMap<u32, Verdict>, P
                 for (nr, conds) in targets(arch, name, conds).into_iter().flatten() {
                     additions += 1;
                     if additions > MAX_ADDITIONS {
-                        return Err(super::too_long());
+                        return Err(too_long());
                     }
                     let fresh = || Verdict::Chain { wide: arch.wide(), rows: Vec::new() };
                     add(verdicts.entry(nr).or_insert_with(fresh), conds, rule.ret)

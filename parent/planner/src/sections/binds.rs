@@ -5,7 +5,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{namespaces, root};
+use super::{namespaces, propagation};
 use crate::oci::{IdMapping, Mount};
 use crate::planner::Planner;
 use crate::problem::did_you_mean;
@@ -27,7 +27,7 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
         let message = "what the host mounts below it later is seen there too, with its own flags: not read-only";
         planner.note(format!("{origin}/options"), message);
     }
-    let peer = root::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
+    let peer = propagation::is_shared(planner) && matches!(options.propagation.last(), Some((Propagation::Shared, _)));
     let mut passes = attribute_passes(&options, recursive, peer);
     // Id maps are set once, and before the mount is attached.
     match passes.first_mut() {

@@ -5,6 +5,7 @@ use rspawn_proto::ids::{HostPath, Id, RelPath, Slot, Text, normalized};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
+use super::cgroups_path::{PATH, given_path};
 use super::resources::{self, Write};
 use super::scope::{self, Scope};
 use super::{device_rules, mount_options};
@@ -14,7 +15,6 @@ use crate::planner::Planner;
 use crate::problem::Problem;
 
 const BASE: &str = "/linux/resources";
-pub const PATH: &str = "/linux/cgroupsPath";
 const RULE: &str = "rule: cgroups";
 
 pub fn plan(planner: &mut Planner) {
@@ -115,10 +115,6 @@ fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String], sc
     let out = planner.slot();
     planner.host(origin, HostOp::OpenCgroup { out, hierarchy, mount, path, controllers: controllers?, owner });
     Some(out)
-}
-
-pub fn given_path<'a>(planner: &Planner<'a>) -> Option<&'a str> {
-    planner.linux().and_then(|linux| linux.cgroups_path.as_deref()).filter(|path| !path.is_empty())
 }
 
 /// The cgroup's path below the mount point. An absolute path begins there; any other where the caller is, and so does

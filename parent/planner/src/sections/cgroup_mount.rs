@@ -10,21 +10,21 @@ use rspawn_proto::ids::{HostPath, RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
+use super::filesystems;
 use super::mount_options::MountOptions;
-use super::mounts::{self, key};
 use super::rootless;
 use crate::facts::Hierarchy;
 use crate::oci::Mount;
-use crate::planner::Planner;
+use crate::planner::{Planner, literal};
 
 pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, options: &MountOptions) {
     let set = options.set | options.set_recursive;
-    let source = mounts::source_name(planner, origin, mount);
+    let source = filesystems::source_name(planner, origin, mount);
     if let Some(place) = rootless::bound_instead(planner, VirtualFs::Cgroup) {
         if set & attr::RDONLY == 0 {
             planner.note(format!("{origin}/options"), "read-only: it shows cgroups that are not the container's");
         }
-        return mounts::bind_instead(planner, origin, place, at, set | attr::RDONLY);
+        return filesystems::bind_instead(planner, origin, place, at, set | attr::RDONLY);
     }
     let read_only = set & attr::RDONLY != 0;
     let (own_namespace, any) = (planner.owns(Namespace::Cgroup), own_cgroups(planner).next().is_some());
@@ -42,11 +42,12 @@ pub fn plan(planner: &mut Planner, origin: &str, mount: &Mount, at: RelPath, opt
                 bind_own(planner, origin, "", set, at)
             };
         }
-        let params = mounts::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
+        let params =
+            filesystems::parameters(planner, origin, options, &[]).into_iter().flatten().chain(source).collect();
         attach_new(planner, origin, VirtualFs::Cgroup2, params, set, at);
         return;
     }
-    let directory = FsParam { key: key("mode"), value: FsValue::Text(key("755")) };
+    let directory = FsParam { key: literal("mode"), value: FsValue::Text(literal("755")) };
     // The tmpfs is read-only as asked, but only once the hierarchies have their places in it.
     let params = [directory].into_iter().chain(source.clone()).collect();
     let base = attach_new(planner, origin, VirtualFs::Tmpfs, params, set & !attr::RDONLY, at.clone());
@@ -115,13 +116,13 @@ fn bind(planner: &mut Planner, origin: &str, directory: Option<String>, set: u64
 /// The options that name a v1 hierarchy: `name=systemd`, or a flag for each controller.
 fn parameters(hierarchy: &str) -> Vec<FsParam> {
     let parameter = |word: &str| match word.split_once('=') {
-        Some((name, value)) => FsParam { key: key(name), value: FsValue::Text(key(value)) },
-        None => FsParam { key: key(word), value: FsValue::Flag },
+        Some((name, value)) => FsParam { key: literal(name), value: FsValue::Text(literal(value)) },
+        None => FsParam { key: literal(word), value: FsValue::Flag },
     };
     let named = hierarchy.starts_with("name=");
     let mut params: Vec<FsParam> = hierarchy.split(',').map(parameter).collect();
     if named {
-        params.push(FsParam { key: key("none"), value: FsValue::Flag });
+        params.push(FsParam { key: literal("none"), value: FsValue::Flag });
     }
     params
 }

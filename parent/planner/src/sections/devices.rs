@@ -6,7 +6,7 @@ use rspawn_proto::plan::*;
 
 use super::rootless;
 use crate::oci::Device;
-use crate::planner::Planner;
+use crate::planner::{Planner, literal};
 
 /// Name, major, minor of the default character devices; all are 0666.
 const DEFAULTS: [(&str, u32, u32); 6] =
@@ -40,7 +40,7 @@ pub fn plan(planner: &mut Planner) {
         }
         for (at, target) in LINKS {
             let at = RelPath::new(at).expect("a literal path");
-            let target = super::mounts::key(target);
+            let target = literal(target);
             let at = planner.entry(at);
             planner.rootfs("rule: default link", RootfsOp::MakeSymlink { at, target });
         }

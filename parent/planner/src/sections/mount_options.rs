@@ -2,7 +2,7 @@
 use crate::prelude::*;
 use rspawn_proto::plan::{Propagation, attr};
 
-use super::root;
+use super::propagation;
 use crate::planner::Planner;
 use crate::problem::suggestion;
 
@@ -131,7 +131,7 @@ pub fn known() -> Vec<String> {
     for (name, _) in ATTRIBUTES {
         names.extend([name.to_string(), format!("r{name}")]);
     }
-    names.extend(root::PROPAGATIONS.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]));
+    names.extend(propagation::PROPAGATIONS.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]));
     let negatives = NOT_SUPERBLOCK.map(|(negative, _)| negative);
     let others = ["bind", "rbind", "idmap", "ridmap", "tmpcopyup", "remount", "defaults"].into_iter().chain(LINKS);
     names.extend(SUPERBLOCK.iter().chain(&negatives).copied().chain(others).map(str::to_string));
@@ -187,7 +187,7 @@ fn sort_one(sorted: &mut MountOptions, option: &str) {
     } else if let Some(effect) = option.strip_prefix('r').and_then(attribute) {
         let access_time = is_access_time(&option[1..]);
         apply(&mut sorted.set_recursive, &mut sorted.clear_recursive, effect, access_time);
-    } else if let Some(propagation) = root::propagation(option) {
+    } else if let Some(propagation) = propagation::propagation(option) {
         sorted.propagation.push(propagation);
     } else if SUPERBLOCK.contains(&option) {
         sorted.superblock.push(option.to_string());

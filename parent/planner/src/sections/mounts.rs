@@ -4,15 +4,12 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::mount_options::{self, MountOptions};
-use super::{binds, cgroup_mount, overlay, rootless};
+use super::{binds, cgroup_mount, filesystems, overlay, rootless};
 use crate::oci::Mount;
-use crate::planner::Planner;
+use crate::planner::{Planner, literal};
 
 /// Most mounts of one container: each may hold a descriptor and half a dozen steps.
 const MAX_MOUNTS: usize = 4096;
-/// Longest value that fsconfig(2) takes.
-const MAX_VALUE: usize = 255;
-
 pub fn plan(planner: &mut Planner) {
     let count = planner.spec.mounts.len();
     if count > MAX_MOUNTS {
@@ -101,19 +98,19 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
     match VirtualFs::from_name(kind) {
         Some(fs) => {
             if let Some(place) = rootless::bound_instead(planner, fs) {
-                return bind_instead(planner, origin, place, at, set);
+                return filesystems::bind_instead(planner, origin, place, at, set);
             }
             if fs == VirtualFs::Proc && planner.facts.covered_proc && rootless::is_limited(planner) {
                 let message = "parts of the host's /proc are covered: the kernel will hardly make a new one for this \
                                container (\"mount too revealing\")";
                 planner.note(origin, message);
             }
-            let Some(mut params) = parameters(planner, origin, &options, &[]) else { return };
+            let Some(mut params) = filesystems::parameters(planner, origin, &options, &[]) else { return };
             if fs == VirtualFs::Devpts {
                 params.retain(|param| terminal_group_exists(planner, origin, param));
             }
             params.extend(label(planner, fs));
-            params.extend(source_name(planner, origin, mount));
+            params.extend(filesystems::source_name(planner, origin, mount));
             virtual_filesystem(planner, origin, fs, params, set, at, options.copy_up);
         }
         None => {
@@ -126,17 +123,6 @@ fn filesystem(planner: &mut Planner, origin: &str, mount: &Mount, kind: &str, at
         let attrs = MountAttrs { propagation: Some(*propagation), recursive: *recursive, ..MountAttrs::default() };
         planner.rootfs(origin, RootfsOp::SetAttrs { mount, attrs });
     }
-}
-
-/// The host's own filesystem of a kind in the place of a new one.
-pub fn bind_instead(planner: &mut Planner, origin: &str, place: &str, at: RelPath, set: u64) {
-    planner.note(origin, format!("the host's {place} is bound: the kernel makes no new one for this container"));
-    let Some(path) = planner.outside(origin, place) else { return };
-    let out = planner.slot();
-    let attrs = MountAttrs { set, propagation: Some(Propagation::Slave), recursive: true, ..MountAttrs::default() };
-    planner
-        .host(origin, HostOp::CloneTree { out, path, expect: Expect::Directory, recursive: true, attrs, peer: false });
-    planner.attach(origin, out, at, true);
 }
 
 /// False for the `gid` of a devpts if there is no such group: the kernel would refuse the mount. Every engine asks for
@@ -195,12 +181,13 @@ fn host_filesystem(
     let fs = planner.text(&format!("{origin}/type"), kind)?;
     let mut params = if kind == "overlay" {
         let layers = overlay::layers(planner, origin, options)?;
-        let rest = parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
+        let rest = filesystems::parameters(planner, origin, options, &overlay::LAYER_KEYS)?;
         // podman names the place of the mount there; a text with a slash would count as a host path.
-        let name = source_name(planner, origin, mount).filter(|_| !mount.source.iter().any(|name| name.contains('/')));
+        let name = filesystems::source_name(planner, origin, mount)
+            .filter(|_| !mount.source.iter().any(|name| name.contains('/')));
         layers.into_iter().chain(rest).chain(name).collect()
     } else {
-        let mut params = parameters(planner, origin, options, &[])?;
+        let mut params = filesystems::parameters(planner, origin, options, &[])?;
         if let Some(source) = mount.source.as_deref().filter(|source| !source.is_empty()) {
             let value = if source.starts_with('/') {
                 let path = planner.outside(&format!("{origin}/source"), source)?;
@@ -210,58 +197,18 @@ fn host_filesystem(
             } else {
                 FsValue::Text(planner.text(&format!("{origin}/source"), source)?)
             };
-            params.push(FsParam { key: key("source"), value });
+            params.push(FsParam { key: literal("source"), value });
         }
         params
     };
     if set & attr::RDONLY != 0 && kind != "overlay" {
         // A read-only mount of a writable superblock would still replay journals and update the device.
-        params.push(FsParam { key: key("ro"), value: FsValue::Flag });
+        params.push(FsParam { key: literal("ro"), value: FsValue::Flag });
     }
     let out = planner.slot();
     let attrs = MountAttrs { set, ..MountAttrs::default() };
     planner.host(origin, HostOp::NewFilesystem { out, fs, params, attrs });
     Some(out)
-}
-
-/// What mountinfo shows as the source of a filesystem that has none.
-pub fn source_name(planner: &mut Planner, origin: &str, mount: &Mount) -> Option<FsParam> {
-    let source = mount.source.as_deref().filter(|source| !source.is_empty())?;
-    let pointer = format!("{origin}/source");
-    if source.len() > MAX_VALUE {
-        planner.note(pointer, "ignored: the name is longer than the kernel's 255 bytes");
-        return None;
-    }
-    planner.text(&pointer, source).map(|name| FsParam { key: key("source"), value: FsValue::Text(name) })
-}
-
-/// Parameters for fsconfig(2): the data options but those in `except`, and the superblock flags.
-pub fn parameters(
-    planner: &mut Planner,
-    origin: &str,
-    options: &MountOptions,
-    except: &[&str],
-) -> Option<Vec<FsParam>> {
-    let pointer = format!("{origin}/options");
-    let flags = options.superblock.iter().map(|flag| (flag.as_str(), None));
-    let data = options.data.iter().map(|(key, value)| (key.as_str(), value.as_deref()));
-    let mut params = Vec::new();
-    for (name, value) in flags.chain(data).filter(|(name, _)| !except.contains(name)) {
-        if value.is_some_and(|value| value.len() > MAX_VALUE) {
-            planner.problem(
-                pointer.clone(),
-                format!("the value of option {name:?} is longer than the kernel's 255 bytes"),
-            );
-            return None;
-        }
-        let key = planner.text(&pointer, name)?;
-        let value = match value {
-            Some(value) => FsValue::Text(planner.text(&pointer, value)?),
-            None => FsValue::Flag,
-        };
-        params.push(FsParam { key, value });
-    }
-    Some(params)
 }
 
 /// `linux.mountLabel`, for the filesystems whose files take the label of their mount.
@@ -275,10 +222,5 @@ fn label(planner: &mut Planner, fs: VirtualFs) -> Option<FsParam> {
     }
     let value = FsValue::Text(planner.text("/linux/mountLabel", label)?);
     // Not mqueue, whose superblock is as old as the IPC namespace: the kernel would refuse the mount.
-    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Devpts).then(|| FsParam { key: key("context"), value })
-}
-
-/// A parameter's name that is ours, so known to be fine.
-pub fn key(name: &str) -> rspawn_proto::ids::Text {
-    rspawn_proto::ids::Text::new(name).expect("a literal without NUL")
+    matches!(fs, VirtualFs::Tmpfs | VirtualFs::Devpts).then(|| FsParam { key: literal("context"), value })
 }

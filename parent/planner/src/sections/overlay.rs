@@ -7,8 +7,8 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::plan::*;
 
 use super::mount_options::MountOptions;
-use super::mounts::key;
-use crate::planner::Planner;
+
+use crate::planner::{Planner, literal};
 
 /// Options whose values are host paths.
 pub const LAYER_KEYS: [&str; 3] = ["lowerdir", "upperdir", "workdir"];
@@ -33,7 +33,7 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
     if planner.facts.kernel >= LAYERS_ONE_BY_ONE {
         for path in &paths {
             let layer = open(planner, origin, path)?;
-            params.push(FsParam { key: key("lowerdir+"), value: FsValue::Paths(vec![layer]) });
+            params.push(FsParam { key: literal("lowerdir+"), value: FsValue::Paths(vec![layer]) });
         }
     } else {
         let layers: Option<Vec<Slot>> = paths.iter().map(|path| open(planner, origin, path)).collect();
@@ -47,7 +47,7 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
             planner.problem(pointer, message);
             return None;
         }
-        params.push(FsParam { key: key("lowerdir"), value: FsValue::Paths(layers) });
+        params.push(FsParam { key: literal("lowerdir"), value: FsValue::Paths(layers) });
     }
     let (upper, work) = (value("upperdir"), value("workdir"));
     if paths.len() == 1 && upper.is_none() {
@@ -61,7 +61,7 @@ pub fn layers(planner: &mut Planner, origin: &str, options: &MountOptions) -> Op
     for (name, path) in [("upperdir", upper), ("workdir", work)] {
         if let Some(path) = path {
             let layer = open(planner, origin, &path)?;
-            params.push(FsParam { key: key(name), value: FsValue::Paths(vec![layer]) });
+            params.push(FsParam { key: literal(name), value: FsValue::Paths(vec![layer]) });
         }
     }
     Some(params)

@@ -4,8 +4,8 @@ use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::devices;
-use super::mounts::key;
-use crate::planner::Planner;
+
+use crate::planner::{Planner, literal};
 
 const RULE: &str = "rule: masks";
 
@@ -47,7 +47,7 @@ pub fn begin(planner: &mut Planner) {
     let out = planner.slot();
     // The directory is readable, since it is empty: what finds an error instead of no files may fail for it.
     let params = [("nr_inodes", "3"), ("mode", "555")]
-        .map(|(name, value)| FsParam { key: key(name), value: FsValue::Text(key(value)) });
+        .map(|(name, value)| FsParam { key: literal(name), value: FsValue::Text(literal(value)) });
     let attrs = attr::NOSUID | attr::NOEXEC;
     planner.rootfs(RULE, RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params: params.into(), attrs });
     planner.covers = Some(out);

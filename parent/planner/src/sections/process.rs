@@ -9,7 +9,7 @@ use rspawn_proto::record::{Hook, StateTemplate};
 use super::number_list::bit_mask;
 use super::{capabilities, console, devices, init_mode, rootless};
 use crate::oci::CpuAffinity;
-use crate::planner::Planner;
+use crate::planner::{Planner, literal};
 use crate::problem::did_you_mean;
 use crate::seccomp;
 use crate::tables::{IO_CLASSES, MEMORY_FLAGS, MEMORY_MODES, POLICIES, RLIMITS, SCHED_FLAGS};
@@ -54,7 +54,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
     let memory_policy = memory_policy(planner);
     let affinity = affinity(planner);
     let personality = personality(planner);
-    let keyring = planner.options.new_keyring.then(|| super::mounts::key(&format!("_ses.{}", planner.options.id)));
+    let keyring = planner.options.new_keyring.then(|| literal(&format!("_ses.{}", planner.options.id)));
     let label = label(planner);
     let user = &process.user;
     if user.umask.is_some_and(|umask| umask > 0o777) {

@@ -3,19 +3,11 @@ use crate::prelude::*;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
-use super::mounts::key;
+use super::propagation::{PROPAGATIONS, propagation};
 use super::{hooks, paths};
 use crate::oci::VolatileRoot;
-use crate::planner::{Planner, VOLATILE};
+use crate::planner::{Planner, VOLATILE, literal};
 use crate::problem::did_you_mean;
-
-/// Propagation names of config-linux.md, "Rootfs Mount Propagation"; with a leading r they reach submounts too.
-pub const PROPAGATIONS: [(&str, Propagation); 4] = [
-    ("private", Propagation::Private),
-    ("shared", Propagation::Shared),
-    ("slave", Propagation::Slave),
-    ("unbindable", Propagation::Unbindable),
-];
 
 /// Clones the root and cuts the container's mounts off from the host's.
 pub fn begin(planner: &mut Planner) {
@@ -90,7 +82,7 @@ fn only_usr(planner: &mut Planner, root: &HostPath, links: &[&str], over: Option
     for name in links {
         let Some(at) = planner.inside(VOLATILE, name) else { continue };
         let at = planner.target(at);
-        planner.rootfs(VOLATILE, RootfsOp::MakeSymlink { at, target: key(&format!("usr/{name}")) });
+        planner.rootfs(VOLATILE, RootfsOp::MakeSymlink { at, target: literal(&format!("usr/{name}")) });
     }
 }
 
@@ -107,11 +99,11 @@ fn overlay(planner: &mut Planner, root: HostPath, scratch: &str) {
         let Some(path) = path else { return };
         let out = planner.slot();
         planner.host(VOLATILE, HostOp::OpenPath { out, path, expect: Expect::Directory });
-        params.push(FsParam { key: key(name), value: FsValue::Paths(vec![out]) });
+        params.push(FsParam { key: literal(name), value: FsValue::Paths(vec![out]) });
     }
     let attrs = MountAttrs { propagation: Some(Propagation::Slave), ..MountAttrs::default() };
     let out = planner.root;
-    planner.host(VOLATILE, HostOp::NewFilesystem { out, fs: key("overlay"), params, attrs });
+    planner.host(VOLATILE, HostOp::NewFilesystem { out, fs: literal("overlay"), params, attrs });
 }
 
 /// An empty filesystem in memory at a directory of the root, before the configuration's own mounts.
@@ -123,7 +115,7 @@ fn temporary(planner: &mut Planner, path: &str) {
 }
 
 fn tmpfs(out: Slot) -> RootfsOp {
-    let params = vec![FsParam { key: key("mode"), value: FsValue::Text(key("755")) }];
+    let params = vec![FsParam { key: literal("mode"), value: FsValue::Text(literal("755")) }];
     RootfsOp::NewFilesystem { out, fs: VirtualFs::Tmpfs, params, attrs: 0 }
 }
 
@@ -174,16 +166,4 @@ pub fn finish(planner: &mut Planner) {
             planner.problem(pointer, format!("{name:?} is no propagation{}", did_you_mean(name, names)));
         }
     }
-}
-
-/// Whether the container's root is to be shared.
-pub fn is_shared(planner: &Planner) -> bool {
-    let name = planner.linux().and_then(|linux| linux.rootfs_propagation.as_deref());
-    matches!(name.and_then(propagation), Some((Propagation::Shared, _)))
-}
-
-/// A propagation by its name, and whether it is recursive.
-pub fn propagation(name: &str) -> Option<(Propagation, bool)> {
-    let find = |name: &str| PROPAGATIONS.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind);
-    find(name).map(|kind| (kind, false)).or_else(|| find(name.strip_prefix('r')?).map(|kind| (kind, true)))
 }

@@ -5,7 +5,7 @@ use crate::prelude::*;
 use rspawn_proto::ids::Text;
 use rspawn_proto::plan::*;
 
-use super::cgroup::{PATH, given_path};
+use super::cgroups_path::{PATH, given_path};
 use super::gvariant;
 use super::number_list::bit_mask;
 use super::resources::Write;

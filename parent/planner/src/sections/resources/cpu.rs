@@ -1,5 +1,5 @@
 //! `cpu`: time, and the processors and memory nodes that it is spent on.
-use super::{Home, Now, Settings};
+use super::settings::{Home, Now, Settings};
 use crate::oci::resources::Cpu;
 use crate::prelude::*;
 

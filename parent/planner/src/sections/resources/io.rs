@@ -1,5 +1,5 @@
 //! `blockIO`. Weights have a file of each I/O scheduler's: BFQ's, or that of another.
-use super::{Home, Settings};
+use super::settings::{Home, Settings};
 use crate::oci::resources::{BlockIo, ThrottleDevice};
 use crate::prelude::*;
 

@@ -1,5 +1,5 @@
 //! `memory`. v1 limits memory and memory with swap; v2 limits memory and swap.
-use super::{Home, Now, Settings};
+use super::settings::{Home, Now, Settings};
 use crate::oci::resources::Memory;
 use crate::prelude::*;
 

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use rspawn_proto::check::is_cgroup_setting;
 
-use super::{Choice, Home, Settings, Write, find};
+use super::settings::{Choice, Home, Settings, Write, find};
 use crate::oci::escape;
 use crate::oci::resources::{HugepageLimit, Network, Pids, Rdma};
 
