@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::InitOption;
+use super::init_option::InitOption;
 
 #[derive(Debug, Args)]
 pub struct Global {

@@ -3,9 +3,37 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Container;
+use super::init_option::InitOption;
 use super::overrides::OverrideOptions;
 use crate::session::console::ConsoleMode;
+
+/// Which container, for `create` and `run` alike.
+#[derive(Debug, Args)]
+pub struct Container {
+    /// Directory of the bundle.
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// This file instead of the bundle's config.json.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["host", "directory"])]
+    pub config: Option<PathBuf>,
+    /// No bundle: the host's own root, read-only, in new namespaces.
+    #[arg(long, conflicts_with = "directory")]
+    pub host: bool,
+    /// No bundle: the root filesystem in this directory.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
+    pub directory: Option<PathBuf>,
+    /// This bundle as systemd-nspawn starts it: where it is silent, with nspawn's namespaces, file systems and
+    /// environment, and named after the directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "host", "directory"])]
+    pub oci_bundle: Option<PathBuf>,
+    /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Whether PID 1 is rspawn-init (supervise) or the payload (exec). auto: rspawn-init where a person starts it, by
+    /// `run` in the foreground; the payload after `create` and `run --detach`.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub init: InitOption,
+}
 
 /// Options of `create` and `run`.
 #[derive(Debug, Args)]

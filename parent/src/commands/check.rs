@@ -7,8 +7,8 @@ use rspawn_proto::plan::{Expect, HostOp, Plan};
 use rspawn_proto::policy::{Mode, Policy};
 use serde_json::json;
 
-use super::Source;
 use super::prepare::{About, Intent, Prepared};
+use super::source::Source;
 use crate::cli::{Check, Format, InitOption};
 use crate::session::helper_process;
 use rspawn_host::deputies::path_prober::{Kind, Looker};

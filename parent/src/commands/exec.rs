@@ -1,4 +1,5 @@
 //! `rspawn exec`: another process in a running container.
+use super::notes;
 use std::fs::File;
 use std::io::IsTerminal;
 
@@ -9,11 +10,12 @@ use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
-use super::{explain, stream_pipes};
+use super::notes::explain;
 use crate::cli::{Exec, Global};
 use crate::session::audit::Audit;
 use crate::session::console::{ConsoleMode, caller_size};
 use crate::session::log::Log;
+use crate::session::stream_pipes;
 use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process};
 use rspawn_host::inputs::bundle::read_config;
 use rspawn_host::inputs::cli_inputs::{self, Preserved};
@@ -117,7 +119,7 @@ fn audited(
         no_cgroups: false,
     };
 
-    let pipes = stream_pipes(mode)?;
+    let pipes = stream_pipes::for_mode(mode)?;
     session
         .audit
         .step("give up privileges", sandbox::confine)
@@ -140,8 +142,8 @@ fn audited(
     options.console_size = caller_size();
     let planned =
         session.audit.step("plan", || rspawn_planner::exec(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    let warnings = super::make::warnings(&planned.notes);
-    super::make::say(&warnings, mode, log);
+    let warnings = notes::warnings(&planned.notes);
+    notes::say_warnings(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     let reached = session.run(signals.as_ref(), &sink, pidfd_socket.as_ref())?;
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));

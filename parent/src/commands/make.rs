@@ -1,5 +1,5 @@
 //! `rspawn create` and `rspawn run`: the pipeline of the parent, top to bottom.
-use std::collections::HashSet;
+use super::notes;
 use std::io::{IsTerminal, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,13 +11,15 @@ use rspawn_proto::ids::{ContainerId, HostPath, Text};
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_sys::Fd;
 
+use super::notes::explain;
 use super::prepare::{About, Intent, Prepared};
-use super::{Source, explain, stream_pipes};
+use super::source::Source;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
 use crate::session::audit::Audit;
 use crate::session::console::{ConsoleMode, caller_size};
 use crate::session::log::Log;
+use crate::session::stream_pipes;
 use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process, notify};
 use rspawn_host::facts::{self, mount_points};
 use rspawn_host::inputs::bundle::Bundle;
@@ -25,7 +27,6 @@ use rspawn_host::inputs::cli_inputs::{self, Preserved, fd};
 use rspawn_host::state::{NewContainer, StateRoot, boot_id};
 use rspawn_host::{sandbox, streams};
 use rspawn_planner::oci::{ConsoleSize, Spec};
-use rspawn_planner::problem::Problem;
 use rspawn_planner::{InitChoice, Options, policy};
 use rspawn_report::describe;
 
@@ -175,7 +176,7 @@ fn audited(
         no_cgroups: global.no_cgroups(),
     };
 
-    let pipes = stream_pipes(mode)?;
+    let pipes = stream_pipes::for_mode(mode)?;
     session
         .audit
         .step("give up privileges", sandbox::confine)
@@ -222,8 +223,8 @@ fn audited(
         }
     }
     let planned = session.audit.step("plan", || applied.plan(&spec, &facts, &options)).map_err(|p| explain(&p))?;
-    let warnings = warnings(&planned.notes);
-    say(&warnings, mode, log);
+    let warnings = notes::warnings(&planned.notes);
+    notes::say_warnings(&warnings, mode, log);
     session.origins = planned.origins;
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     // rspawn-setup is at work meanwhile.
@@ -286,52 +287,4 @@ fn fit_console(spec: &mut Spec, mode: ConsoleMode, size: Option<(u16, u16)>) {
     if let (Some(process), Some((rows, columns)), true) = (&mut spec.process, size, mode.is_shown()) {
         process.console_size = Some(ConsoleSize { height: rows.into(), width: columns.into() });
     }
-}
-
-const CAPABILITIES: &str = "/process/capabilities";
-
-/// Notes that are said at once, the first of very many. What is so in several places, as a capability in every set, is
-/// said of the first.
-pub fn warnings(notes: &[Problem]) -> Vec<Problem> {
-    const MOST: usize = 50;
-    let mut said = HashSet::new();
-    let mut warnings = Vec::new();
-    for note in notes.iter().filter(|note| is_worth_a_warning(&note.pointer)) {
-        let is_new = !note.pointer.starts_with(CAPABILITIES) || said.insert(note.message.as_str());
-        if is_new && warnings.len() < MOST {
-            warnings.push(note.clone());
-        }
-    }
-    warnings
-}
-
-/// On stderr, where somebody reads it: a line there is all that clients of `create` take for an error. But that a
-/// capability is left out has to be said (config.md), there if not in the log; as with runc, one that nobody could have,
-/// and not one that follows from the other sets, as every engine's ambient ones do.
-pub fn say(warnings: &[Problem], mode: Mode, log: &Log) {
-    let of_a_set =
-        |pointer: &str| pointer.strip_prefix(CAPABILITIES).map(|rest| !rest.get(1..).unwrap_or_default().contains('/'));
-    for warning in warnings {
-        let (is_said, must_be_said) = match of_a_set(&warning.pointer) {
-            Some(follows) => (!follows, !follows && !log.is_kept()),
-            None => (true, false),
-        };
-        if must_be_said || is_said && mode == Mode::Foreground {
-            streams::warn(warning);
-        }
-    }
-}
-
-/// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
-/// check`'s to say.
-fn is_worth_a_warning(pointer: &str) -> bool {
-    // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
-    // whose effect nobody has asked for.
-    let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
-    let is_rule =
-        pointer.starts_with("/linux/seccomp/syscalls/") && ["/names", "/name"].iter().any(|end| pointer.ends_with(end));
-    is_said
-        || is_rule
-        || ["/linux/resources/", CAPABILITIES].iter().any(|place| pointer.starts_with(place))
-        || pointer == "/linux/cgroupsPath"
 }

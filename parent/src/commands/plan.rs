@@ -5,8 +5,9 @@ use rspawn_host::inputs::policy_file;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
+use super::notes::explain;
 use super::prepare::{About, Intent, Prepared};
-use super::{Source, explain};
+use super::source::Source;
 use crate::cli::{Format, InitOption, Plan};
 use rspawn_host::inputs::bundle::Bundle;
 use rspawn_host::{facts, sandbox, streams};

@@ -8,7 +8,7 @@ use rspawn_host::inputs::policy_file;
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
 
-use super::explain;
+use super::notes::explain;
 use crate::cli::{Global, Limits, Update};
 use crate::session::audit::Audit;
 use crate::session::console::ConsoleMode;

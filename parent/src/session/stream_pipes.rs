@@ -9,6 +9,7 @@ use std::os::fd::IntoRawFd;
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::unistd::pipe2;
+use rspawn_proto::msg::Mode;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{IdMap, Plan};
 use rspawn_sys::channel::{Interest, Ready};
@@ -233,5 +234,13 @@ impl Drop for StreamCopy {
                 std::mem::replace(end, Fd::from_raw(-1)).leak();
             }
         }
+    }
+}
+
+/// Pipes for streams that the payload may not be able to open again, where somebody stays to copy them.
+pub fn for_mode(mode: Mode) -> Result<StreamPipes, String> {
+    match mode {
+        Mode::Foreground => StreamPipes::make().map_err(|error| format!("cannot make pipes for the streams: {error}")),
+        Mode::Detached | Mode::Created => Ok(StreamPipes::default()),
     }
 }

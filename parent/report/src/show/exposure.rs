@@ -89,7 +89,7 @@ pub fn hooks(plan: &Plan) -> Vec<(String, String)> {
     let when = |hook: &rspawn_proto::record::Hook| hook.origin.split('/').nth(2).unwrap_or(&hook.origin).to_string();
     let command = |hook: &rspawn_proto::record::Hook| {
         let args = hook.argv.iter().skip(1).map(|word| word.as_str());
-        super::summary::quoted([hook.path.as_str()].into_iter().chain(args))
+        super::quoting::quoted([hook.path.as_str()].into_iter().chain(args))
     };
     lists.into_iter().flatten().map(|hook| (when(hook), command(hook))).collect()
 }

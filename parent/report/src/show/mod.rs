@@ -4,6 +4,7 @@ pub mod diff;
 pub mod exposure;
 pub mod json;
 pub mod policy;
+mod quoting;
 mod subject;
 pub mod summary;
 pub mod text;

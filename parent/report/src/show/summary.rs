@@ -3,6 +3,7 @@ use rspawn_proto::plan::*;
 
 use super::colours::{Colours, Tone};
 use super::exposure::{self, POWERFUL};
+use super::quoting::quoted;
 use super::verdict::Verdict;
 use crate::describe;
 use rspawn_planner::Planned;
@@ -64,13 +65,6 @@ pub fn summary(planned: &Planned, verdict: Option<&Verdict>, colours: Colours) -
 /// The command as one would type it.
 pub fn command(finish: &Finish) -> String {
     quoted(finish.argv.iter().map(|word| word.as_str()))
-}
-
-/// Words as one would type them.
-pub fn quoted<'a>(words: impl Iterator<Item = &'a str>) -> String {
-    let plain = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "_-./=:,@%+".contains(c));
-    let quoted = |word: &str| if plain(word) { word.to_string() } else { format!("'{}'", word.replace('\'', r"'\''")) };
-    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 fn identity(plan: &Plan, colours: Colours) -> String {

@@ -1,15 +1,13 @@
 //! The files that statistics are read from, held open: who reads them has given up the right to open any.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::FileExt;
 
 use rspawn_proto::record::CgroupDir;
 
-use super::{Hugetlb, resctrl, v1, v2};
+use super::held_file::{readable, whole};
+use super::values::Hugetlb;
+use super::{file_names, resctrl};
 use crate::containers::cgroups::is_resctrl;
-
-/// Most bytes of one file.
-const MOST: usize = 1 << 20;
 
 /// One cgroup of the container, and its files.
 struct Cgroup {
@@ -31,7 +29,7 @@ impl Files {
         let open = |CgroupDir { hierarchy, path, .. }: &CgroupDir| {
             let controllers: Vec<String> =
                 hierarchy.as_str().split(',').filter(|name| !name.is_empty()).map(str::to_string).collect();
-            let wanted = if controllers.is_empty() { v2::FILES } else { v1::FILES };
+            let wanted = if controllers.is_empty() { file_names::V2 } else { file_names::V1 };
             let mut names: Vec<String> = wanted.iter().map(|name| name.to_string()).collect();
             for entry in fs::read_dir(path.as_str()).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
@@ -98,22 +96,4 @@ impl Files {
         let events = self.pairs("hugetlb", &format!("hugetlb.{size}.events"));
         Hugetlb { usage: number("current"), max: 0, failcnt: events.get("max").copied().unwrap_or(0) }
     }
-}
-
-/// Opens a file if it can be read: some can be opened, and say then that the kernel does not count.
-pub fn readable(path: &str) -> Option<File> {
-    let file = File::open(path).ok()?;
-    whole(&file).map(|_| file)
-}
-
-/// From its beginning, each time.
-pub fn whole(file: &File) -> Option<String> {
-    let (mut bytes, mut buffer) = (Vec::new(), [0u8; 4096]);
-    while bytes.len() < MOST {
-        match file.read_at(&mut buffer, bytes.len() as u64).ok()? {
-            0 => break,
-            length => bytes.extend_from_slice(&buffer[..length]),
-        }
-    }
-    String::from_utf8(bytes).ok()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use rspawn_proto::record::CgroupDir;
 use serde::Serialize;
 
-use super::files::{readable, whole};
+use super::held_file::{readable, whole};
 use crate::containers::cgroups::is_resctrl;
 
 #[derive(Debug, Default, PartialEq, Serialize)]

@@ -1,57 +1,6 @@
 //! Controllers of cgroup v1 (Documentation/admin-guide/cgroup-v1 of the kernel).
-use super::{Blkio, BlkioEntry, CpuSet, CpuUsage, Files, Memory, MemoryEntry, Throttling};
-
-/// Every file that is read here, those of huge pages aside.
-pub const FILES: &[&str] = &[
-    "cpuacct.usage",
-    "cpuacct.usage_percpu",
-    "cpuacct.usage_all",
-    "cpuacct.stat",
-    "cpu.stat",
-    "cpuset.cpus",
-    "cpuset.cpu_exclusive",
-    "cpuset.mems",
-    "cpuset.mem_hardwall",
-    "cpuset.mem_exclusive",
-    "cpuset.memory_migrate",
-    "cpuset.memory_spread_page",
-    "cpuset.memory_spread_slab",
-    "cpuset.memory_pressure",
-    "cpuset.sched_load_balance",
-    "cpuset.sched_relax_domain_level",
-    "memory.stat",
-    "memory.oom_control",
-    "memory.usage_in_bytes",
-    "memory.max_usage_in_bytes",
-    "memory.limit_in_bytes",
-    "memory.failcnt",
-    "memory.memsw.usage_in_bytes",
-    "memory.memsw.max_usage_in_bytes",
-    "memory.memsw.limit_in_bytes",
-    "memory.memsw.failcnt",
-    "memory.kmem.usage_in_bytes",
-    "memory.kmem.max_usage_in_bytes",
-    "memory.kmem.limit_in_bytes",
-    "memory.kmem.failcnt",
-    "memory.kmem.tcp.usage_in_bytes",
-    "memory.kmem.tcp.max_usage_in_bytes",
-    "memory.kmem.tcp.limit_in_bytes",
-    "memory.kmem.tcp.failcnt",
-    "pids.current",
-    "pids.max",
-    "blkio.bfq.io_service_bytes_recursive",
-    "blkio.bfq.io_serviced_recursive",
-    "blkio.bfq.io_queued_recursive",
-    "blkio.bfq.io_service_time_recursive",
-    "blkio.bfq.io_wait_time_recursive",
-    "blkio.bfq.io_merged_recursive",
-    "blkio.bfq.time_recursive",
-    "blkio.bfq.sectors_recursive",
-    "blkio.throttle.io_service_bytes_recursive",
-    "blkio.throttle.io_serviced_recursive",
-    "blkio.throttle.io_service_bytes",
-    "blkio.throttle.io_serviced",
-];
+use super::files::Files;
+use super::values::{Blkio, BlkioEntry, CpuSet, CpuUsage, Memory, MemoryEntry, Throttling};
 
 /// Nanoseconds of one tick of the clock that cpuacct.stat counts by: USER_HZ, which is 100 on every machine.
 const TICK: u64 = 10_000_000;

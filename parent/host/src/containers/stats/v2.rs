@@ -1,13 +1,7 @@
 //! Controllers of cgroup v2 (Documentation/admin-guide/cgroup-v2.rst of the kernel), put where v1 has the same, as runc
 //! puts them.
-use super::{Blkio, BlkioEntry, Cpu, Files, Memory, MemoryEntry, Pressure, Psi};
-
-/// Every file that is read here, those of huge pages aside.
-pub const FILES: &[&str] = &[
-    "cpu.stat", "cpu.pressure", "memory.stat", "memory.events", "memory.pressure", "memory.current", "memory.max",
-    "memory.peak", "memory.swap.current", "memory.swap.max", "memory.swap.peak", "pids.current", "pids.max", "io.stat",
-    "io.pressure",
-];
+use super::files::Files;
+use super::values::{Blkio, BlkioEntry, Cpu, Memory, MemoryEntry, Pressure, Psi};
 
 pub fn cpu(files: &Files, cpu: &mut Cpu) {
     const MICROSECOND: u64 = 1000;
