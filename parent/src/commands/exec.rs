@@ -16,7 +16,7 @@ use crate::session::audit::Audit;
 use crate::session::console::{ConsoleMode, caller_size};
 use crate::session::log::Log;
 use crate::session::stream_pipes;
-use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process};
+use crate::session::{ConsoleSink, RunOutcome, Session, Signals, helper_process};
 use rspawn_host::inputs::bundle::read_config;
 use rspawn_host::inputs::cli_inputs::{self, Preserved};
 use rspawn_host::state::{StateRoot, Status};
@@ -42,7 +42,7 @@ fn audited(
     arguments: Exec,
     preserved: Preserved,
     audit: Audit,
-) -> Result<Reached, String> {
+) -> Result<RunOutcome, String> {
     let setup =
         audit.step("start rspawn-setup", || helper_process::start(preserved.count, None)).map_err(|e| e.to_string())?;
     audit.set_id(&arguments.id);

@@ -20,7 +20,7 @@ use crate::session::audit::Audit;
 use crate::session::console::{ConsoleMode, caller_size};
 use crate::session::log::Log;
 use crate::session::stream_pipes;
-use crate::session::{ConsoleSink, Reached, Session, Signals, helper_process, notify};
+use crate::session::{ConsoleSink, RunOutcome, Session, Signals, helper_process, notify};
 use rspawn_host::facts::{self, mount_points};
 use rspawn_host::inputs::bundle::Bundle;
 use rspawn_host::inputs::cli_inputs::{self, Preserved, fd};
@@ -72,7 +72,7 @@ fn audited(
     request: Request,
     preserved: Preserved,
     audit: Audit,
-) -> Result<Reached, String> {
+) -> Result<RunOutcome, String> {
     let Request { mode, keep, id, console, command, overrides } = request;
     // First of all, since its own start takes as long as all that follows here.
     let mut ids = facts::ids::of_caller()?;

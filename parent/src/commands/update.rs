@@ -13,7 +13,7 @@ use crate::cli::{Global, Limits, Update};
 use crate::session::audit::Audit;
 use crate::session::console::ConsoleMode;
 use crate::session::stream_pipes::StreamPipes;
-use crate::session::{ConsoleSink, Reached, Session, helper_process};
+use crate::session::{ConsoleSink, RunOutcome, Session, helper_process};
 use rspawn_host::containers::running;
 use rspawn_host::inputs::bundle::read_config;
 use rspawn_host::state::StateRoot;
@@ -32,7 +32,7 @@ pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
     audit.whole(|audit| audited(global, arguments, audit))
 }
 
-fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, String> {
+fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<RunOutcome, String> {
     let schemata = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
     let given =
         |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
@@ -108,7 +108,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     session.send_plan(planned.plan, StreamPipes::default(), &Ids::default())?;
     session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
     // Nothing of a payload's has ended.
-    Ok(Reached::Running)
+    Ok(RunOutcome::Detached)
 }
 
 /// The file of `--resources`. Read only after privileges are gone.

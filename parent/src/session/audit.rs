@@ -14,7 +14,7 @@ use rspawn_proto::report::AuditRecord;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::outcome::Reached;
+use super::run_outcome::RunOutcome;
 use rspawn_report::describe;
 
 /// The log, or nothing where none was asked for.
@@ -53,14 +53,14 @@ impl Audit {
     }
 
     /// Carries a whole command out, and gives its exit status. The last line says how it ended, wherever it failed.
-    pub fn whole(self, command: impl FnOnce(Self) -> Result<Reached, String>) -> Result<i32, String> {
+    pub fn whole(self, command: impl FnOnce(Self) -> Result<RunOutcome, String>) -> Result<i32, String> {
         let last = Self(self.0.clone());
         match command(self) {
-            Ok(Reached::End(status)) => {
+            Ok(RunOutcome::Exited(status)) => {
                 last.end(Some(status), None);
                 Ok(status)
             }
-            Ok(Reached::Running) => {
+            Ok(RunOutcome::Detached) => {
                 last.end(None, None);
                 Ok(0)
             }

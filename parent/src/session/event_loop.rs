@@ -14,7 +14,7 @@ use super::audit::Audit;
 use super::console::{Console, ConsoleMode};
 use super::helper_process::{self, Setup};
 use super::notify::Relay;
-use super::outcome::Reached;
+use super::run_outcome::RunOutcome;
 use super::stream_pipes::{StreamCopy, StreamPipes};
 use rspawn_host::streams;
 use rspawn_planner::facts::Ids;
@@ -193,7 +193,7 @@ impl Session {
         signals: Option<&Signals>,
         sink: &ConsoleSink,
         pidfd_socket: Option<&Fd>,
-    ) -> Result<Reached, String> {
+    ) -> Result<RunOutcome, String> {
         let mut console: Option<Console> = None;
         let nothing = Fd::from_raw(-1);
         let mode = match sink {
@@ -258,7 +258,7 @@ impl Session {
                         self.ended = true;
                         return match self.copies.iter().find_map(StreamCopy::failure) {
                             Some(lost) => Err(lost),
-                            None => Ok(Reached::End(rspawn_sys::process::exit_status(status))),
+                            None => Ok(RunOutcome::Exited(rspawn_sys::process::exit_status(status))),
                         };
                     }
                     (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
@@ -270,7 +270,7 @@ impl Session {
                             if let Some(relay) = self.relay.take() {
                                 relay.wait(&pidfd, pid as i32);
                             }
-                            return Ok(Reached::Running);
+                            return Ok(RunOutcome::Detached);
                         }
                     }
                     (FromSetup::Failed(error), _) => {

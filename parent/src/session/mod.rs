@@ -6,8 +6,8 @@ pub mod helper_process;
 pub mod hooks;
 pub mod log;
 pub mod notify;
-mod outcome;
+mod run_outcome;
 pub mod stream_pipes;
 
 pub use event_loop::{ConsoleSink, Session, Signals, block_file_size_signal};
-pub use outcome::Reached;
+pub use run_outcome::RunOutcome;

@@ -1,9 +1,9 @@
 //! What came of a container that was started.
 
 /// What became of a process.
-pub enum Reached {
+pub enum RunOutcome {
     /// It ended, with this status as a shell gives it.
-    End(i32),
+    Exited(i32),
     /// It is there, and on its own.
-    Running,
+    Detached,
 }
