@@ -7,7 +7,7 @@ use rspawn_proto::plan::{Expect, HostOp, Plan};
 use rspawn_proto::policy::{Mode, Policy};
 use serde_json::json;
 
-use super::prepare::{About, Intent, Prepared};
+use super::override_sources::{About, Intent, OverrideSources};
 use super::source::Source;
 use crate::cli::{Check, Format, InitOption};
 use crate::session::helper_process;
@@ -30,7 +30,8 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     }
     let (source, name) = source(&arguments)?;
     let path = source.directory();
-    let mut prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
+    let mut prepared =
+        OverrideSources::read(&arguments.overrides, &arguments.command, &source.settings_location(None), Intent::Look)?;
     let mut policy = policy_file::load(arguments.policy.as_deref(), source.shown())?;
     let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = facts::gather()?;
@@ -84,7 +85,7 @@ impl Machine {
         &self,
         document: &Document,
         text: &[u8],
-        prepared: &Prepared,
+        prepared: &OverrideSources,
         mut options: Options,
     ) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());

@@ -12,7 +12,7 @@ use rspawn_proto::msg::{Mode, Purpose, Trusted};
 use rspawn_sys::Fd;
 
 use super::notes::explain;
-use super::prepare::{About, Intent, Prepared};
+use super::override_sources::{About, Intent, OverrideSources};
 use super::source::Source;
 use crate::cli::overrides::OverrideOptions;
 use crate::cli::{Create, Global, Making, Run};
@@ -106,7 +106,8 @@ fn audited(
         Source::Bundle(Bundle::open_with(&container.bundle, container.config.as_deref())?)
     };
     let intent = if mode == Mode::Foreground { Intent::Foreground } else { Intent::Detached };
-    let mut prepared = Prepared::read(&overrides, &command, &source.place(given.as_deref()), intent)?;
+    let mut prepared =
+        OverrideSources::read(&overrides, &command, &source.settings_location(given.as_deref()), intent)?;
     if let Some(cpus) = prepared.cpus() {
         session.run_on(cpus)?;
     }

@@ -6,7 +6,7 @@ use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
 use super::notes::explain;
-use super::prepare::{About, Intent, Prepared};
+use super::override_sources::{About, Intent, OverrideSources};
 use super::source::Source;
 use crate::cli::{Format, InitOption, Plan};
 use rspawn_host::inputs::bundle::Bundle;
@@ -35,7 +35,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
         }
         None => None,
     };
-    let mut looks: Vec<(Source, Prepared)> =
+    let mut looks: Vec<(Source, OverrideSources)> =
         sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
     for (policy, (_, prepared)) in policy.iter().zip(&mut looks) {
         prepared.obey(policy);
@@ -99,14 +99,15 @@ fn sources(arguments: &Plan) -> Result<(Vec<Source>, Option<String>), String> {
     Ok((sources, None))
 }
 
-fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {
-    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
+fn prepare(source: Source, arguments: &Plan) -> Result<(Source, OverrideSources), String> {
+    let prepared =
+        OverrideSources::read(&arguments.overrides, &arguments.command, &source.settings_location(None), Intent::Look)?;
     Ok((source, prepared))
 }
 
 fn change_and_plan(
     spec: &mut Spec,
-    prepared: Prepared,
+    prepared: OverrideSources,
     facts: &Facts,
     mut options: Options,
     about: &About,

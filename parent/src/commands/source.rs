@@ -7,7 +7,7 @@ use rspawn_planner::facts::Facts;
 use rspawn_planner::nspawn::Manners;
 use rspawn_planner::oci::Spec;
 
-use super::prepare::Place;
+use super::override_sources::SettingsLocation;
 
 /// What a container is made from.
 pub enum Source {
@@ -76,21 +76,21 @@ impl Source {
     }
 
     /// Where settings for it are looked for.
-    pub fn place<'a>(&'a self, id: Option<&'a str>) -> Place<'a> {
+    pub fn settings_location<'a>(&'a self, id: Option<&'a str>) -> SettingsLocation<'a> {
         match self {
             Source::Bundle(bundle) | Source::Oci(bundle, _) => {
                 let path = Path::new(&bundle.path);
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
                 let manners = if let Source::Oci(_, manners) = self { Some(manners) } else { None };
-                Place { name: id.unwrap_or(name), beside, search: false, manners }
+                SettingsLocation { name: id.unwrap_or(name), beside, search: false, manners }
             }
             Source::Host { .. } => {
-                Place { name: id.unwrap_or("host"), beside: Vec::new(), search: false, manners: None }
+                SettingsLocation { name: id.unwrap_or("host"), beside: Vec::new(), search: false, manners: None }
             }
             Source::Directory { path, name, .. } => {
                 let beside = path.parent().map(Path::to_path_buf).into_iter().collect();
-                Place { name, beside, search: true, manners: None }
+                SettingsLocation { name, beside, search: true, manners: None }
             }
         }
     }

@@ -31,7 +31,7 @@ pub enum Intent {
 }
 
 /// Where a container's root is, as far as it is known before config.json is read.
-pub struct Place<'a> {
+pub struct SettingsLocation<'a> {
     /// The container's name, after which a settings file is called.
     pub name: &'a str,
     /// Directories in which an untrusted settings file may lie.
@@ -43,7 +43,7 @@ pub struct Place<'a> {
 }
 
 /// Overrides from every source, and what has to be asked before they can be applied.
-pub struct Prepared {
+pub struct OverrideSources {
     command_line: Overrides,
     trusted: Option<Overrides>,
     /// Not read yet.
@@ -55,9 +55,14 @@ pub struct Prepared {
     notes: Vec<Problem>,
 }
 
-impl Prepared {
+impl OverrideSources {
     /// Reads what is trusted, opens what is not: before privileges go.
-    pub fn read(options: &OverrideOptions, command: &[String], place: &Place, intent: Intent) -> Result<Self, String> {
+    pub fn read(
+        options: &OverrideOptions,
+        command: &[String],
+        place: &SettingsLocation,
+        intent: Intent,
+    ) -> Result<Self, String> {
         let mut command_line = options.overrides(command)?;
         let fallback = if place.search { Choice::Search } else { Choice::No };
         let file = settings_file::open(&options.settings()?.unwrap_or(fallback), place.name, &place.beside)?;
