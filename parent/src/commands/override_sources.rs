@@ -14,7 +14,7 @@ use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, Manners};
 use rspawn_planner::oci::Spec;
-use rspawn_planner::overrides::apply::{Applied, Known, apply};
+use rspawn_planner::overrides::apply::{Applied, RootfsFacts, apply};
 use rspawn_planner::overrides::{Overrides, Said, Volatile};
 use rspawn_planner::problem::Problem;
 use rspawn_planner::seccomp::Arch;
@@ -195,9 +195,9 @@ impl OverrideSources {
         }
     }
 
-    fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> Known {
+    fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> RootfsFacts {
         let scratch = self.scratch.as_ref().map_or_else(ephemeral_dir::would_be, |scratch| scratch.path.clone());
-        let mut known = Known { scratch, ..Known::default() };
+        let mut known = RootfsFacts { scratch, ..RootfsFacts::default() };
         let (Some(looker), Some(root)) = (&self.looker, root_of(spec, bundle)) else { return known };
         known.database = overrides.names_a_user().then(|| looker.users(&root));
         known.usr_links = overrides.has_volatile_root().then(|| looker.usr_links(&root));

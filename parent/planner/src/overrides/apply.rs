@@ -11,7 +11,7 @@ use crate::tables::CAPABILITIES;
 
 /// What the overrides need to know of the container's root.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct RootfsFacts {
     /// Its user database, or why there is none.
     pub database: Option<Result<Database, String>>,
     /// The links to /usr that a root with a merged /usr has, or why it is no such root.
@@ -41,7 +41,7 @@ impl Applied {
 }
 
 /// Changes a configuration; called for each source of overrides, the one that counts most last.
-pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &Known, done: &mut Applied) {
+pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: &mut Applied) {
     if let Some(process) = &mut spec.process {
         of_process(process, overrides, known, done);
     }
@@ -70,7 +70,7 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &Known, done: &mut A
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);
 }
 
-fn of_process(process: &mut Process, overrides: &Overrides, known: &Known, done: &mut Applied) {
+fn of_process(process: &mut Process, overrides: &Overrides, known: &RootfsFacts, done: &mut Applied) {
     if let Some(said) = &overrides.args {
         process.args = said.value.clone();
         done.origins.replace("/process/args", &said.origin);
@@ -118,7 +118,7 @@ fn set_variable(process: &mut Process, name: &str, value: &str, origin: &str, do
     process.env.push(format!("{name}={value}"));
 }
 
-fn of_user(process: &mut Process, said: &Said<UserChoice>, untrusted: bool, known: &Known, done: &mut Applied) {
+fn of_user(process: &mut Process, said: &Said<UserChoice>, untrusted: bool, known: &RootfsFacts, done: &mut Applied) {
     if untrusted && process.user.uid != 0 {
         done.note(said, "ignored: the file is not trusted, and the bundle's user is not root already");
         return;
@@ -211,7 +211,7 @@ fn is_same(written: &str, name: &str) -> bool {
     upper == name || upper == name["CAP_".len()..]
 }
 
-fn of_root(spec: &mut Spec, overrides: &Overrides, known: &Known, done: &mut Applied) {
+fn of_root(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: &mut Applied) {
     let Some(root) = &mut spec.root else { return };
     match &overrides.read_only {
         Some(said) if overrides.untrusted && root.readonly && !said.value => {
