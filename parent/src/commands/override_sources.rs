@@ -15,7 +15,7 @@ use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, Manners};
 use rspawn_planner::oci::Spec;
 use rspawn_planner::overrides::apply::{Applied, RootfsFacts, apply};
-use rspawn_planner::overrides::{Overrides, Said, Volatile};
+use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
 use rspawn_planner::problem::Problem;
 use rspawn_planner::seccomp::Arch;
 
@@ -51,7 +51,7 @@ pub struct OverrideSources {
     looker: Option<Looker>,
     scratch: Option<Scratch>,
     manners: Option<Manners>,
-    cpus: Option<Said<Vec<usize>>>,
+    cpus: Option<Sourced<Vec<usize>>>,
     notes: Vec<Problem>,
 }
 
@@ -90,7 +90,7 @@ impl OverrideSources {
             || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
         let looker = must_look.then(Looker::start).transpose();
         let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-        let overlay = |said: &Said<Volatile>| said.value == Volatile::Overlay;
+        let overlay = |said: &Sourced<Volatile>| said.value == Volatile::Overlay;
         let wants_scratch =
             sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().filter(|said| overlay(said));
         let scratch = match (intent, wants_scratch) {
@@ -116,7 +116,7 @@ impl OverrideSources {
     }
 
     /// CPUs to run on, and who said so.
-    pub fn cpus(&self) -> Option<&Said<Vec<usize>>> {
+    pub fn cpus(&self) -> Option<&Sourced<Vec<usize>>> {
         self.cpus.as_ref()
     }
 

@@ -19,7 +19,7 @@ use super::stream_pipes::{StreamCopy, StreamPipes};
 use rspawn_host::streams;
 use rspawn_planner::facts::Ids;
 use rspawn_planner::origins::Origins;
-use rspawn_planner::overrides::Said;
+use rspawn_planner::overrides::Sourced;
 use rspawn_report::describe;
 
 /// Size of struct signalfd_siginfo.
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// Binds everything to CPUs: before there is a container.
-    pub fn run_on(&self, cpus: &Said<Vec<usize>>) -> Result<(), String> {
+    pub fn run_on(&self, cpus: &Sourced<Vec<usize>>) -> Result<(), String> {
         self.setup.run_on(&cpus.value).map_err(|reason| format!("{}: {reason}", cpus.origin))
     }
 

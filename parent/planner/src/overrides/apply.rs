@@ -1,7 +1,7 @@
 //! Lays overrides over a configuration. Pure: what has to be known of the container's root was asked for before.
 use super::filter;
 use super::user::{self, Account, Database, UserChoice};
-use super::{CapabilityBits, Overrides, Said, Volatile};
+use super::{CapabilityBits, Overrides, Sourced, Volatile};
 use crate::oci::{Capabilities, IdMapping, Linux, Namespace, NetDevice, Process, Spec, VolatileRoot};
 use crate::options::InitChoice;
 use crate::origins::Origins;
@@ -31,11 +31,11 @@ pub struct Applied {
 }
 
 impl Applied {
-    fn problem<T>(&mut self, said: &Said<T>, message: impl Into<String>) {
+    fn problem<T>(&mut self, said: &Sourced<T>, message: impl Into<String>) {
         self.problems.push(Problem::new(said.origin.clone(), message));
     }
 
-    fn note<T>(&mut self, said: &Said<T>, message: impl Into<String>) {
+    fn note<T>(&mut self, said: &Sourced<T>, message: impl Into<String>) {
         self.notes.push(Problem::new(said.origin.clone(), message));
     }
 }
@@ -118,7 +118,13 @@ fn set_variable(process: &mut Process, name: &str, value: &str, origin: &str, do
     process.env.push(format!("{name}={value}"));
 }
 
-fn of_user(process: &mut Process, said: &Said<UserChoice>, untrusted: bool, known: &RootfsFacts, done: &mut Applied) {
+fn of_user(
+    process: &mut Process,
+    said: &Sourced<UserChoice>,
+    untrusted: bool,
+    known: &RootfsFacts,
+    done: &mut Applied,
+) {
     if untrusted && process.user.uid != 0 {
         done.note(said, "ignored: the file is not trusted, and the bundle's user is not root already");
         return;
@@ -196,7 +202,7 @@ fn of_capabilities(process: &mut Process, overrides: &Overrides, done: &mut Appl
     }
 }
 
-fn mark_capabilities(done: &mut Applied, said: &Said<CapabilityBits>) {
+fn mark_capabilities(done: &mut Applied, said: &Sourced<CapabilityBits>) {
     done.origins.amend("/process/capabilities", &said.origin);
     done.origins.amend("/process/capabilities/bounding", &said.origin);
 }

@@ -6,7 +6,7 @@
 use crate::prelude::*;
 use alloc::collections::BTreeSet;
 
-use super::sourced::Said;
+use super::sourced::Sourced;
 use super::syscall_sets::SETS;
 use crate::oci::seccomp::{Seccomp, SyscallRule};
 use crate::problem::{Problem, did_you_mean};
@@ -62,7 +62,7 @@ fn add_member(member: &'static str, calls: &mut BTreeSet<&'static str>) -> Resul
 const EPERM: u32 = 1;
 
 /// Changes a profile. `None` where there is no filter before and nothing to prohibit; the notes say what had no effect.
-pub fn apply(profile: Option<Seccomp>, lists: &[Said<FilterWords>], notes: &mut Vec<Problem>) -> Option<Seccomp> {
+pub fn apply(profile: Option<Seccomp>, lists: &[Sourced<FilterWords>], notes: &mut Vec<Problem>) -> Option<Seccomp> {
     let of_kind = |prohibit: bool| lists.iter().filter(move |said| said.value.prohibit == prohibit);
     let calls = |prohibit: bool| -> BTreeSet<&str> {
         of_kind(prohibit).flat_map(|said| said.value.calls.iter().copied()).collect()
@@ -151,7 +151,7 @@ mod tests {
             ..SyscallRule::default()
         };
         let profile = Seccomp { default_action: "SCMP_ACT_ERRNO".into(), syscalls: vec![allow], ..Seccomp::default() };
-        let said = |text: &str| Said::new(parse(text).unwrap(), text);
+        let said = |text: &str| Sourced::new(parse(text).unwrap(), text);
         let changed = apply(Some(profile), &[said("~mount"), said("mount umount2")], &mut Vec::new()).unwrap();
         let rules: Vec<(String, &str)> =
             changed.syscalls.iter().map(|rule| (rule.names.join(" "), rule.action.as_str())).collect();

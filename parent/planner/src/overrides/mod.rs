@@ -17,7 +17,7 @@ use crate::oci::Rlimit;
 use crate::options::InitChoice;
 use crate::prelude::*;
 pub use mounts::ExtraMount;
-pub use sourced::Said;
+pub use sourced::Sourced;
 pub use values::{CapabilityBits, Volatile};
 
 use filter::FilterWords;
@@ -29,44 +29,44 @@ pub struct Overrides {
     /// They are a settings file's whose author may be the image's: what could give more than the bundle gives is
     /// left out.
     pub untrusted: bool,
-    pub args: Option<Said<Vec<String>>>,
-    pub env: Vec<Said<(String, String)>>,
-    pub user: Option<Said<UserChoice>>,
-    pub cwd: Option<Said<String>>,
-    pub hostname: Option<Said<String>>,
-    pub personality: Option<Said<&'static str>>,
-    pub no_new_privileges: Option<Said<bool>>,
-    pub oom_score: Option<Said<i32>>,
-    pub rlimits: Vec<Said<Rlimit>>,
-    pub capabilities: Vec<Said<CapabilityBits>>,
-    pub ambient_capabilities: Vec<Said<CapabilityBits>>,
-    pub dropped_capabilities: Vec<Said<CapabilityBits>>,
-    pub system_calls: Vec<Said<FilterWords>>,
-    pub suppress_sync: Option<Said<bool>>,
-    pub read_only: Option<Said<bool>>,
-    pub volatile: Option<Said<Volatile>>,
-    pub mounts: Vec<Said<ExtraMount>>,
+    pub args: Option<Sourced<Vec<String>>>,
+    pub env: Vec<Sourced<(String, String)>>,
+    pub user: Option<Sourced<UserChoice>>,
+    pub cwd: Option<Sourced<String>>,
+    pub hostname: Option<Sourced<String>>,
+    pub personality: Option<Sourced<&'static str>>,
+    pub no_new_privileges: Option<Sourced<bool>>,
+    pub oom_score: Option<Sourced<i32>>,
+    pub rlimits: Vec<Sourced<Rlimit>>,
+    pub capabilities: Vec<Sourced<CapabilityBits>>,
+    pub ambient_capabilities: Vec<Sourced<CapabilityBits>>,
+    pub dropped_capabilities: Vec<Sourced<CapabilityBits>>,
+    pub system_calls: Vec<Sourced<FilterWords>>,
+    pub suppress_sync: Option<Sourced<bool>>,
+    pub read_only: Option<Sourced<bool>>,
+    pub volatile: Option<Sourced<Volatile>>,
+    pub mounts: Vec<Sourced<ExtraMount>>,
     /// Each with whether it may be missing.
-    pub inaccessible: Vec<Said<(String, bool)>>,
-    pub private_network: Option<Said<bool>>,
+    pub inaccessible: Vec<Sourced<(String, bool)>>,
+    pub private_network: Option<Sourced<bool>>,
     /// Network devices of the host, each with its name in the container.
-    pub network_interfaces: Vec<Said<(String, String)>>,
-    pub network_namespace: Option<Said<String>>,
+    pub network_interfaces: Vec<Sourced<(String, String)>>,
+    pub network_namespace: Option<Sourced<String>>,
     /// A user namespace whose ids from 0 on are these of the host: first and count.
-    pub private_users: Option<Said<(u32, u32)>>,
-    pub init: Option<Said<InitChoice>>,
-    pub kill_signal: Option<Said<u8>>,
-    pub cpu_affinity: Option<Said<Vec<usize>>>,
+    pub private_users: Option<Sourced<(u32, u32)>>,
+    pub init: Option<Sourced<InitChoice>>,
+    pub kill_signal: Option<Sourced<u8>>,
+    pub cpu_affinity: Option<Sourced<Vec<usize>>>,
 }
 
 impl Overrides {
     /// Whether these need a look at the container's own user database.
     pub fn names_a_user(&self) -> bool {
-        matches!(&self.user, Some(Said { value: UserChoice::Name(_), .. }))
+        matches!(&self.user, Some(Sourced { value: UserChoice::Name(_), .. }))
     }
 
     pub fn has_volatile_root(&self) -> bool {
-        matches!(&self.volatile, Some(Said { value: Volatile::Yes, .. }))
+        matches!(&self.volatile, Some(Sourced { value: Volatile::Yes, .. }))
     }
 
     /// Leaves optional mounts out whose source does not exist; says which.

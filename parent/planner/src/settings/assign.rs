@@ -2,7 +2,7 @@
 use super::keys::{self, Fate, KEYS, Trust};
 use super::syntax::Entry;
 use crate::options::InitChoice;
-use crate::overrides::{Overrides, Said, Volatile, filter, mounts, user, values};
+use crate::overrides::{Overrides, Sourced, Volatile, filter, mounts, user, values};
 use crate::prelude::*;
 use crate::problem::{Problem, did_you_mean};
 
@@ -81,15 +81,15 @@ fn unknown(entry: &Entry) -> String {
 fn boot_init(overrides: &mut Overrides, origin: String) {
     let parameters = overrides.args.take().map(|said| said.value).unwrap_or_default();
     let args = core::iter::once("/sbin/init".to_string()).chain(parameters).collect();
-    overrides.args = Some(Said::new(args, origin.clone()));
-    overrides.kill_signal.get_or_insert_with(|| Said::new(SIGRTMIN_PLUS_3, origin));
+    overrides.args = Some(Sourced::new(args, origin.clone()));
+    overrides.kill_signal.get_or_insert_with(|| Sourced::new(SIGRTMIN_PLUS_3, origin));
 }
 
 /// Carries out one honoured key; the result says why a value of it has no effect.
 fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Result<Option<&'static str>, String> {
     let text = entry.value.as_str();
-    fn said<T>(value: T, origin: &str) -> Said<T> {
-        Said::new(value, origin)
+    fn said<T>(value: T, origin: &str) -> Sourced<T> {
+        Sourced::new(value, origin)
     }
     match entry.key.as_str() {
         "Ephemeral" => {
