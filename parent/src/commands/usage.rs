@@ -1,5 +1,5 @@
 //! The table of `rspawn top`, and how it is put on a terminal.
-use super::people::{self, Side};
+use super::human::{self, Side};
 use rspawn_host::containers::stats::few::Few;
 use rspawn_host::state::{Ending, Status};
 
@@ -28,7 +28,7 @@ pub fn table(mut rows: Vec<Row>) -> Vec<String> {
         ("MEM-P", Right),
         ("IO-P", Right),
     ];
-    people::table(heads, rows.into_iter().map(cells))
+    human::table(heads, rows.into_iter().map(cells))
 }
 
 fn cells(row: Row) -> [String; 8] {
@@ -36,9 +36,9 @@ fn cells(row: Row) -> [String; 8] {
     let [cpu_pressure, memory_pressure, io_pressure] = few.pressure.map(|some| decimal(some, 2));
     [
         id,
-        people::status(status, ending),
+        human::status(status, ending),
         decimal(cpu, 1),
-        of_limit(few.memory, few.memory_limit, people::size),
+        of_limit(few.memory, few.memory_limit, human::size),
         of_limit(few.pids, few.pids_limit, |number| number.to_string()),
         cpu_pressure,
         memory_pressure,

@@ -2,17 +2,17 @@
 use std::io::{IsTerminal, stdout};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shape {
+pub enum OutputFormat {
     Json,
     Table,
-    People,
+    Human,
 }
 
-impl Shape {
+impl OutputFormat {
     /// What `--format` says, of the names that a command knows; without it, `piped` unless a person looks at it.
-    pub fn choose(asked: Option<&str>, known: &[(&str, Shape)], piped: Shape) -> Result<Self, String> {
+    pub fn choose(asked: Option<&str>, known: &[(&str, OutputFormat)], piped: OutputFormat) -> Result<Self, String> {
         let Some(asked) = asked else {
-            return Ok(if stdout().is_terminal() { Shape::People } else { piped });
+            return Ok(if stdout().is_terminal() { OutputFormat::Human } else { piped });
         };
         let found = known.iter().find(|(name, _)| *name == asked);
         found.map(|(_, shape)| *shape).ok_or_else(|| {
@@ -23,7 +23,8 @@ impl Shape {
 }
 
 /// Of `list` and `ps`.
-pub const TABLES: &[(&str, Shape)] = &[("table", Shape::Table), ("json", Shape::Json), ("people", Shape::People)];
+pub const TABLES: &[(&str, OutputFormat)] =
+    &[("table", OutputFormat::Table), ("json", OutputFormat::Json), ("people", OutputFormat::Human)];
 
 /// Of `state`.
-pub const STATE: &[(&str, Shape)] = &[("json", Shape::Json), ("people", Shape::People)];
+pub const STATE: &[(&str, OutputFormat)] = &[("json", OutputFormat::Json), ("people", OutputFormat::Human)];
