@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod changing;
+pub mod fast_parse;
 mod global;
+pub mod go_flags;
 mod init_option;
 mod lifecycle;
-pub mod quick;
-pub mod words;
 
 pub use changing::*;
 pub use global::Global;

@@ -25,7 +25,7 @@ mod update;
 mod usage;
 mod view;
 
-use crate::cli::{Cli, Command, quick};
+use crate::cli::{Cli, Command, fast_parse};
 use crate::session::log::Log;
 use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
 use rspawn_host::streams;
@@ -38,7 +38,7 @@ pub fn main() -> i32 {
         return status;
     }
     let words: Vec<_> = std::env::args_os().collect();
-    let cli = match quick::parse(&words) {
+    let cli = match fast_parse::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

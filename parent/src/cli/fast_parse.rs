@@ -3,7 +3,7 @@ use std::ffi::OsString;
 
 use clap::{Args, CommandFactory, FromArgMatches};
 
-use super::words::for_clap;
+use super::go_flags::for_clap;
 use super::*;
 
 /// Parses a whole command line, the program's name included.
