@@ -11,7 +11,7 @@ use super::override_sources::{About, Intent, OverrideSources};
 use super::source::Source;
 use crate::cli::{Check, Format, InitOption};
 use crate::session::helper_process;
-use rspawn_host::deputies::path_prober::{Kind, Looker};
+use rspawn_host::deputies::path_prober::{Kind, PathProber};
 use rspawn_host::inputs::bundle::Bundle;
 use rspawn_host::{facts, sandbox, streams};
 use rspawn_planner::facts::Facts;
@@ -33,12 +33,13 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let mut prepared =
         OverrideSources::read(&arguments.overrides, &arguments.command, &source.settings_location(None), Intent::Look)?;
     let mut policy = policy_file::load(arguments.policy.as_deref(), source.shown())?;
-    let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+    let prober =
+        PathProber::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = facts::gather()?;
     policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
     let forbidden = if facts.ids.rootless { helper_process::no_user_namespaces() } else { None };
-    let machine = Machine { facts, looker, policy, forbidden };
+    let machine = Machine { facts, prober, policy, forbidden };
     let colours = Colours::when(streams::takes_colours());
     let mut options = Options::dry_run(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
@@ -74,7 +75,7 @@ fn source(arguments: &Check) -> Result<(Source, String), String> {
 /// What a bundle is held against.
 struct Machine {
     facts: Facts,
-    looker: Looker,
+    prober: PathProber,
     policy: Policy,
     /// What keeps this user from having a user namespace, if it needs one.
     forbidden: Option<String>,
@@ -169,7 +170,7 @@ impl Machine {
                 HostOp::OpenNamespace { path, .. } => (path, Expect::Any),
                 _ => continue,
             };
-            let wrong = match (self.looker.what(path.as_str())?, expect) {
+            let wrong = match (self.prober.what(path.as_str())?, expect) {
                 // The root of a user namespace may open what its owner may not.
                 (Err(libc::EACCES), _) if self.facts.ids.rootless => None,
                 (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),

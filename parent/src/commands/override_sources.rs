@@ -9,7 +9,7 @@ use rspawn_proto::policy::Policy;
 
 use crate::cli::overrides::OverrideOptions;
 use rspawn_host::deputies::ephemeral_dir::{self, Scratch};
-use rspawn_host::deputies::path_prober::{Kind, Looker};
+use rspawn_host::deputies::path_prober::{Kind, PathProber};
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, Manners};
@@ -48,7 +48,7 @@ pub struct OverrideSources {
     trusted: Option<Overrides>,
     /// Not read yet.
     untrusted: Option<SettingsFile>,
-    looker: Option<Looker>,
+    prober: Option<PathProber>,
     scratch: Option<Scratch>,
     manners: Option<Manners>,
     cpus: Option<Sourced<Vec<usize>>>,
@@ -88,8 +88,8 @@ impl OverrideSources {
         let must_look = untrusted.is_some()
             || may_log_in
             || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
-        let looker = must_look.then(Looker::start).transpose();
-        let looker = looker.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+        let prober = must_look.then(PathProber::start).transpose();
+        let prober = prober.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Sourced<Volatile>| said.value == Volatile::Overlay;
         let wants_scratch =
             sources().filter_map(|overrides| overrides.volatile.as_ref()).next_back().filter(|said| overlay(said));
@@ -105,7 +105,7 @@ impl OverrideSources {
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
         let manners = place.manners.cloned();
-        Ok(Self { command_line, trusted, untrusted, looker, scratch, manners, cpus, notes })
+        Ok(Self { command_line, trusted, untrusted, prober, scratch, manners, cpus, notes })
     }
 
     /// Leaves out what nobody has asked for and a policy does not grant.
@@ -189,8 +189,8 @@ impl OverrideSources {
     }
 
     fn login(&self, spec: &Spec, about: &About) -> Login {
-        match (&self.looker, root_of(spec, about.bundle)) {
-            (Some(looker), Some(root)) => login(spec, &root, looker),
+        match (&self.prober, root_of(spec, about.bundle)) {
+            (Some(prober), Some(root)) => login(spec, &root, prober),
             _ => Login { shell: "/bin/sh".into(), home: "/".into() },
         }
     }
@@ -198,9 +198,9 @@ impl OverrideSources {
     fn look(&self, spec: &Spec, overrides: &Overrides, bundle: &str) -> RootfsFacts {
         let scratch = self.scratch.as_ref().map_or_else(ephemeral_dir::would_be, |scratch| scratch.path.clone());
         let mut known = RootfsFacts { scratch, ..RootfsFacts::default() };
-        let (Some(looker), Some(root)) = (&self.looker, root_of(spec, bundle)) else { return known };
-        known.database = overrides.names_a_user().then(|| looker.users(&root));
-        known.usr_links = overrides.has_volatile_root().then(|| looker.usr_links(&root));
+        let (Some(prober), Some(root)) = (&self.prober, root_of(spec, bundle)) else { return known };
+        known.database = overrides.names_a_user().then(|| prober.users(&root));
+        known.usr_links = overrides.has_volatile_root().then(|| prober.usr_links(&root));
         known
     }
 }
@@ -235,7 +235,7 @@ fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
 }
 
 /// What who logs in gets, by the user database and the files of the container's root.
-fn login(spec: &Spec, root: &str, prober: &Looker) -> Login {
+fn login(spec: &Spec, root: &str, prober: &PathProber) -> Login {
     let below = |path: &str| prober.what_below(root, path.trim_start_matches('/'));
     // Without a database, root's shell and home as everywhere.
     let database = prober.users(root).unwrap_or_default();

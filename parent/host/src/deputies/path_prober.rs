@@ -54,12 +54,12 @@ pub enum Kind {
 }
 
 /// The second process, from the first one's side. It ends when this is dropped.
-pub struct Looker {
+pub struct PathProber {
     socket: Option<Fd>,
     child: Child,
 }
 
-impl Looker {
+impl PathProber {
     /// Starts it: before privileges go.
     pub fn start() -> io::Result<Self> {
         let (mine, theirs) = channel::pair().map_err(io_error)?;
@@ -156,7 +156,7 @@ fn read(file: &Fd) -> Result<Vec<u8>, String> {
     }
 }
 
-impl Drop for Looker {
+impl Drop for PathProber {
     fn drop(&mut self) {
         // It reads the end of the stream, and ends.
         self.socket = None;
