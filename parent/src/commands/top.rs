@@ -12,7 +12,7 @@ use crate::commands::usage::{self, Row};
 use crate::session::Signals;
 use crate::session::console::{self, RawMode};
 use rspawn_host::containers::stats::few;
-use rspawn_host::deputies::stats_opener::Opener;
+use rspawn_host::deputies::stats_opener::StatsOpener;
 use rspawn_host::state::StateRoot;
 use rspawn_host::{sandbox, streams};
 use rspawn_planner::printable::printable;
@@ -36,7 +36,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
     for id in &ids {
         root.container(id).map_err(|reason| if ids.len() > 1 { format!("{id}: {reason}") } else { reason })?;
     }
-    let opener = Opener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
+    let opener = StatsOpener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
     let live = !once && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let keys = if live && std::io::stdin().is_terminal() { Some(Keys::take()?) } else { None };
     // The records are read, and files opened, by the second process from here on.
@@ -84,7 +84,7 @@ struct Meter {
 }
 
 impl Meter {
-    fn look(&mut self, opener: &Opener, ids: &[String]) -> Result<(Vec<Row>, Vec<String>), String> {
+    fn look(&mut self, opener: &StatsOpener, ids: &[String]) -> Result<(Vec<Row>, Vec<String>), String> {
         let found = opener.find(ids)?;
         let (mut rows, mut now) = (Vec::new(), BTreeMap::new());
         for (seen, files) in found.containers {
@@ -143,7 +143,7 @@ impl Keys {
 }
 
 /// Waits; the exit status if a key or a signal ends it meanwhile, or nobody is there any more to press one.
-fn pause(time: Duration, keys: Option<&Keys>, opener: &Opener) -> Result<Option<i32>, String> {
+fn pause(time: Duration, keys: Option<&Keys>, opener: &StatsOpener) -> Result<Option<i32>, String> {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());

@@ -56,12 +56,12 @@ pub struct Found {
 }
 
 /// The second process, from the first one's side. It ends when this is dropped.
-pub struct Opener {
+pub struct StatsOpener {
     socket: Option<Fd>,
     child: Child,
 }
 
-impl Opener {
+impl StatsOpener {
     /// Starts it: before privileges go.
     pub fn start(root: &Path) -> io::Result<Self> {
         let (mine, theirs) = channel::pair().map_err(io_error)?;
@@ -106,7 +106,7 @@ impl Opener {
     }
 }
 
-impl Drop for Opener {
+impl Drop for StatsOpener {
     fn drop(&mut self) {
         // It reads the end of the stream, and ends.
         self.socket = None;
