@@ -8,7 +8,7 @@ use rspawn_host::inputs::settings_file;
 use rspawn_proto::policy::Policy;
 
 use crate::cli::overrides::OverrideOptions;
-use rspawn_host::deputies::ephemeral_dir::{self, Scratch};
+use rspawn_host::deputies::ephemeral_dir::{self, EphemeralDir};
 use rspawn_host::deputies::path_prober::{Kind, PathProber};
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
@@ -49,7 +49,7 @@ pub struct OverrideSources {
     /// Not read yet.
     untrusted: Option<SettingsFile>,
     prober: Option<PathProber>,
-    scratch: Option<Scratch>,
+    scratch: Option<EphemeralDir>,
     manners: Option<Manners>,
     cpus: Option<Sourced<Vec<usize>>>,
     notes: Vec<Problem>,
@@ -99,7 +99,7 @@ impl OverrideSources {
                 return Err(format!("{}: {reason}", said.origin));
             }
             (Intent::Foreground, Some(said)) => {
-                Some(Scratch::make().map_err(|reason| format!("{}: {reason}", said.origin))?)
+                Some(EphemeralDir::make().map_err(|reason| format!("{}: {reason}", said.origin))?)
             }
             _ => None,
         };

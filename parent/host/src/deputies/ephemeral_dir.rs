@@ -27,13 +27,13 @@ pub fn would_be() -> String {
 }
 
 /// The directory; it is gone when this is dropped.
-pub struct Scratch {
+pub struct EphemeralDir {
     pub path: String,
     socket: Option<Fd>,
     keeper: Child,
 }
 
-impl Scratch {
+impl EphemeralDir {
     pub fn make() -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("it needs root: what a container writes with ids of its own, nobody else could remove".into());
@@ -42,7 +42,7 @@ impl Scratch {
     }
 }
 
-fn make() -> io::Result<Scratch> {
+fn make() -> io::Result<EphemeralDir> {
     match DirBuilder::new().mode(0o700).create(BASE) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -60,7 +60,7 @@ fn make() -> io::Result<Scratch> {
     start_keeper(path, own)
 }
 
-fn start_keeper(path: String, own: Flock<File>) -> io::Result<Scratch> {
+fn start_keeper(path: String, own: Flock<File>) -> io::Result<EphemeralDir> {
     let (mine, theirs) = channel::pair().map_err(io_error)?;
     theirs.keep_on_exec().map_err(io_error)?;
     // The lock lives as long as the open file, of which the keeper has a descriptor.
@@ -74,7 +74,7 @@ fn start_keeper(path: String, own: Flock<File>) -> io::Result<Scratch> {
         .spawn()?;
     // Not unlocked: that would end the keeper's lock as well.
     std::mem::forget(own);
-    Ok(Scratch { path, socket: Some(mine), keeper })
+    Ok(EphemeralDir { path, socket: Some(mine), keeper })
 }
 
 fn lock(path: &Path, how: FlockArg) -> io::Result<Flock<File>> {
@@ -91,7 +91,7 @@ fn sweep() {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for EphemeralDir {
     fn drop(&mut self) {
         self.socket = None;
         let _ = self.keeper.wait();
