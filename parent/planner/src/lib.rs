@@ -39,4 +39,4 @@ pub use options::{InitChoice, NotifyMount, Options};
 pub use plan::{exec, plan, plan_noting};
 pub use planned::Planned;
 pub use sections::mount_options::known as mount_options;
-pub use update::{Changes, Living, update};
+pub use update::{Changes, RunningContainer, update};

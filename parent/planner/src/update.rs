@@ -13,7 +13,7 @@ use crate::sections::resources::Now;
 use crate::sections::{cgroup, intel_rdt, resources, scope};
 
 /// The container that is to be changed, and what may be known of it.
-pub struct Living {
+pub struct RunningContainer {
     pub id: ContainerId,
     /// Its own cgroups. Their numbers are the plan's slots.
     pub layout: CgroupFacts,
@@ -34,7 +34,7 @@ pub struct Changes {
 
 /// Plans other limits. `base` is what stands before pointers into the resources. The error lists everything that is
 /// wrong.
-pub fn update(changes: &Changes, living: &Living, base: &str) -> Result<Planned, Vec<Problem>> {
+pub fn update(changes: &Changes, living: &RunningContainer, base: &str) -> Result<Planned, Vec<Problem>> {
     let Changes { resources, schemata } = changes;
     let settings = resources::changes(resources, &living.layout, living.now, base);
     let (mut problems, mut host) = (settings.problems, Vec::new());

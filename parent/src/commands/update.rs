@@ -22,7 +22,7 @@ use rspawn_planner::facts::Ids;
 use rspawn_planner::oci::resources::Resources;
 use rspawn_planner::origins::Origins;
 use rspawn_planner::problem::Problem;
-use rspawn_planner::{self, Changes, Living, oci, units};
+use rspawn_planner::{self, Changes, RunningContainer, oci, units};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
@@ -72,7 +72,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<RunOutcom
     drop(bus);
     session.await_receipt(None)?;
     let cgroups = &record.cgroups;
-    let living = Living {
+    let living = RunningContainer {
         id: record.id.clone(),
         layout: running::layout(cgroups)?,
         now: running::now(cgroups)?,
