@@ -9,7 +9,7 @@ use crate::oci::resources::Resources;
 use crate::origins::Origins;
 use crate::planned::Planned;
 use crate::problem::Problem;
-use crate::sections::resources::Now;
+use crate::sections::resources::CurrentLimits;
 use crate::sections::{cgroup, intel_rdt, resources, scope};
 
 /// The container that is to be changed, and what may be known of it.
@@ -17,7 +17,7 @@ pub struct RunningContainer {
     pub id: ContainerId,
     /// Its own cgroups. Their numbers are the plan's slots.
     pub layout: CgroupFacts,
-    pub now: Now,
+    pub now: CurrentLimits,
     /// systemd made its cgroup.
     pub in_scope: bool,
     /// The resctrl group that is its own.

@@ -6,7 +6,7 @@ use rspawn_proto::record::CgroupDir;
 
 use crate::containers::cgroups::is_resctrl;
 use rspawn_planner::facts::{CgroupFacts, Hierarchy, Reach};
-use rspawn_planner::sections::resources::Now;
+use rspawn_planner::sections::resources::CurrentLimits;
 
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
 /// record.
@@ -37,13 +37,13 @@ pub fn resctrl(cgroups: &[CgroupDir]) -> Option<Slot> {
 }
 
 /// The limits that hold.
-pub fn now(cgroups: &[CgroupDir]) -> Result<Now, String> {
+pub fn now(cgroups: &[CgroupDir]) -> Result<CurrentLimits, String> {
     let with = |controller: &str| {
         let has = |cgroup: &&CgroupDir| cgroup.hierarchy.as_str().split(',').any(|name| name == controller);
         cgroups.iter().find(has)
     };
     let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
-    let mut now = Now::default();
+    let mut now = CurrentLimits::default();
     let number = |cgroup: &CgroupDir, file: &str| -> Result<Option<i64>, String> {
         match text(cgroup, file)?.as_deref().map(str::trim) {
             None => Ok(None),

@@ -1,5 +1,5 @@
 //! `cpu`: time, and the processors and memory nodes that it is spent on.
-use super::settings::{Home, Now, Settings};
+use super::settings::{CurrentLimits, Home, Settings};
 use crate::oci::resources::Cpu;
 use crate::prelude::*;
 
@@ -74,7 +74,7 @@ fn v1(settings: &mut Settings, home: Home, cpu: &Cpu) {
 }
 
 /// Whether a burst fits the quota that holds, so that it may be set before a lower one comes.
-fn is_early(now: Now, burst: Option<u64>) -> bool {
+fn is_early(now: CurrentLimits, burst: Option<u64>) -> bool {
     let fits = |burst: u64| now.quota.is_some_and(|quota| u64::try_from(quota).is_ok_and(|quota| burst <= quota));
     burst.is_some_and(fits)
 }

@@ -1,5 +1,5 @@
 //! `memory`. v1 limits memory and memory with swap; v2 limits memory and swap.
-use super::settings::{Home, Now, Settings};
+use super::settings::{CurrentLimits, Home, Settings};
 use crate::oci::resources::Memory;
 use crate::prelude::*;
 
@@ -109,7 +109,7 @@ fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
 }
 
 /// The limit of swap alone, where limits of memory, of memory and swap together, or both are given. runc's rules.
-fn swap_alone(limit: Option<i64>, both: Option<i64>, now: Now) -> Result<Option<i64>, String> {
+fn swap_alone(limit: Option<i64>, both: Option<i64>, now: CurrentLimits) -> Result<Option<i64>, String> {
     let finite = |limit: Option<i64>| limit.filter(|limit| *limit != i64::MAX);
     match (limit, both) {
         (_, Some(-1)) | (Some(-1), None) => Ok(Some(-1)),

@@ -16,15 +16,15 @@ use crate::oci::resources::Resources;
 use crate::prelude::*;
 
 pub use other::allowed_processes;
-pub use settings::{Choice, Now, Settings, Write};
+pub use settings::{Choice, CurrentLimits, Settings, Write};
 
 /// Translates limits for a layout. `base` is the JSON pointer at which they stand.
 pub fn settings<'a>(resources: &Resources, facts: &'a CgroupFacts, base: &'a str) -> Settings<'a> {
-    changes(resources, facts, Now::default(), base)
+    changes(resources, facts, CurrentLimits::default(), base)
 }
 
 /// As [`settings`], for a container in which other limits hold.
-pub fn changes<'a>(resources: &Resources, facts: &'a CgroupFacts, now: Now, base: &'a str) -> Settings<'a> {
+pub fn changes<'a>(resources: &Resources, facts: &'a CgroupFacts, now: CurrentLimits, base: &'a str) -> Settings<'a> {
     let mut settings = Settings { facts, now, base, writes: Vec::new(), problems: Vec::new(), notes: Vec::new() };
     other::pids(&mut settings, &resources.pids);
     memory::plan(&mut settings, &resources.memory);

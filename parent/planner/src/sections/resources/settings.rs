@@ -40,7 +40,7 @@ impl Home {
 /// What holds in a container that is to be changed, where that decides what is written, and in which order. Of a new
 /// container, nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Now {
+pub struct CurrentLimits {
     /// Bytes; `i64::MAX` for no limit.
     pub memory: Option<i64>,
     /// Of cgroup v1.
@@ -59,7 +59,7 @@ pub struct Now {
 /// Limits on their way to files.
 pub struct Settings<'a> {
     pub facts: &'a CgroupFacts,
-    pub now: Now,
+    pub now: CurrentLimits,
     /// JSON pointer of the resources.
     pub base: &'a str,
     pub writes: Vec<Write>,

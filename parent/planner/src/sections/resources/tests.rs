@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::cpu::weight;
 use super::io::longer;
-use super::{Now, Settings, changes, settings};
+use super::{CurrentLimits, Settings, changes, settings};
 use crate::facts::{CgroupFacts, Hierarchy, Reach};
 
 fn hierarchy(controllers: &str, mount: &str) -> Hierarchy {
@@ -44,7 +44,7 @@ fn writes(resources: Value, facts: &CgroupFacts) -> Vec<String> {
 
 /// The same of a container in which other limits hold.
 #[track_caller]
-fn updates(resources: Value, facts: &CgroupFacts, now: Now) -> Vec<String> {
+fn updates(resources: Value, facts: &CgroupFacts, now: CurrentLimits) -> Vec<String> {
     lines(changes(&serde_json::from_value(resources).expect("resources"), facts, now, ""))
 }
 
@@ -241,11 +241,13 @@ fn a_controller_of_v2_beside_v1() {
 
 #[test]
 fn a_half_that_is_not_given_stays() {
-    let now = Now { memory: Some(1 << 20), quota: Some(5000), period: Some(50_000), ..Now::default() };
+    let now =
+        CurrentLimits { memory: Some(1 << 20), quota: Some(5000), period: Some(50_000), ..CurrentLimits::default() };
     assert_eq!(updates(json!({"cpu": {"period": 20_000}}), &v2(), now), ["cpu.max=5000 20000"]);
     assert_eq!(updates(json!({"cpu": {"quota": 7000}}), &v2(), now), ["cpu.max=7000 50000"]);
     assert_eq!(updates(json!({"cpu": {"quota": -1}}), &v2(), now), ["cpu.max=max 50000"]);
-    let free = Now { quota: Some(-1), period: Some(100_000), memory: Some(i64::MAX), ..Now::default() };
+    let free =
+        CurrentLimits { quota: Some(-1), period: Some(100_000), memory: Some(i64::MAX), ..CurrentLimits::default() };
     assert_eq!(updates(json!({"cpu": {"period": 20_000}}), &v2(), free), ["cpu.max=max 20000"]);
     // Of memory and swap together, the limit of memory that holds is the memory.
     assert_eq!(updates(json!({"memory": {"swap": 3 << 20}}), &v2(), now), ["memory.swap.max=2097152"]);
@@ -257,7 +259,7 @@ fn a_half_that_is_not_given_stays() {
 /// On cgroup v2 too, a limit of memory that is changed alone leaves memory and swap together what they were.
 #[test]
 fn memory_and_swap_together_stay_what_they_are() {
-    let now = Now { memory: Some(1000), swap: Some(500), ..Now::default() };
+    let now = CurrentLimits { memory: Some(1000), swap: Some(500), ..CurrentLimits::default() };
     let limit = |limit: i64| json!({"memory": {"limit": limit}});
     assert_eq!(updates(limit(800), &v2(), now), ["memory.swap.max=700", "memory.max=800"]);
     assert_eq!(updates(limit(1200), &v2(), now), ["memory.swap.max=300", "memory.max=1200"]);
@@ -273,7 +275,7 @@ fn memory_and_swap_together_stay_what_they_are() {
     assert_eq!(updates(both, &v2(), now), ["memory.swap.max=100", "memory.max=2000"]);
     // Without a limit of swap, or of memory, or without swap, there is no sum to keep.
     for (memory, swap) in [(Some(1000), Some(i64::MAX)), (Some(i64::MAX), Some(500)), (Some(1000), None)] {
-        let now = Now { memory, swap, ..Now::default() };
+        let now = CurrentLimits { memory, swap, ..CurrentLimits::default() };
         assert_eq!(updates(limit(3000), &v2(), now), ["memory.max=3000"]);
     }
 }
@@ -281,13 +283,13 @@ fn memory_and_swap_together_stay_what_they_are() {
 #[test]
 fn the_order_follows_what_holds() {
     let both = |limit: i64, swap: i64, now: i64| {
-        let now = Now { memory: Some(now), memory_and_swap: Some(now), ..Now::default() };
+        let now = CurrentLimits { memory: Some(now), memory_and_swap: Some(now), ..CurrentLimits::default() };
         let lines = updates(json!({"memory": {"limit": limit, "swap": swap}}), &v1(), now);
         lines.iter().map(|line| if line.contains("memsw") { 's' } else { 'm' }).collect::<String>()
     };
     assert_eq!([both(20, 30, 10), both(5, 8, 10), both(5, 10, 10), both(20, -1, 10)], ["sm", "ms", "sm", "sm"]);
     let bandwidth = |quota: u64, period: u64, burst: u64, facts: &CgroupFacts| {
-        let now = Now { quota: Some(5000), period: Some(50_000), ..Now::default() };
+        let now = CurrentLimits { quota: Some(5000), period: Some(50_000), ..CurrentLimits::default() };
         let lines = updates(json!({"cpu": {"quota": quota, "period": period, "burst": burst}}), facts, now);
         lines.iter().filter_map(|line| line.split_once('=')).map(|(file, _)| file.to_string()).collect::<Vec<_>>()
     };
@@ -295,7 +297,7 @@ fn the_order_follows_what_holds() {
     assert_eq!(bandwidth(9000, 60_000, 8000, &v1()), [period, quota, burst]);
     assert_eq!(bandwidth(3000, 40_000, 2000, &v1()), [burst, quota, period]);
     let real_time = |period: u64| {
-        let now = Now { realtime_period: Some(50_000), ..Now::default() };
+        let now = CurrentLimits { realtime_period: Some(50_000), ..CurrentLimits::default() };
         updates(json!({"cpu": {"realtimePeriod": period, "realtimeRuntime": 100}}), &v1(), now).remove(0)
     };
     assert_eq!([real_time(60_000), real_time(9)], ["cpu.rt_period_us=60000", "cpu.rt_runtime_us=100"]);
@@ -306,7 +308,7 @@ fn the_order_follows_what_holds() {
 /// A cgroup that runs when nobody else does has no weight, and takes none.
 #[test]
 fn an_idle_cgroup_takes_no_weight() {
-    let now = Now { idle: Some(1), ..Now::default() };
+    let now = CurrentLimits { idle: Some(1), ..CurrentLimits::default() };
     for facts in [v1(), v2()] {
         assert_eq!(updates(json!({"cpu": {"shares": 512}}), &facts, now), [""; 0]);
         assert_eq!(updates(json!({"cpu": {"shares": 512, "idle": 0}}), &facts, now).len(), 2);
@@ -315,7 +317,7 @@ fn an_idle_cgroup_takes_no_weight() {
 
 #[test]
 fn a_limit_above_that_of_memory_and_swap_together() {
-    let now = Now { memory: Some(10), memory_and_swap: Some(20), usage: Some(7), ..Now::default() };
+    let now = CurrentLimits { memory: Some(10), memory_and_swap: Some(20), usage: Some(7), ..CurrentLimits::default() };
     let pointers = |resources: Value| {
         let found = changes(&serde_json::from_value(resources).expect("resources"), &v1(), now, "").problems;
         found.into_iter().map(|problem| problem.pointer).collect::<Vec<_>>()
