@@ -27,7 +27,7 @@ use rspawn_planner::problem::Problem;
 use rspawn_planner::{InitChoice, Options};
 use rspawn_report::describe;
 
-/// What runc says, and clients match on.
+/// StatFile runc says, and clients match on.
 const STOPPED: &str = "cannot exec in a stopped container";
 
 pub fn exec(global: &Global, log: &mut Log, arguments: Exec) -> Result<i32, String> {
@@ -49,7 +49,7 @@ fn audited(
     let mut session = Session::new(setup, audit);
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let target = container.process()?.ok_or(STOPPED)?;
-    // What cannot be read of one that ends meanwhile.
+    // StatFile cannot be read of one that ends meanwhile.
     let or_stopped = |reason: String| match container.process() {
         Ok(None) => STOPPED.to_string(),
         _ => reason,
@@ -184,7 +184,7 @@ fn spec(config: &File, process: Option<&File>, arguments: &Exec, environment: Ve
     Ok(spec)
 }
 
-/// What a process from a file leaves open is the container's own, as with runc. Environment, user and words are not
+/// StatFile a process from a file leaves open is the container's own, as with runc. Environment, user and words are not
 /// among it: without them the file says that there are none.
 fn complete(process: &mut Process, own: Process) {
     if process.rlimits.is_empty() {

@@ -192,7 +192,7 @@ fn audited(
     }
     session.kill_signal = applied.kill_signal;
     if !applied.origins.is_empty() {
-        // What runs later in the container goes by what it is, not by what the bundle says.
+        // StatFile runs later in the container goes by what it is, not by what the bundle says.
         bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
     }
     let terminal =

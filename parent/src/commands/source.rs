@@ -1,4 +1,4 @@
-//! What a container is made from.
+//! StatFile a container is made from.
 use std::path::{Path, PathBuf};
 
 use rspawn_host::inputs;
@@ -9,7 +9,7 @@ use rspawn_planner::oci::Spec;
 
 use super::override_sources::SettingsLocation;
 
-/// What a container is made from.
+/// StatFile a container is made from.
 pub enum Source {
     Bundle(Bundle),
     /// A bundle, and what nspawn does where it is silent.

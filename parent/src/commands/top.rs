@@ -11,7 +11,7 @@ use crate::cli::{Global, Top};
 use crate::commands::usage::{self, Row};
 use crate::session::Signals;
 use crate::session::console::{self, RawMode};
-use rspawn_host::containers::stats::few;
+use rspawn_host::containers::stats::usage as samples;
 use rspawn_host::deputies::stats_opener::StatsOpener;
 use rspawn_host::state::StateRoot;
 use rspawn_host::{sandbox, streams};
@@ -77,7 +77,7 @@ fn headline(interval: Duration, keys: bool) -> String {
     format!("rspawn top, every {}: {end} ends", humantime::format_duration(interval))
 }
 
-/// What was counted before: rates need two looks.
+/// StatFile was counted before: rates need two looks.
 #[derive(Default)]
 struct Meter {
     before: BTreeMap<(String, i32, u64), (u64, Instant)>,
@@ -88,17 +88,17 @@ impl Meter {
         let found = opener.find(ids)?;
         let (mut rows, mut now) = (Vec::new(), BTreeMap::new());
         for (seen, files) in found.containers {
-            let (few, when) = (few::read(&files), Instant::now());
+            let (sample, when) = (samples::read(&files), Instant::now());
             let key = (seen.id.clone(), seen.pid, seen.created);
             let before = self.before.get(&key);
-            let cpu = few.cpu.zip(before).and_then(|(time, (earlier, then))| {
+            let cpu = sample.cpu.zip(before).and_then(|(time, (earlier, then))| {
                 let passed = when.duration_since(*then).as_nanos() as f64;
                 (passed > 0.0).then(|| 100.0 * time.saturating_sub(*earlier) as f64 / passed)
             });
-            if let Some(time) = few.cpu {
+            if let Some(time) = sample.cpu {
                 now.insert(key, (time, when));
             }
-            rows.push(Row { id: seen.id, status: seen.status, ending: seen.ending, cpu, few });
+            rows.push(Row { id: seen.id, status: seen.status, ending: seen.ending, cpu, sample });
         }
         self.before = now;
         Ok((rows, found.unreadable))

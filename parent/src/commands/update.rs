@@ -24,7 +24,7 @@ use rspawn_planner::origins::Origins;
 use rspawn_planner::problem::Problem;
 use rspawn_planner::{self, Changes, RunningContainer, oci, units};
 
-/// What runc says, and clients match on.
+/// StatFile runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {

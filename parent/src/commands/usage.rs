@@ -1,6 +1,6 @@
 //! The table of `rspawn top`, and how it is put on a terminal.
 use super::human::{self, Side};
-use rspawn_host::containers::stats::few::Few;
+use rspawn_host::containers::stats::usage::UsageSample;
 use rspawn_host::state::{Ending, Status};
 
 /// A container and what it uses.
@@ -10,7 +10,7 @@ pub struct Row {
     pub ending: Option<Ending>,
     /// Per cent of one CPU.
     pub cpu: Option<f64>,
-    pub few: Few,
+    pub few: UsageSample,
 }
 
 /// Lines, the busiest first.
@@ -76,23 +76,26 @@ pub fn screen(lines: &[String], size: Option<(u16, u16)>) -> String {
 mod tests {
     use super::*;
 
-    fn row(id: &str, cpu: Option<f64>, few: Few) -> Row {
+    fn row(id: &str, cpu: Option<f64>, few: UsageSample) -> Row {
         Row { id: id.into(), status: Status::Running, ending: None, cpu, few }
     }
 
     #[test]
     fn the_busiest_is_first_and_what_is_not_counted_a_dash() {
-        let limited = Few {
+        let limited = UsageSample {
             memory: Some(12 << 20),
             memory_limit: Some(64 << 20),
             pids: Some(3),
             pids_limit: Some(40),
             pressure: [Some(1.5), Some(0.0), None],
-            ..Few::default()
+            ..UsageSample::default()
         };
-        let free = Few { memory: Some(1536), pids: Some(1), ..Few::default() };
-        let rows =
-            vec![row("idle", None, Few::default()), row("free", Some(0.04), free), row("b", Some(150.0), limited)];
+        let free = UsageSample { memory: Some(1536), pids: Some(1), ..UsageSample::default() };
+        let rows = vec![
+            row("idle", None, UsageSample::default()),
+            row("free", Some(0.04), free),
+            row("b", Some(150.0), limited),
+        ];
         let words: Vec<Vec<String>> =
             table(rows).iter().map(|line| line.split_whitespace().map(str::to_string).collect()).collect();
         assert_eq!(words[1], ["b", "running", "150.0", "12M/64M", "3/40", "1.50", "0.00", "-"]);

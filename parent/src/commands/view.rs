@@ -1,4 +1,4 @@
-//! What `state` and `list` print of a container: runc's members.
+//! StatFile `state` and `list` print of a container: runc's members.
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 

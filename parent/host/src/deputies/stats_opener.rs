@@ -13,7 +13,7 @@ use rspawn_proto::ids::ContainerId;
 use rspawn_sys::confine::{self, allow_only};
 use rspawn_sys::{Errno, Fd, channel};
 
-use crate::containers::stats::few::{self, What};
+use crate::containers::stats::usage::{self, StatFile};
 use crate::errors;
 use crate::errors::io_error;
 use crate::state::{Container, Ending, StateRoot, Status, Unreadable};
@@ -29,8 +29,8 @@ struct Question {
 
 #[derive(Debug, Encode, Decode)]
 enum Answer {
-    /// What its files are; they ride on the message.
-    Container(Seen, Vec<What>),
+    /// StatFile its files are; they ride on the message.
+    Container(Seen, Vec<StatFile>),
     /// Why one cannot be read.
     Unreadable(String),
     /// There are no more.
@@ -51,7 +51,7 @@ pub struct Seen {
 /// Everything there was at one moment.
 #[derive(Default)]
 pub struct Found {
-    pub containers: Vec<(Seen, Vec<(What, Fd)>)>,
+    pub containers: Vec<(Seen, Vec<(StatFile, Fd)>)>,
     pub unreadable: Vec<String>,
 }
 
@@ -88,7 +88,7 @@ impl StatsOpener {
         }
     }
 
-    /// What there is now.
+    /// StatFile there is now.
     pub fn find(&self, ids: &[String]) -> Result<Found, String> {
         let say = |errno: Errno| format!("cannot ask for the containers: {}", errors::describe(errno.0));
         let socket = self.socket.as_ref().ok_or(Errno::EIO).map_err(say)?;
@@ -159,7 +159,7 @@ fn send(socket: &Fd, container: Result<Container, Unreadable>) -> rspawn_sys::Re
     let ending = if status == Status::Stopped { Ending::of(record) } else { None };
     let id = record.id.to_string();
     let seen = Seen { id, created: record.created, pid: record.pid, status, ending };
-    let (what, files): (Vec<What>, Vec<Fd>) = few::open(&record.cgroups).into_iter().unzip();
+    let (what, files): (Vec<StatFile>, Vec<Fd>) = usage::open(&record.cgroups).into_iter().unzip();
     let files: Vec<&Fd> = files.iter().collect();
     channel::send_value(socket, &Answer::Container(seen, what), &files)
 }

@@ -9,9 +9,9 @@ use rspawn_sys::Fd;
 
 use super::v2::pressure;
 
-/// What is in a file.
+/// StatFile is in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum What {
+pub enum StatFile {
     CpuNanoseconds,
     /// cpu.stat of v2, of which a line is the time in microseconds.
     CpuStat,
@@ -24,22 +24,22 @@ pub enum What {
     IoPressure,
 }
 
-type Named = (What, &'static str);
+type Named = (StatFile, &'static str);
 
 /// Controller, file of v1, file of v2. Pressure is told by v2 alone, in a hybrid layout too.
 const FILES: [(&str, Option<Named>, Named); 8] = [
-    ("cpuacct", Some((What::CpuNanoseconds, "cpuacct.usage")), (What::CpuStat, "cpu.stat")),
-    ("memory", Some((What::Memory, "memory.usage_in_bytes")), (What::Memory, "memory.current")),
-    ("memory", Some((What::MemoryLimit, "memory.limit_in_bytes")), (What::MemoryLimit, "memory.max")),
-    ("pids", Some((What::Pids, "pids.current")), (What::Pids, "pids.current")),
-    ("pids", Some((What::PidsLimit, "pids.max")), (What::PidsLimit, "pids.max")),
-    ("", None, (What::CpuPressure, "cpu.pressure")),
-    ("", None, (What::MemoryPressure, "memory.pressure")),
-    ("", None, (What::IoPressure, "io.pressure")),
+    ("cpuacct", Some((StatFile::CpuNanoseconds, "cpuacct.usage")), (StatFile::CpuStat, "cpu.stat")),
+    ("memory", Some((StatFile::Memory, "memory.usage_in_bytes")), (StatFile::Memory, "memory.current")),
+    ("memory", Some((StatFile::MemoryLimit, "memory.limit_in_bytes")), (StatFile::MemoryLimit, "memory.max")),
+    ("pids", Some((StatFile::Pids, "pids.current")), (StatFile::Pids, "pids.current")),
+    ("pids", Some((StatFile::PidsLimit, "pids.max")), (StatFile::PidsLimit, "pids.max")),
+    ("", None, (StatFile::CpuPressure, "cpu.pressure")),
+    ("", None, (StatFile::MemoryPressure, "memory.pressure")),
+    ("", None, (StatFile::IoPressure, "io.pressure")),
 ];
 
 /// Opens what there is of a container's cgroups.
-pub fn open(cgroups: &[CgroupDir]) -> Vec<(What, Fd)> {
+pub fn open(cgroups: &[CgroupDir]) -> Vec<(StatFile, Fd)> {
     let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
     let opened = FILES.iter().filter_map(|(controller, in_v1, in_v2)| {
         let has = |cgroup: &&CgroupDir| cgroup.hierarchy.as_str().split(',').any(|name| name == *controller);
@@ -53,7 +53,7 @@ pub fn open(cgroups: &[CgroupDir]) -> Vec<(What, Fd)> {
 
 /// Nothing where nobody counts.
 #[derive(Debug, Default, PartialEq)]
-pub struct Few {
+pub struct UsageSample {
     /// Time of all CPUs together, in nanoseconds.
     pub cpu: Option<u64>,
     pub memory: Option<u64>,
@@ -68,8 +68,8 @@ pub struct Few {
 const NO_LIMIT: u64 = 1 << 62;
 
 /// Reads the files from where they stand: they are new.
-pub fn read(files: &[(What, Fd)]) -> Few {
-    let mut few = Few::default();
+pub fn read(files: &[(StatFile, Fd)]) -> UsageSample {
+    let mut few = UsageSample::default();
     for (what, file) in files {
         let mut buffer = [0u8; 4096];
         // A file can be there and say, by an error, that its kernel does not count.
@@ -79,22 +79,22 @@ pub fn read(files: &[(What, Fd)]) -> Few {
     few
 }
 
-fn note(few: &mut Few, what: What, text: &str) {
+fn note(few: &mut UsageSample, what: StatFile, text: &str) {
     let number = || text.trim().parse::<u64>().ok();
     let some = || pressure(text).map(|psi| psi.some.avg10);
     match what {
-        What::CpuNanoseconds => few.cpu = number(),
-        What::CpuStat => {
+        StatFile::CpuNanoseconds => few.cpu = number(),
+        StatFile::CpuStat => {
             let time = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
             few.cpu = time.and_then(|time| time.trim().parse::<u64>().ok()?.checked_mul(1000));
         }
-        What::Memory => few.memory = number(),
-        What::MemoryLimit => few.memory_limit = number().filter(|limit| *limit < NO_LIMIT),
-        What::Pids => few.pids = number(),
-        What::PidsLimit => few.pids_limit = number(),
-        What::CpuPressure => few.pressure[0] = some(),
-        What::MemoryPressure => few.pressure[1] = some(),
-        What::IoPressure => few.pressure[2] = some(),
+        StatFile::Memory => few.memory = number(),
+        StatFile::MemoryLimit => few.memory_limit = number().filter(|limit| *limit < NO_LIMIT),
+        StatFile::Pids => few.pids = number(),
+        StatFile::PidsLimit => few.pids_limit = number(),
+        StatFile::CpuPressure => few.pressure[0] = some(),
+        StatFile::MemoryPressure => few.pressure[1] = some(),
+        StatFile::IoPressure => few.pressure[2] = some(),
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
             ],
         );
         let pressure = [Some(1.5), None, Some(0.0)];
-        let of_v2 = Few {
+        let of_v2 = UsageSample {
             cpu: Some(30_000),
             memory: Some(1000),
             memory_limit: None,
@@ -154,8 +154,8 @@ mod tests {
         assert_eq!(read_of(&[cgroup("", &v2)]), of_v2);
         // Of a hybrid layout each from where it is; pids are counted by v2 here.
         let hybrid = [cgroup("cpu,cpuacct", &v1), cgroup("memory", &v1), cgroup("", &v2)];
-        assert_eq!(read_of(&hybrid), Few { cpu: Some(777), memory: Some(2000), ..of_v2 });
-        assert_eq!(read_of(&[]), Few::default());
+        assert_eq!(read_of(&hybrid), UsageSample { cpu: Some(777), memory: Some(2000), ..of_v2 });
+        assert_eq!(read_of(&[]), UsageSample::default());
         [v1, v2].iter().for_each(|directory| fs::remove_dir_all(directory).unwrap());
     }
 }
