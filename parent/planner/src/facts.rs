@@ -91,12 +91,12 @@ pub struct Hierarchy {
     pub mount: Option<String>,
     /// The caller's own cgroup, below the mount point.
     pub own: String,
-    pub reach: Reach,
+    pub reach: Delegation,
 }
 
 /// Where a caller may make cgroups and move processes to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub enum Reach {
+pub enum Delegation {
     /// The machine's root: anywhere.
     #[default]
     Everywhere,

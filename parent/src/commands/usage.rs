@@ -10,7 +10,7 @@ pub struct Row {
     pub ending: Option<Ending>,
     /// Per cent of one CPU.
     pub cpu: Option<f64>,
-    pub few: UsageSample,
+    pub sample: UsageSample,
 }
 
 /// Lines, the busiest first.
@@ -32,14 +32,14 @@ pub fn table(mut rows: Vec<Row>) -> Vec<String> {
 }
 
 fn cells(row: Row) -> [String; 8] {
-    let Row { id, status, ending, cpu, few } = row;
-    let [cpu_pressure, memory_pressure, io_pressure] = few.pressure.map(|some| decimal(some, 2));
+    let Row { id, status, ending, cpu, sample } = row;
+    let [cpu_pressure, memory_pressure, io_pressure] = sample.pressure.map(|some| decimal(some, 2));
     [
         id,
         human::status(status, ending),
         decimal(cpu, 1),
-        of_limit(few.memory, few.memory_limit, human::size),
-        of_limit(few.pids, few.pids_limit, |number| number.to_string()),
+        of_limit(sample.memory, sample.memory_limit, human::size),
+        of_limit(sample.pids, sample.pids_limit, |number| number.to_string()),
         cpu_pressure,
         memory_pressure,
         io_pressure,
@@ -76,8 +76,8 @@ pub fn screen(lines: &[String], size: Option<(u16, u16)>) -> String {
 mod tests {
     use super::*;
 
-    fn row(id: &str, cpu: Option<f64>, few: UsageSample) -> Row {
-        Row { id: id.into(), status: Status::Running, ending: None, cpu, few }
+    fn row(id: &str, cpu: Option<f64>, sample: UsageSample) -> Row {
+        Row { id: id.into(), status: Status::Running, ending: None, cpu, sample }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::record::CgroupDir;
 
 use crate::containers::cgroups::is_resctrl;
-use rspawn_planner::facts::{CgroupFacts, Hierarchy, Reach};
+use rspawn_planner::facts::{CgroupFacts, Delegation, Hierarchy};
 use rspawn_planner::sections::resources::CurrentLimits;
 
 /// The container's own cgroups as a layout: what is mounted elsewhere does not concern it. Their order is that of the
@@ -17,7 +17,7 @@ pub fn layout(cgroups: &[CgroupDir]) -> Result<CgroupFacts, String> {
         controllers: cgroup.hierarchy.to_string(),
         mount: Some(cgroup.path.to_string()),
         own: String::new(),
-        reach: Reach::Everywhere,
+        reach: Delegation::Everywhere,
     };
     let v2 = cgroups.iter().find(|cgroup| cgroup.hierarchy.as_str().is_empty());
     let controllers = v2.map(|cgroup| text(cgroup, "cgroup.controllers")).transpose()?.flatten().unwrap_or_default();

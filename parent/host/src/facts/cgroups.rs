@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 
 use super::mountinfo::unescape;
-use rspawn_planner::facts::{CgroupFacts, Hierarchy, Manager, Reach};
+use rspawn_planner::facts::{CgroupFacts, Delegation, Hierarchy, Manager};
 
 /// Where distributions mount cgroups, and where the containers look for them.
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -56,7 +56,7 @@ fn parse(cgroups: &str, mountinfo: &str) -> Result<CgroupFacts, String> {
             controllers: controllers.to_string(),
             mount: mount.map(|mount| mount.point.clone()),
             own: mount.map_or_else(String::new, |mount| mount.below(path)),
-            reach: Reach::Everywhere,
+            reach: Delegation::Everywhere,
         })
     };
     let hierarchies: Option<Vec<Hierarchy>> = cgroups.lines().map(hierarchy).collect();
@@ -76,7 +76,7 @@ pub(super) fn find_reach(facts: &mut CgroupFacts) -> Result<(), String> {
     for hierarchy in &mut facts.hierarchies {
         // Where it is not mounted, there is nothing to reach.
         let Some(mount) = hierarchy.mount.clone() else {
-            hierarchy.reach = Reach::Nowhere;
+            hierarchy.reach = Delegation::Nowhere;
             continue;
         };
         let writable = |cgroup: &str| {
@@ -86,12 +86,12 @@ pub(super) fn find_reach(facts: &mut CgroupFacts) -> Result<(), String> {
         // A process may go from one cgroup to another if its user may write to the next one above both.
         let mut above: Vec<&str> = hierarchy.own.match_indices('/').map(|(end, _)| &hierarchy.own[..end]).collect();
         above.push(&hierarchy.own);
-        hierarchy.reach = Reach::Nowhere;
+        hierarchy.reach = Delegation::Nowhere;
         for cgroup in above.into_iter().rev() {
             if !writable(cgroup)? {
                 break;
             }
-            hierarchy.reach = Reach::Below(cgroup.to_string());
+            hierarchy.reach = Delegation::Below(cgroup.to_string());
         }
     }
     Ok(())
@@ -166,7 +166,7 @@ mod tests {
             controllers: controllers.into(),
             mount: mount.map(str::to_string),
             own: own.into(),
-            reach: Reach::Everywhere,
+            reach: Delegation::Everywhere,
         };
         let expected = vec![
             hierarchy("cpu,cpuacct", Some("/sys/fs/cgroup/cpu,cpuacct"), "a/b"),

@@ -9,7 +9,7 @@ use super::cgroups_path::{PATH, given_path};
 use super::resources::{self, Write};
 use super::scope::{self, Scope};
 use super::{device_rules, mount_options};
-use crate::facts::{Hierarchy, Reach};
+use crate::facts::{Delegation, Hierarchy};
 use crate::oci::resources::{DeviceRule, Resources};
 use crate::planner::Planner;
 use crate::problem::Problem;
@@ -53,7 +53,7 @@ pub fn plan(planner: &mut Planner) {
     let slots: Vec<Option<Slot>> = facts.hierarchies.iter().map(open).collect();
     // For the machine's root, whatever is said of its reach: device rules are applied there, or refused.
     let is_root = facts_of_root(planner);
-    let own = is_root || facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Reach::Everywhere);
+    let own = is_root || facts.hierarchies.iter().all(|hierarchy| hierarchy.reach == Delegation::Everywhere);
     if own && slots.iter().all(Option::is_none) {
         return without(planner, resources);
     }
@@ -88,11 +88,11 @@ fn open(planner: &mut Planner, hierarchy: &Hierarchy, controllers: &[String], sc
     let v2 = hierarchy.controllers.is_empty();
     let path = scope.map_or_else(|| directory(planner, hierarchy), |scope| scope.path.clone());
     let reachable = match &hierarchy.reach {
-        Reach::Everywhere => true,
-        Reach::Below(cgroup) => {
+        Delegation::Everywhere => true,
+        Delegation::Below(cgroup) => {
             path.strip_prefix(cgroup.as_str()).is_some_and(|rest| cgroup.is_empty() || rest.starts_with('/'))
         }
-        Reach::Nowhere => false,
+        Delegation::Nowhere => false,
     };
     let rule = if given_path(planner).is_some() { PATH } else { RULE };
     let origin = scope.map_or(rule, |scope| scope.origin);

@@ -261,7 +261,7 @@ fn devices(device: &str, value: &str) -> Option<UnitValue> {
 mod tests {
     use super::super::resources::Choice;
     use super::*;
-    use crate::facts::{CgroupFacts, Facts, Hierarchy, Reach};
+    use crate::facts::{CgroupFacts, Delegation, Facts, Hierarchy};
     use crate::options::{InitChoice, Options};
 
     fn told(lines: &[(&str, &str)]) -> Vec<(String, UnitValue)> {
@@ -398,7 +398,7 @@ mod tests {
         let manager = "user.slice/user-7.slice/user@7.service";
         let mut user = Facts { systemd: Some(Manager::User), ..facts() };
         user.cgroup.units = Some(manager.into());
-        user.cgroup.hierarchies[0].reach = Reach::Below(manager.into());
+        user.cgroup.hierarchies[0].reach = Delegation::Below(manager.into());
         for (path, facts, expected) in [
             ("", &system, "system.slice: rspawn-id.scope: system.slice/rspawn-id.scope".to_string()),
             (":a:b", &system, "system.slice: a-b.scope: system.slice/a-b.scope".into()),

@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use super::cpu::weight;
 use super::io::longer;
 use super::{CurrentLimits, Settings, changes, settings};
-use crate::facts::{CgroupFacts, Hierarchy, Reach};
+use crate::facts::{CgroupFacts, Delegation, Hierarchy};
 
 fn hierarchy(controllers: &str, mount: &str) -> Hierarchy {
     Hierarchy {
         controllers: controllers.into(),
         mount: Some(mount.into()),
         own: String::new(),
-        reach: Reach::Everywhere,
+        reach: Delegation::Everywhere,
     }
 }
 
