@@ -1,5 +1,5 @@
 //! `cpu`: time, and the processors and memory nodes that it is spent on.
-use super::settings::{CurrentLimits, Home, Settings};
+use super::settings::{ControllerLocation, CurrentLimits, Settings};
 use crate::oci::resources::Cpu;
 use crate::prelude::*;
 
@@ -23,8 +23,8 @@ pub fn plan(settings: &mut Settings, cpu: &Cpu) {
         settings.problem("cpu/idle", format!("{idle} is neither 0 nor 1"));
     }
     match settings.home(first, "cpu", "cpu") {
-        Some(home @ Home::V1(_)) => v1(settings, home, cpu),
-        Some(home @ Home::V2(_)) => v2(settings, home, cpu),
+        Some(home @ ControllerLocation::V1(_)) => v1(settings, home, cpu),
+        Some(home @ ControllerLocation::V2(_)) => v2(settings, home, cpu),
         None => {}
     }
 }
@@ -34,7 +34,7 @@ fn set<T: Default + PartialEq>(value: Option<T>) -> Option<T> {
     value.filter(|value| *value != T::default())
 }
 
-fn v1(settings: &mut Settings, home: Home, cpu: &Cpu) {
+fn v1(settings: &mut Settings, home: ControllerLocation, cpu: &Cpu) {
     let now = settings.now;
     let shares = set(cpu.shares).filter(|_| cpu.idle.or(now.idle) != Some(1));
     if let Some(shares) = shares.filter(|shares| !SHARES.contains(shares)) {
@@ -79,7 +79,7 @@ fn is_early(now: CurrentLimits, burst: Option<u64>) -> bool {
     burst.is_some_and(fits)
 }
 
-fn v2(settings: &mut Settings, home: Home, cpu: &Cpu) {
+fn v2(settings: &mut Settings, home: ControllerLocation, cpu: &Cpu) {
     let now = settings.now;
     for (field, given) in [
         ("cpu/realtimeRuntime", set(cpu.realtime_runtime).is_some()),

@@ -1,5 +1,5 @@
 //! `blockIO`. Weights have a file of each I/O scheduler's: BFQ's, or that of another.
-use super::settings::{Home, Settings};
+use super::settings::{ControllerLocation, Settings};
 use crate::oci::resources::{BlockIo, ThrottleDevice};
 use crate::prelude::*;
 
@@ -15,8 +15,8 @@ pub fn plan(settings: &mut Settings, io: &BlockIo) {
     let limits = throttles.iter().map(|throttle| (throttle.field, !throttle.devices.is_empty()));
     let Some((first, _)) = fields.into_iter().chain(limits).find(|(_, given)| *given) else { return };
     match settings.home(first, "blkio", "io") {
-        Some(home @ Home::V1(_)) => v1(settings, home, io),
-        Some(home @ Home::V2(_)) => v2(settings, home, io),
+        Some(home @ ControllerLocation::V1(_)) => v1(settings, home, io),
+        Some(home @ ControllerLocation::V2(_)) => v2(settings, home, io),
         None => {}
     }
 }
@@ -51,7 +51,7 @@ fn throttles(io: &BlockIo) -> [Throttle<'_>; 4] {
     ]
 }
 
-fn v1(settings: &mut Settings, home: Home, io: &BlockIo) {
+fn v1(settings: &mut Settings, home: ControllerLocation, io: &BlockIo) {
     let named = |names: [&str; 2], value: String| names.map(|name| (name.to_string(), value.clone()));
     if let Some(weight) = set(io.weight) {
         settings.choose(home, "blockIO/weight", named(["blkio.bfq.weight", "blkio.weight"], weight.to_string()));
@@ -78,7 +78,7 @@ fn v1(settings: &mut Settings, home: Home, io: &BlockIo) {
     }
 }
 
-fn v2(settings: &mut Settings, home: Home, io: &BlockIo) {
+fn v2(settings: &mut Settings, home: ControllerLocation, io: &BlockIo) {
     if set(io.leaf_weight).is_some() {
         settings.problem("blockIO/leafWeight", NO_LEAF);
     }
@@ -106,7 +106,7 @@ fn v2(settings: &mut Settings, home: Home, io: &BlockIo) {
 }
 
 /// A weight for BFQ, or that of another scheduler, whose scale is longer.
-fn weigh(settings: &mut Settings, home: Home, field: &str, device: &str, weight: u16) {
+fn weigh(settings: &mut Settings, home: ControllerLocation, field: &str, device: &str, weight: u16) {
     if !(10..=1000).contains(&weight) {
         settings.problem(field, format!("{weight} is not from 10 to 1000"));
         return;

@@ -1,5 +1,5 @@
 //! `memory`. v1 limits memory and memory with swap; v2 limits memory and swap.
-use super::settings::{CurrentLimits, Home, Settings};
+use super::settings::{ControllerLocation, CurrentLimits, Settings};
 use crate::oci::resources::Memory;
 use crate::prelude::*;
 
@@ -33,8 +33,8 @@ pub fn plan(settings: &mut Settings, memory: &Memory) {
         settings.problem("memory/limit", message);
     }
     match settings.home(first, "memory", "memory") {
-        Some(home @ Home::V1(_)) => v1(settings, home, memory),
-        Some(home @ Home::V2(_)) => v2(settings, home, memory),
+        Some(home @ ControllerLocation::V1(_)) => v1(settings, home, memory),
+        Some(home @ ControllerLocation::V2(_)) => v2(settings, home, memory),
         None => {}
     }
 }
@@ -44,7 +44,7 @@ fn given(limit: Option<i64>) -> Option<i64> {
     limit.filter(|limit| *limit != 0)
 }
 
-fn v1(settings: &mut Settings, home: Home, memory: &Memory) {
+fn v1(settings: &mut Settings, home: ControllerLocation, memory: &Memory) {
     let limit = given(memory.limit);
     // Who lifts the limit of memory alone means swap too.
     let swap = given(memory.swap).or(limit.filter(|limit| *limit == -1));
@@ -80,7 +80,7 @@ fn v1(settings: &mut Settings, home: Home, memory: &Memory) {
     }
 }
 
-fn v2(settings: &mut Settings, home: Home, memory: &Memory) {
+fn v2(settings: &mut Settings, home: ControllerLocation, memory: &Memory) {
     const GONE: &str = "ignored, as runc does: cgroup v2 has no such setting";
     if given(memory.kernel_tcp).is_some() {
         settings.note("memory/kernelTCP", GONE);

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use rspawn_proto::check::is_cgroup_setting;
 
-use super::settings::{Choice, Home, Settings, Write, find};
+use super::settings::{Choice, ControllerLocation, Settings, Write, find};
 use crate::oci::escape;
 use crate::oci::resources::{HugepageLimit, Network, Pids, Rdma};
 
@@ -33,7 +33,7 @@ pub fn hugepages(settings: &mut Settings, limits: &[HugepageLimit]) {
             continue;
         }
         let Some(home) = settings.home(&field, "hugetlb", "hugetlb") else { return };
-        let suffix = if matches!(home, Home::V1(_)) { "limit_in_bytes" } else { "max" };
+        let suffix = if matches!(home, ControllerLocation::V1(_)) { "limit_in_bytes" } else { "max" };
         let field = format!("hugepageLimits/{index}/limit");
         // What is used, and what is reserved: a reservation that can never be used would kill at the first touch.
         for kind in ["", "rsvd."] {
@@ -98,11 +98,11 @@ pub fn unified(settings: &mut Settings, files: &BTreeMap<String, String>) {
         let has_v2 = settings.facts.v2().is_some_and(|hierarchy| hierarchy.mount.is_some());
         let index = settings.facts.hierarchies.iter().position(|hierarchy| hierarchy.controllers.is_empty());
         let home = if controller == "cgroup" {
-            index.filter(|_| has_v2).map(Home::V2)
+            index.filter(|_| has_v2).map(ControllerLocation::V2)
         } else {
             find(settings.facts, controller, controller)
         };
-        let Some(home @ Home::V2(_)) = home else {
+        let Some(home @ ControllerLocation::V2(_)) = home else {
             settings.problem(&field, format!("there is no controller {controller:?} in cgroup v2 here"));
             continue;
         };

@@ -24,15 +24,15 @@ pub struct Choice {
 
 /// Where a controller is, by the index of its hierarchy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Home {
+pub enum ControllerLocation {
     V1(usize),
     V2(usize),
 }
 
-impl Home {
+impl ControllerLocation {
     pub fn hierarchy(self) -> usize {
         match self {
-            Home::V1(index) | Home::V2(index) => index,
+            ControllerLocation::V1(index) | ControllerLocation::V2(index) => index,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Settings<'_> {
     }
 
     /// Where a controller is; some have another name in v2. Nowhere is a problem of the field that needs it.
-    pub fn home(&mut self, field: &str, v1: &str, v2: &str) -> Option<Home> {
+    pub fn home(&mut self, field: &str, v1: &str, v2: &str) -> Option<ControllerLocation> {
         let found = find(self.facts, v1, v2);
         if found.is_none() {
             let name = if self.facts.unified { v2 } else { v1 };
@@ -90,29 +90,35 @@ impl Settings<'_> {
         found
     }
 
-    pub fn set(&mut self, home: Home, field: &str, file: &str, value: impl ToString) {
+    pub fn set(&mut self, home: ControllerLocation, field: &str, file: &str, value: impl ToString) {
         self.choose(home, field, [(file.to_string(), value.to_string())]);
     }
 
     /// A value that says what holds anyway where there is no such file.
-    pub fn set_if_there(&mut self, home: Home, field: &str, file: &str, value: impl ToString) {
+    pub fn set_if_there(&mut self, home: ControllerLocation, field: &str, file: &str, value: impl ToString) {
         self.set(home, field, file, value);
         self.writes.iter_mut().last().into_iter().for_each(|write| write.needed = false);
     }
 
     /// One value under several names; the first file that exists takes it.
-    pub fn choose(&mut self, home: Home, field: &str, choices: impl IntoIterator<Item = (String, String)>) {
+    pub fn choose(
+        &mut self,
+        home: ControllerLocation,
+        field: &str,
+        choices: impl IntoIterator<Item = (String, String)>,
+    ) {
         let choices = choices.into_iter().map(|(file, value)| Choice { file, values: vec![value] }).collect();
         self.writes.push(Write { pointer: self.pointer(field), hierarchy: home.hierarchy(), choices, needed: true });
     }
 }
 
 /// Where a controller is mounted, by its names in v1 and v2.
-pub fn find(facts: &CgroupFacts, v1: &str, v2: &str) -> Option<Home> {
+pub fn find(facts: &CgroupFacts, v1: &str, v2: &str) -> Option<ControllerLocation> {
     let mounted = || facts.hierarchies.iter().enumerate().filter(|(_, hierarchy)| hierarchy.mount.is_some());
     let has = |names: &str| names.split(',').any(|name| name == v1);
-    let old = mounted().find(|(_, hierarchy)| has(&hierarchy.controllers)).map(|(index, _)| Home::V1(index));
+    let old =
+        mounted().find(|(_, hierarchy)| has(&hierarchy.controllers)).map(|(index, _)| ControllerLocation::V1(index));
     let new = || mounted().find(|(_, hierarchy)| hierarchy.controllers.is_empty());
     let in_v2 = facts.controllers.iter().any(|name| name == v2);
-    old.or_else(|| in_v2.then(new).flatten().map(|(index, _)| Home::V2(index)))
+    old.or_else(|| in_v2.then(new).flatten().map(|(index, _)| ControllerLocation::V2(index)))
 }
