@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rspawn_planner::settings::keys::{Fate, KEYS, Trust};
+use rspawn_planner::settings::keys::{KEYS, KeySupport, Trust};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, finish, program};
 use serde_json::json;
 
@@ -204,8 +204,8 @@ fn the_documentation_lists_every_key() {
     let row = |key: &rspawn_planner::settings::keys::Key| {
         let trust = if key.trust == Trust::Trusted { "trusted" } else { "any" };
         match key.fate {
-            Fate::Honoured(what) => format!("| `[{}]` | `{}=` | {trust} | {what} |", key.section, key.name),
-            Fate::Ignored(why) => format!("| `[{}]` | `{}=` | no effect | {why} |", key.section, key.name),
+            KeySupport::Honoured(what) => format!("| `[{}]` | `{}=` | {trust} | {what} |", key.section, key.name),
+            KeySupport::Ignored(why) => format!("| `[{}]` | `{}=` | no effect | {why} |", key.section, key.name),
         }
     };
     let rows: Vec<String> = KEYS.iter().map(row).collect();

@@ -1,5 +1,5 @@
 //! The keys of a settings file become overrides.
-use super::keys::{self, Fate, KEYS, Trust};
+use super::keys::{self, KEYS, KeySupport, Trust};
 use super::syntax::Entry;
 use crate::options::InitChoice;
 use crate::overrides::{Overrides, Sourced, Volatile, filter, mounts, user, values};
@@ -29,19 +29,19 @@ pub fn assign(entries: &[Entry], file: &str, trusted: bool) -> Result<Settings, 
         };
         match key.fate {
             // What is not done anyway can be turned off.
-            Fate::Ignored(_) if values::boolean(&entry.value) == Ok(false) => continue,
-            Fate::Ignored(why) => {
+            KeySupport::Ignored(_) if values::boolean(&entry.value) == Ok(false) => continue,
+            KeySupport::Ignored(why) => {
                 note(format!("ignored: {why}"));
                 continue;
             }
-            Fate::Honoured(_) if key.trust == Trust::Trusted && !trusted => {
+            KeySupport::Honoured(_) if key.trust == Trust::Trusted && !trusted => {
                 note(
                     "ignored: the file is not trusted, as one in /etc/systemd/nspawn or named by --settings= would be"
                         .into(),
                 );
                 continue;
             }
-            Fate::Honoured(_) => {}
+            KeySupport::Honoured(_) => {}
         }
         let wrong = |message: String| format!("line {}: {}=: {message}", entry.line, entry.key);
         if key.name == "Boot" {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn every_honoured_key_has_code() {
-        for key in KEYS.iter().filter(|key| matches!(key.fate, Fate::Honoured(_)) && key.name != "Boot") {
+        for key in KEYS.iter().filter(|key| matches!(key.fate, KeySupport::Honoured(_)) && key.name != "Boot") {
             let entry = Entry { line: 1, section: key.section.into(), key: key.name.into(), value: "\u{1}".into() };
             let done = one(&mut Overrides::default(), &entry, "", true);
             assert_ne!(done, Err("rspawn has no code for this key".into()), "{}", key.name);

@@ -10,7 +10,7 @@ pub enum Trust {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum KeySupport {
     /// What it does, in the words of the command line or of config.json.
     Honoured(&'static str),
     /// Why it has no effect.
@@ -22,17 +22,17 @@ pub struct Key {
     pub section: &'static str,
     pub name: &'static str,
     pub trust: Trust,
-    pub fate: Fate,
+    pub fate: KeySupport,
 }
 
-use Fate::{Honoured, Ignored};
+use KeySupport::{Honoured, Ignored};
 use Trust::{Anyone, Trusted};
 
-const fn key(section: &'static str, name: &'static str, trust: Trust, fate: Fate) -> Key {
+const fn key(section: &'static str, name: &'static str, trust: Trust, fate: KeySupport) -> Key {
     Key { section, name, trust, fate }
 }
 
-const NETWORKING: Fate =
+const NETWORKING: KeySupport =
     Ignored("networks are made by whoever starts the container (netavark, CNI); rspawn moves or joins what exists");
 
 pub const KEYS: &[Key] = &[
@@ -138,8 +138,8 @@ pub const KEYS: &[Key] = &[
     key("Network", "Port", Trusted, NETWORKING),
 ];
 
-const LIMIT: Fate = Honoured("--rlimit=");
-const OWNERSHIP: Fate = Ignored("files of the image keep their owners: rspawn changes none of them");
+const LIMIT: KeySupport = Honoured("--rlimit=");
+const OWNERSHIP: KeySupport = Ignored("files of the image keep their owners: rspawn changes none of them");
 
 /// The key of a section.
 pub fn find(section: &str, name: &str) -> Option<&'static Key> {
