@@ -317,7 +317,7 @@ impl Session {
     fn receive(&mut self) -> Result<(FromSetup, Option<Fd>), String> {
         match channel::receive_value(&self.setup.control) {
             Ok(Some((message, fds))) => Ok((message, fds.into_iter().next())),
-            Ok(None) => Err(self.obituary()),
+            Ok(None) => Err(self.describe_exit()),
             Err(errno) => {
                 let message = format!("rspawn-setup cannot be understood: {}", describe::errno(errno.0));
                 Err(self.of_another(&message))
@@ -332,7 +332,7 @@ impl Session {
     }
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
-    fn obituary(&mut self) -> String {
+    fn describe_exit(&mut self) -> String {
         let status = self.setup.wait();
         self.ended = true;
         let how = match status.map(rspawn_sys::process::exit_status) {
