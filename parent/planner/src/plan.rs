@@ -9,7 +9,8 @@ use crate::planned::Planned;
 use crate::planner::Planner;
 use crate::problem::Problem;
 use crate::sections::{
-    annotations, cgroup, console, devices, hooks, intel_rdt, kernel, mounts, namespaces, notify, paths, process, root,
+    annotations, cgroup, console, devices, hooks, intel_rdt, masked_paths, mounts, namespaces, notify, process, root,
+    sysctl_and_names,
 };
 
 /// Plans a container. The error lists everything that is wrong, not only the first.
@@ -37,8 +38,8 @@ pub fn plan_noting(
     notify::plan(&mut planner);
     console::plan(&mut planner);
     let hooks = hooks::plan(&mut planner);
-    kernel::plan(&mut planner);
-    paths::plan(&mut planner);
+    sysctl_and_names::plan(&mut planner);
+    masked_paths::plan(&mut planner);
     process::working_directory(&mut planner);
     root::finish(&mut planner);
     let start_hooks = hooks::start(&mut planner);

@@ -4,7 +4,7 @@ use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::plan::*;
 
 use super::propagation::{PROPAGATIONS, propagation};
-use super::{hooks, paths};
+use super::{hooks, masked_paths};
 use crate::oci::VolatileRoot;
 use crate::planner::{Planner, VOLATILE, literal};
 use crate::problem::did_you_mean;
@@ -56,7 +56,7 @@ pub fn begin(planner: &mut Planner) {
 /// Cuts the mounts off from the host's, and makes what covers are cloned from.
 fn isolate(planner: &mut Planner) {
     planner.rootfs("rule: isolation", RootfsOp::Propagate { propagation: Propagation::Slave, recursive: true });
-    paths::begin(planner);
+    masked_paths::begin(planner);
 }
 
 /// An empty root in memory, with the image's /usr and the links to it.
