@@ -12,7 +12,7 @@ use rspawn_host::deputies::ephemeral_dir::{self, EphemeralDir};
 use rspawn_host::deputies::path_prober::{Kind, PathProber};
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
-use rspawn_planner::nspawn::{Document, Login, Manners};
+use rspawn_planner::nspawn::{Document, Login, NspawnDefaults};
 use rspawn_planner::oci::Spec;
 use rspawn_planner::overrides::apply::{Applied, RootfsFacts, apply};
 use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
@@ -39,7 +39,7 @@ pub struct SettingsLocation<'a> {
     /// Whether a settings file is looked for where nothing is said.
     pub search: bool,
     /// StatFile a bundle gets where it is silent (`--oci-bundle=`).
-    pub manners: Option<&'a Manners>,
+    pub nspawn_defaults: Option<&'a NspawnDefaults>,
 }
 
 /// Overrides from every source, and what has to be asked before they can be applied.
@@ -50,7 +50,7 @@ pub struct OverrideSources {
     untrusted: Option<SettingsFile>,
     prober: Option<PathProber>,
     scratch: Option<EphemeralDir>,
-    manners: Option<Manners>,
+    nspawn_defaults: Option<NspawnDefaults>,
     cpus: Option<Sourced<Vec<usize>>>,
     notes: Vec<Problem>,
 }
@@ -84,7 +84,7 @@ impl OverrideSources {
         }
         let sources = || trusted.iter().chain([&command_line]);
         // Without a command it may be a user's shell that is run.
-        let may_log_in = place.manners.is_some() && command.is_empty();
+        let may_log_in = place.nspawn_defaults.is_some() && command.is_empty();
         let must_look = untrusted.is_some()
             || may_log_in
             || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
@@ -104,14 +104,14 @@ impl OverrideSources {
             _ => None,
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
-        let manners = place.manners.cloned();
-        Ok(Self { command_line, trusted, untrusted, prober, scratch, manners, cpus, notes })
+        let nspawn_defaults = place.nspawn_defaults.cloned();
+        Ok(Self { command_line, trusted, untrusted, prober, scratch, nspawn_defaults, cpus, notes })
     }
 
     /// Leaves out what nobody has asked for and a policy does not grant.
     pub fn obey(&mut self, policy: &Policy) {
-        if let Some(manners) = &mut self.manners {
-            manners.obey(policy);
+        if let Some(nspawn_defaults) = &mut self.nspawn_defaults {
+            nspawn_defaults.obey(policy);
         }
     }
 
@@ -159,14 +159,14 @@ impl OverrideSources {
         about: &About,
         done: &mut Applied,
     ) -> Result<(), String> {
-        match &self.manners {
-            Some(manners) => {
+        match &self.nspawn_defaults {
+            Some(nspawn_defaults) => {
                 let document = Document::of(about.text)?;
-                manners.begin(spec, &document, done);
+                nspawn_defaults.begin(spec, &document, done);
                 let mut after = spec.clone();
                 self.change(&mut after, sources, about, &mut Applied::default());
                 let login = || self.login(&after, about);
-                manners.complete(spec, &after, &document, about.arch, login, done);
+                nspawn_defaults.complete(spec, &after, &document, about.arch, login, done);
             }
             None => {
                 // With a command there is a process to run, whatever the bundle says of it.

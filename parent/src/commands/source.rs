@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use rspawn_host::inputs;
 use rspawn_host::inputs::bundle::Bundle;
 use rspawn_planner::facts::Facts;
-use rspawn_planner::nspawn::Manners;
+use rspawn_planner::nspawn::NspawnDefaults;
 use rspawn_planner::oci::Spec;
 
 use super::override_sources::SettingsLocation;
@@ -13,7 +13,7 @@ use super::override_sources::SettingsLocation;
 pub enum Source {
     Bundle(Bundle),
     /// A bundle, and what nspawn does where it is silent.
-    Oci(Bundle, Manners),
+    Oci(Bundle, NspawnDefaults),
     Host {
         args: Vec<String>,
         terminal: bool,
@@ -71,8 +71,8 @@ impl Source {
     ) -> Result<(Self, String), String> {
         let bundle = Bundle::open_with(directory, config)?;
         let name = id.map_or_else(|| inputs::nspawn::name_of(directory), |id| Ok(id.to_string()))?;
-        let manners = inputs::nspawn::manners(name.clone(), &bundle.path, attended, console);
-        Ok((Source::Oci(bundle, manners), name))
+        let nspawn_defaults = inputs::nspawn::nspawn_defaults(name.clone(), &bundle.path, attended, console);
+        Ok((Source::Oci(bundle, nspawn_defaults), name))
     }
 
     /// Where settings for it are looked for.
@@ -82,15 +82,19 @@ impl Source {
                 let path = Path::new(&bundle.path);
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
-                let manners = if let Source::Oci(_, manners) = self { Some(manners) } else { None };
-                SettingsLocation { name: id.unwrap_or(name), beside, search: false, manners }
+                let nspawn_defaults =
+                    if let Source::Oci(_, nspawn_defaults) = self { Some(nspawn_defaults) } else { None };
+                SettingsLocation { name: id.unwrap_or(name), beside, search: false, nspawn_defaults }
             }
-            Source::Host { .. } => {
-                SettingsLocation { name: id.unwrap_or("host"), beside: Vec::new(), search: false, manners: None }
-            }
+            Source::Host { .. } => SettingsLocation {
+                name: id.unwrap_or("host"),
+                beside: Vec::new(),
+                search: false,
+                nspawn_defaults: None,
+            },
             Source::Directory { path, name, .. } => {
                 let beside = path.parent().map(Path::to_path_buf).into_iter().collect();
-                SettingsLocation { name, beside, search: true, manners: None }
+                SettingsLocation { name, beside, search: true, nspawn_defaults: None }
             }
         }
     }

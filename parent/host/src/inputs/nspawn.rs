@@ -2,11 +2,11 @@
 use std::fs;
 use std::path::Path;
 
-use rspawn_planner::nspawn::Manners;
+use rspawn_planner::nspawn::NspawnDefaults;
 use sha2::{Digest, Sha256};
 
 /// Asks the environment and the machine. `directory` is the bundle's, links resolved.
-pub fn manners(name: String, directory: &str, attended: bool, console: Option<bool>) -> Manners {
+pub fn nspawn_defaults(name: String, directory: &str, attended: bool, console: Option<bool>) -> NspawnDefaults {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let entry = |name: &&str| variable(name).map(|value| format!("{name}={value}"));
     let of_terminals = OF_TERMINALS.iter().filter_map(entry).collect();
@@ -15,7 +15,7 @@ pub fn manners(name: String, directory: &str, attended: bool, console: Option<bo
         place.into_os_string().into_string().ok()
     });
     let term = variable("TERM").unwrap_or_else(|| "xterm".into());
-    Manners { uuid: uuid(&name, directory), name, attended, console, term, of_terminals, os_release }
+    NspawnDefaults { uuid: uuid(&name, directory), name, attended, console, term, of_terminals, os_release }
 }
 
 /// A container's name where none is given: the bundle's directory's, as far as an id takes it.

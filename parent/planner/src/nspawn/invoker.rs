@@ -7,7 +7,7 @@ pub const RULE: &str = "rule: nspawn";
 
 /// What is known of the invoker and of the machine.
 #[derive(Debug, Clone)]
-pub struct Manners {
+pub struct NspawnDefaults {
     /// The container's name.
     pub name: String,
     /// Whether a console leads somewhere: to who stays in the foreground, or to a socket for it.

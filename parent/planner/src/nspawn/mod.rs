@@ -1,8 +1,8 @@
 //! `--oci-bundle=`: a bundle as systemd-nspawn starts it. Where the bundle is silent it gets what nspawn gives to every
 //! container (systemd-nspawn(1)); what it says counts as ever.
 //!
-//! [`Manners`] is what has to be known of the invoker, gathered before privileges go. All else is pure: a configuration
-//! is filled in twice. [`Manners::begin`] gives it what the invoker's options then change; [`Manners::complete`] adds
+//! [`NspawnDefaults`] is what has to be known of the invoker, gathered before privileges go. All else is pure: a configuration
+//! is filled in twice. [`NspawnDefaults::begin`] gives it what the invoker's options then change; [`NspawnDefaults::complete`] adds
 //! what depends on how they have changed it. Each addition has the origin [`RULE`], so that `rspawn plan` shows what the
 //! bundle left out.
 mod invoker;
@@ -21,7 +21,7 @@ use crate::problem::Problem;
 use crate::seccomp::{Arch, default_profile};
 use crate::tables::CAPABILITIES;
 
-pub use invoker::{Manners, RULE};
+pub use invoker::{NspawnDefaults, RULE};
 pub use process::Login;
 
 use invoker::has_namespace;
@@ -29,7 +29,7 @@ use invoker::has_namespace;
 /// Namespaces of a bundle that lists none. The network is the host's.
 const NAMESPACES: [&str; 5] = ["mount", "pid", "ipc", "uts", "cgroup"];
 
-impl Manners {
+impl NspawnDefaults {
     /// Nobody has asked for the host's os-release, so an administrator's policy that does not show it is no reason to
     /// refuse a container.
     pub fn obey(&mut self, policy: &Policy) {

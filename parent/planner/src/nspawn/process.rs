@@ -1,5 +1,5 @@
 //! The payload's surroundings: its environment, and the shell that it is where there is no command.
-use super::invoker::{Manners, RULE};
+use super::invoker::{NspawnDefaults, RULE};
 use crate::default_spec::PATH;
 use crate::oci::{Process, Spec};
 use crate::overrides::apply::Applied;
@@ -48,7 +48,7 @@ pub fn log_in(process: &mut Process, login: Login, has_cwd: bool, done: &mut App
 
 /// Adds the variables that every container of nspawn's has, but for those that the bundle sets. `after` is the
 /// process as the invoker's options will have changed it.
-pub fn environment(invoker: &Manners, process: &mut Process, after: &Process, done: &mut Applied) {
+pub fn environment(invoker: &NspawnDefaults, process: &mut Process, after: &Process, done: &mut Applied) {
     let mut entries = vec![
         PATH.to_string(),
         "LANG=C.UTF-8".into(),
