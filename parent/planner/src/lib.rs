@@ -5,7 +5,8 @@
 //!
 //! Where things are: [`oci`] is what config.json says; [`facts`] what may be known of the host; [`plan`] the order of
 //! planning, [`sections`] one file for each section of config.json; [`update`] the other pipeline. What changes a
-//! configuration before it is planned: [`overrides`] of the command line, [`settings`] files, [`nspawn`]'s nspawn_defaults.
+//! configuration before it is planned: [`overrides`] of the command line, [`settings`] files, and what [`nspawn`] gives
+//! a silent bundle.
 //! [`policy`] reads the administrator's policy. What a plan looks like in words is the business of rspawn-report.
 #![no_std]
 #![forbid(unsafe_code)]

@@ -37,7 +37,7 @@ pub struct Container {
 
 /// Options of `create` and `run`.
 #[derive(Debug, Args)]
-pub struct Making {
+pub struct CreateArgs {
     #[command(flatten)]
     pub container: Container,
     /// Socket to send the console's master to.
@@ -72,7 +72,7 @@ pub struct Making {
 #[derive(Debug, Args)]
 pub struct Create {
     #[command(flatten)]
-    pub making: Making,
+    pub create: CreateArgs,
     /// Name of the container.
     pub id: String,
 }
@@ -80,7 +80,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
-    pub making: Making,
+    pub create: CreateArgs,
     /// Leave the container running.
     #[arg(short, long)]
     pub detach: bool,

@@ -72,12 +72,12 @@ fn source(arguments: &Check) -> Result<(Source, String), String> {
     }
 }
 
-/// StatFile a bundle is held against.
+/// What a bundle is held against.
 struct Machine {
     facts: Facts,
     prober: PathProber,
     policy: Policy,
-    /// StatFile keeps this user from having a user namespace, if it needs one.
+    /// What keeps this user from having a user namespace, if it needs one.
     forbidden: Option<String>,
 }
 
@@ -117,7 +117,7 @@ impl Machine {
         Ok(findings)
     }
 
-    /// StatFile this user on this kernel lacks for containers of any kind.
+    /// What this user on this kernel lacks for containers of any kind.
     fn lacks(&self) -> Vec<(Severity, Problem)> {
         let ids = &self.facts.ids;
         let mut lacks = Vec::new();
@@ -184,7 +184,7 @@ impl Machine {
         Ok(problems)
     }
 
-    /// StatFile the administrator's policy says.
+    /// What the administrator's policy says.
     fn refusals(&self, plan: &Plan) -> Vec<Finding> {
         let severity = match self.policy.mode {
             Mode::Off => return Vec::new(),

@@ -33,7 +33,7 @@ pub fn events(global: &Global, arguments: Events) -> Result<i32, String> {
     let process = container.process()?.ok_or_else(|| format!("container with id {id} is not running"))?;
     let files = Files::open(&container.record.cgroups);
     drop(container);
-    // StatFile is read from here on, the kernel has written; what is in it, the payload has a hand in.
+    // What is read from here on, the kernel has written; what is in it, the payload has a hand in.
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
 
     let stats = || print(&Event { kind: "stats", id, data: Some(stats::read(&files)) });

@@ -11,7 +11,7 @@ pub enum Side {
     Right,
 }
 
-/// Lines of a table, its heads first. StatFile cells hold may be the payload's: it is made safe to print.
+/// Lines of a table, its heads first. What cells hold may be the payload's: it is made safe to print.
 pub fn table<const N: usize>(heads: [(&str, Side); N], rows: impl IntoIterator<Item = [String; N]>) -> Vec<String> {
     let rows = rows.into_iter().map(|row| row.map(|cell| printable(&cell)));
     let rows: Vec<[String; N]> = [heads.map(|(head, _)| head.to_string())].into_iter().chain(rows).collect();

@@ -13,7 +13,7 @@ use rspawn_host::state::{Container, StateRoot};
 use rspawn_planner::signals;
 use rspawn_report::describe;
 
-/// StatFile runc says, and clients match on.
+/// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
 
 pub fn kill(global: &Global, arguments: Kill) -> Result<i32, String> {

@@ -41,7 +41,7 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
         OutputFormat::Human => for_people(&views),
     };
     streams::print(text)?;
-    // StatFile could not be asked is not what is not there.
+    // What could not be asked is not what is not there.
     if faults.is_empty() { Ok(0) } else { Err(faults.join("; ")) }
 }
 

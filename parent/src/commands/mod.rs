@@ -1,14 +1,16 @@
 //! One file a verb.
 mod check;
+mod console_choice;
+mod create_run;
 mod delete;
 mod events;
 mod exec;
+mod exec_spec;
 mod features;
 mod generate;
 mod human;
 mod kill;
 mod list;
-mod make;
 mod notes;
 mod output_format;
 mod override_sources;
@@ -79,8 +81,8 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     global.check()?;
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
-        Command::Create(arguments) => make::create(&global, log, arguments),
-        Command::Run(arguments) => make::run(&global, log, *arguments),
+        Command::Create(arguments) => create_run::create(&global, log, arguments),
+        Command::Run(arguments) => create_run::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),

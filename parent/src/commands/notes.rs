@@ -17,7 +17,7 @@ pub fn explain(problems: &[Problem]) -> String {
     lines.join("\nrspawn: ")
 }
 
-/// Notes that are said at once, the first of very many. StatFile is so in several places, as a capability in every set, is
+/// Notes that are said at once, the first of very many. What is so in several places, as a capability in every set, is
 /// said of the first.
 pub fn warnings(notes: &[Problem]) -> Vec<Problem> {
     const MOST: usize = 50;
@@ -52,7 +52,7 @@ pub fn say_warnings(warnings: &[Problem], mode: Mode, log: &Log) {
 /// A limit or a right that is left out is said at once, and a rule of seccomp's that rules nothing; the rest is `rspawn
 /// check`'s to say.
 fn is_worth_a_warning(pointer: &str) -> bool {
-    // StatFile does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
+    // What does not begin with a slash are the invoker's own words, or a settings file's; or else a rule of rspawn's,
     // whose effect nobody has asked for.
     let is_said = !pointer.starts_with('/') && !pointer.starts_with("rule: ");
     let is_rule =

@@ -9,7 +9,7 @@ pub enum OutputFormat {
 }
 
 impl OutputFormat {
-    /// StatFile `--format` says, of the names that a command knows; without it, `piped` unless a person looks at it.
+    /// What `--format` says, of the names that a command knows; without it, `piped` unless a person looks at it.
     pub fn choose(asked: Option<&str>, known: &[(&str, OutputFormat)], piped: OutputFormat) -> Result<Self, String> {
         let Some(asked) = asked else {
             return Ok(if stdout().is_terminal() { OutputFormat::Human } else { piped });

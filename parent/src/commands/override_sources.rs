@@ -19,7 +19,7 @@ use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
 use rspawn_planner::problem::Problem;
 use rspawn_planner::seccomp::Arch;
 
-/// StatFile is to be done with the result.
+/// What is to be done with the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
     /// A container is started, and this process stays until it ends.
@@ -38,7 +38,7 @@ pub struct SettingsLocation<'a> {
     pub beside: Vec<PathBuf>,
     /// Whether a settings file is looked for where nothing is said.
     pub search: bool,
-    /// StatFile a bundle gets where it is silent (`--oci-bundle=`).
+    /// What a bundle gets where it is silent (`--oci-bundle=`).
     pub nspawn_defaults: Option<&'a NspawnDefaults>,
 }
 
@@ -205,7 +205,7 @@ impl OverrideSources {
     }
 }
 
-/// StatFile is to be known of a configuration beside it.
+/// What is to be known of a configuration beside it.
 pub struct About<'a> {
     /// As it is written.
     pub text: &'a [u8],
@@ -234,7 +234,7 @@ fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
     Ok(())
 }
 
-/// StatFile who logs in gets, by the user database and the files of the container's root.
+/// What who logs in gets, by the user database and the files of the container's root.
 fn login(spec: &Spec, root: &str, prober: &PathProber) -> Login {
     let below = |path: &str| prober.what_below(root, path.trim_start_matches('/'));
     // Without a database, root's shell and home as everywhere.

@@ -75,7 +75,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     streams::print(output).map(|()| 0)
 }
 
-/// StatFile is looked at, and the name of its container, where that has a say.
+/// What is looked at, and the name of its container, where that has a say.
 fn sources(arguments: &Plan) -> Result<(Vec<Source>, Option<String>), String> {
     let bundles = &arguments.bundles;
     if let Some(directory) = &arguments.oci_bundle {

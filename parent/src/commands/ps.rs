@@ -29,7 +29,7 @@ pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     streams::print(text).map(|()| 0)
 }
 
-/// StatFile ps(1) prints of the processes, its own options applied; a column of its table tells which they are.
+/// What ps(1) prints of the processes, its own options applied; a column of its table tells which they are.
 fn table(pids: &[i32], options: &[String]) -> Result<String, String> {
     const DEFAULT: &str = "-ef";
     let words = if options.is_empty() { vec![DEFAULT.to_string()] } else { options.to_vec() };

@@ -1,4 +1,4 @@
-//! StatFile a container is made from.
+//! What a container is made from.
 use std::path::{Path, PathBuf};
 
 use rspawn_host::inputs;
@@ -9,7 +9,7 @@ use rspawn_planner::oci::Spec;
 
 use super::override_sources::SettingsLocation;
 
-/// StatFile a container is made from.
+/// What a container is made from.
 pub enum Source {
     Bundle(Bundle),
     /// A bundle, and what nspawn does where it is silent.

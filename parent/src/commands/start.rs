@@ -54,7 +54,7 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     Ok(0)
 }
 
-/// StatFile has failed is stopped (runtime.md, "Lifecycle"): whoever asks next finds it so.
+/// What has failed is stopped (runtime.md, "Lifecycle"): whoever asks next finds it so.
 fn stopped(container: &Container, reason: String) -> String {
     match container.end() {
         Ok(()) => reason,

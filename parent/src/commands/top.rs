@@ -77,7 +77,7 @@ fn headline(interval: Duration, keys: bool) -> String {
     format!("rspawn top, every {}: {end} ends", humantime::format_duration(interval))
 }
 
-/// StatFile was counted before: rates need two looks.
+/// What was counted before: rates need two looks.
 #[derive(Default)]
 struct Meter {
     before: BTreeMap<(String, i32, u64), (u64, Instant)>,
@@ -115,7 +115,7 @@ struct Keys {
 
 impl Keys {
     fn take() -> Result<Self, String> {
-        let signals = Signals::take().map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?;
+        let signals = Signals::take()?;
         Ok(Self { stdin: ManuallyDrop::new(Fd::from_raw(0)), signals, _mode: RawMode::keys() })
     }
 
@@ -126,8 +126,7 @@ impl Keys {
             Err(Errno::EINTR) => return Ok(None),
             ready => ready.map_err(|errno| format!("cannot wait for keys: {}", errno_name(errno.0)))?,
         };
-        let next = if told.read { self.signals.next() } else { Ok(None) };
-        let signal = next.map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?.map(i32::from);
+        let signal = if told.read { self.signals.next()?.map(i32::from) } else { None };
         if let Some(signal @ (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)) = signal {
             return Ok(Some(128 + signal));
         }

@@ -1,4 +1,4 @@
-//! StatFile `state` and `list` print of a container: runc's members.
+//! What `state` and `list` print of a container: runc's members.
 use std::fs::File;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -3,7 +3,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use rspawn_sys::channel::{self, Interest};
+use rspawn_sys::channel::{self, Interest, Ready};
 use rspawn_sys::{Errno, Fd, pty};
 
 /// How the container's console is connected to the caller's streams; the words are systemd-nspawn's.
@@ -159,6 +159,19 @@ impl Console {
 
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
+    }
+
+    /// Does what can be done now.
+    pub fn go_on(&mut self, stdin: Ready, master: Ready) {
+        if stdin.read {
+            self.read_stdin();
+        }
+        if master.write {
+            self.write_input();
+        }
+        if master.read {
+            self.copy_output();
+        }
     }
 
     /// stdin is readable.

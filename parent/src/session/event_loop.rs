@@ -5,68 +5,23 @@ use nix::sys::signal::Signal;
 use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::Violation;
-use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
-use rspawn_sys::channel::{self, Interest};
+use rspawn_proto::report::{Place, StepError};
+use rspawn_sys::channel::{self, Interest, Ready};
 use rspawn_sys::{Errno, Fd, signal};
 
 use super::audit::Audit;
 use super::console::{Console, ConsoleMode};
 use super::helper_process::{self, Setup};
 use super::notify::Relay;
+use super::progress;
 use super::run_outcome::RunOutcome;
+use super::signals::{ASK_TO_END, Signals};
 use super::stream_pipes::{StreamCopy, StreamPipes};
 use rspawn_host::streams;
 use rspawn_planner::facts::Ids;
 use rspawn_planner::origins::Origins;
 use rspawn_planner::overrides::Sourced;
 use rspawn_report::describe;
-
-/// Size of struct signalfd_siginfo.
-const SIGINFO: usize = 128;
-
-/// All signals, as a descriptor to read them from. Set up before privileges go.
-pub struct Signals(pub Fd);
-
-impl Signals {
-    /// Blocks every signal: from here on they are messages. Not by the C library, which spares the two real-time ones
-    /// that it uses among threads; there is one thread here, and a payload may know them by other names.
-    pub fn take() -> Result<Self, Errno> {
-        signal::set_blocked(u64::MAX)?;
-        signal::descriptor(u64::MAX).map(Self)
-    }
-
-    /// Does what may wait for somebody else, such as to read a pipe or a file system of a user's: signals end this
-    /// process meanwhile, as they do those that take none.
-    pub fn aside<T>(signals: Option<&Self>, action: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-        let block = |set: u64| {
-            let set = signals.map_or(Ok(0), |_| signal::set_blocked(set));
-            set.map(drop).map_err(|errno| format!("cannot take signals: {}", describe::errno(errno.0)))
-        };
-        block(FILE_SIZE)?;
-        let done = action();
-        block(u64::MAX)?;
-        done
-    }
-
-    /// The number of the next one that has come.
-    pub fn next(&self) -> Result<Option<u8>, Errno> {
-        let mut info = [0u8; SIGINFO];
-        let length = self.0.read(&mut info)?;
-        Ok((length == SIGINFO).then_some(info[0]))
-    }
-}
-
-/// SIGINT and SIGTERM in a set of signals.
-const ASK_TO_END: u64 = 1 << (libc::SIGINT - 1) | 1 << (libc::SIGTERM - 1);
-
-/// SIGXFSZ in a set of signals.
-const FILE_SIZE: u64 = 1 << (libc::SIGXFSZ - 1);
-
-/// Has a write beyond the limit of file sizes fail (EFBIG) instead of ending this process without a word.
-pub fn block_file_size_signal() -> Result<(), Errno> {
-    signal::set_blocked(FILE_SIZE).map(drop)
-}
 
 /// A container that is being made, or runs. When it is dropped, rspawn-setup has ended, and has cleared away what it
 /// was to.
@@ -95,6 +50,15 @@ pub enum ConsoleSink {
     Shown(ConsoleMode),
     /// To whoever listens on a socket.
     Socket(Fd),
+}
+
+impl ConsoleSink {
+    fn mode(&self) -> ConsoleMode {
+        match self {
+            ConsoleSink::Shown(mode) => *mode,
+            ConsoleSink::Socket(_) => ConsoleMode::Passive,
+        }
+    }
 }
 
 impl Drop for Session {
@@ -186,8 +150,6 @@ impl Session {
         }
     }
 
-    /// Until the process is on its own, or in the foreground, until it has ended. Without `signals`, this process dies
-    /// of them. A pidfd is sent to `pidfd_socket`.
     pub fn run(
         &mut self,
         signals: Option<&Signals>,
@@ -195,41 +157,10 @@ impl Session {
         pidfd_socket: Option<&Fd>,
     ) -> Result<RunOutcome, String> {
         let mut console: Option<Console> = None;
-        let nothing = Fd::from_raw(-1);
-        let mode = match sink {
-            ConsoleSink::Shown(mode) => *mode,
-            ConsoleSink::Socket(_) => ConsoleMode::Passive,
-        };
         loop {
-            let (stdin, master) = console.as_ref().map_or((&nothing, &nothing), |c| (c.stdin(), c.master()));
-            let wants = |wanted: fn(&Console) -> bool| console.as_ref().is_some_and(wanted);
-            let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
-            let idle = Interest { fd: &nothing, read: false, write: false };
-            let copied = |index: usize| self.copies.get(index).map_or(idle, StreamCopy::interest);
-            let interests = [
-                Interest { fd: &self.setup.control, read: true, write: false },
-                Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
-                Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
-                Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
-                // In the background, nobody listens before there is a process to wait for.
-                Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
-                copied(0),
-                copied(1),
-                copied(2),
-            ];
-            let ready = channel::wait(interests, None);
-            let [control, signal, stdin, master, said, copies @ ..] =
-                ready.map_err(|errno| describe::errno(errno.0))?;
+            let [control, signal, stdin, master, said, copies @ ..] = self.wait(signals, console.as_ref())?;
             if let Some(console) = &mut console {
-                if stdin.read {
-                    console.read_stdin();
-                }
-                if master.write {
-                    console.write_input();
-                }
-                if master.read {
-                    console.copy_output();
-                }
+                console.go_on(stdin, master);
             }
             for (copy, ready) in self.copies.iter_mut().zip(copies) {
                 copy.go_on(ready);
@@ -239,58 +170,94 @@ impl Session {
                 self.relay.iter().for_each(Relay::pass_on);
             }
             if signal.read
-                && let Some(signals) = signals
-                && let Some(number) = signals.next().map_err(|errno| describe::errno(errno.0))?
+                && let Some(number) = signals.map(Signals::next).transpose()?.flatten()
             {
-                self.relay_signal(number, console.as_ref(), mode)?;
+                self.relay_signal(number, console.as_ref(), sink.mode())?;
             }
-            if control.read {
-                match self.receive()? {
-                    (FromSetup::Console, Some(master)) => match sink {
-                        ConsoleSink::Shown(mode) => console = Some(Console::new(master, *mode)),
-                        ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
-                    },
-                    (FromSetup::Exited { status }, _) => {
-                        if let Some(mut console) = console.take() {
-                            console.drain();
-                        }
-                        self.copies.iter_mut().for_each(StreamCopy::drain);
-                        self.ended = true;
-                        return match self.copies.iter().find_map(StreamCopy::failure) {
-                            Some(lost) => Err(lost),
-                            None => Ok(RunOutcome::Exited(rspawn_sys::process::exit_status(status))),
-                        };
+            if control.read
+                && let Some(outcome) = self.take_report(signals, sink, &mut console, pidfd_socket)?
+            {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    /// Until anything is to be done: for rspawn-setup, a signal, stdin, the console, the payload's notifications, and up
+    /// to three copied streams.
+    fn wait(&self, signals: Option<&Signals>, console: Option<&Console>) -> Result<[Ready; 8], String> {
+        let nothing = Fd::from_raw(-1);
+        let (stdin, master) = console.map_or((&nothing, &nothing), |console| (console.stdin(), console.master()));
+        let wants = |wanted: fn(&Console) -> bool| console.is_some_and(wanted);
+        let notify = self.relay.as_ref().map_or(&nothing, Relay::socket);
+        let idle = Interest { fd: &nothing, read: false, write: false };
+        let copied = |index: usize| self.copies.get(index).map_or(idle, StreamCopy::interest);
+        let interests = [
+            Interest { fd: &self.setup.control, read: true, write: false },
+            Interest { fd: signals.map_or(&nothing, |s| &s.0), read: signals.is_some(), write: false },
+            Interest { fd: stdin, read: wants(Console::wants_stdin), write: false },
+            Interest { fd: master, read: wants(Console::wants_output), write: wants(Console::has_input) },
+            // In the background, nobody listens before there is a process to wait for.
+            Interest { fd: notify, read: self.relay.is_some() && signals.is_some(), write: false },
+            copied(0),
+            copied(1),
+            copied(2),
+        ];
+        channel::wait(interests, None).map_err(|errno| describe::errno(errno.0))
+    }
+
+    /// One message of rspawn-setup's; with an outcome, there is nothing left to wait for.
+    fn take_report(
+        &mut self,
+        signals: Option<&Signals>,
+        sink: &ConsoleSink,
+        console: &mut Option<Console>,
+        pidfd_socket: Option<&Fd>,
+    ) -> Result<Option<RunOutcome>, String> {
+        match self.receive()? {
+            (FromSetup::Console, Some(master)) => match sink {
+                ConsoleSink::Shown(mode) => *console = Some(Console::new(master, *mode)),
+                ConsoleSink::Socket(socket) => pass(socket, "console", b"/dev/console", &master)?,
+            },
+            (FromSetup::Exited { status }, _) => return self.exited(status, console.take()).map(Some),
+            (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
+                if let Some(socket) = pidfd_socket {
+                    pass(socket, "pidfd", b"init", &pidfd)?;
+                }
+                self.begun = true;
+                if signals.is_none() {
+                    if let Some(relay) = self.relay.take() {
+                        relay.wait(&pidfd, pid as i32);
                     }
-                    (FromSetup::Created { pid } | FromSetup::Started { pid }, Some(pidfd)) => {
-                        if let Some(socket) = pidfd_socket {
-                            pass(socket, "pidfd", b"init", &pidfd)?;
-                        }
-                        self.begun = true;
-                        if signals.is_none() {
-                            if let Some(relay) = self.relay.take() {
-                                relay.wait(&pidfd, pid as i32);
-                            }
-                            return Ok(RunOutcome::Detached);
-                        }
-                    }
-                    (FromSetup::Failed(error), _) => {
-                        return Err(self.failed(&error));
-                    }
-                    (FromSetup::Refused(violations), _) => return Err(refusal(&violations)),
-                    (FromSetup::Warning(violation), _) => {
-                        self.audit.warning(&violation);
-                        streams::warn(one_violation(&violation));
-                    }
-                    (FromSetup::Left(error), _) => {
-                        streams::warn(describe::failure(self.plan.as_ref(), &error, &self.origins));
-                    }
-                    (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
-                    (
-                        FromSetup::Taken | FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console,
-                        _,
-                    ) => return Err(self.of_another("rspawn-setup cannot be understood")),
+                    return Ok(Some(RunOutcome::Detached));
                 }
             }
+            (FromSetup::Failed(error), _) => return Err(self.failed(&error)),
+            (FromSetup::Refused(violations), _) => return Err(describe::refusal(&violations)),
+            (FromSetup::Warning(violation), _) => {
+                self.audit.warning(&violation);
+                streams::warn(describe::finding(&violation));
+            }
+            (FromSetup::Left(error), _) => {
+                streams::warn(describe::failure(self.plan.as_ref(), &error, &self.origins));
+            }
+            (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
+            (FromSetup::Taken | FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {
+                return Err(self.of_another("rspawn-setup cannot be understood"));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The payload has ended: what it wrote last is still to be copied.
+    fn exited(&mut self, status: i32, console: Option<Console>) -> Result<RunOutcome, String> {
+        if let Some(mut console) = console {
+            console.drain();
+        }
+        self.copies.iter_mut().for_each(StreamCopy::drain);
+        self.ended = true;
+        match self.copies.iter().find_map(StreamCopy::failure) {
+            Some(lost) => Err(lost),
+            None => Ok(RunOutcome::Exited(rspawn_sys::process::exit_status(status))),
         }
     }
 
@@ -328,7 +295,7 @@ impl Session {
     /// The step that rspawn-setup was at last, if it has noted any.
     fn place(&self) -> Option<Place> {
         let mut word = [0u8; 4];
-        self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| place(u32::from_ne_bytes(word)))
+        self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| progress::place(u32::from_ne_bytes(word)))
     }
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.
@@ -362,75 +329,4 @@ impl Session {
 fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {
     channel::send_packet(socket, bytes, &[fd])
         .map_err(|errno| format!("cannot send to the {what} socket: {}", describe::errno(errno.0)))
-}
-
-/// The place that a progress word stands for: the other direction of `progress_word`.
-fn place(word: u32) -> Option<Place> {
-    let index = word as u16;
-    Some(match word >> 16 {
-        1 => Place::Receive,
-        2 => Place::Check,
-        3 => Place::Host(index),
-        4 => Place::Spawn(*SPAWN_STEPS.get(index as usize)?),
-        5 => Place::Attach(index),
-        6 => Place::Rootfs(index),
-        7 => Place::Finish(FinishStep::Receive),
-        8 => Place::Supervise,
-        _ => return None,
-    })
-}
-
-const SPAWN_STEPS: [SpawnStep; 11] = [
-    SpawnStep::SealInit,
-    SpawnStep::TimeOffsets,
-    SpawnStep::Join,
-    SpawnStep::Clone,
-    SpawnStep::IdMaps,
-    SpawnStep::OomScore,
-    SpawnStep::Worker,
-    SpawnStep::Enter,
-    SpawnStep::Cgroups,
-    SpawnStep::Hooks,
-    SpawnStep::Record,
-];
-
-fn refusal(violations: &[Violation]) -> String {
-    let lines: Vec<String> = violations.iter().map(one_violation).collect();
-    format!("the policy refuses this container: {}", lines.join("; "))
-}
-
-fn one_violation(violation: &Violation) -> String {
-    let Violation { origin, rule, .. } = violation;
-    let what = describe::violation(violation);
-    match (rule.as_str(), origin.as_str()) {
-        // How many more there are.
-        ("", "") => what,
-        // No policy's finding.
-        ("", origin) => format!("{origin}: the container {what}"),
-        (rule, origin) => format!("{rule}: {origin}: the container {what}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rspawn_proto::codec;
-    use rspawn_proto::report::progress_word;
-
-    use super::*;
-
-    /// rspawn-setup writes the words, this program reads them: a step that is new on one side is new on the other.
-    #[test]
-    fn every_place_survives_its_word() {
-        let spawn_steps = (0u8..).map_while(|number| codec::decode_message::<SpawnStep>(&[number]).ok());
-        let mut places: Vec<Place> = spawn_steps.map(Place::Spawn).collect();
-        assert_eq!(places.len(), SPAWN_STEPS.len());
-        places.extend([Place::Receive, Place::Check, Place::Supervise, Place::Finish(FinishStep::Receive)]);
-        for index in [0, 1, 4095, u16::MAX] {
-            places.extend([Place::Host(index), Place::Attach(index), Place::Rootfs(index)]);
-        }
-        for known in places {
-            assert_eq!(place(progress_word(known)), Some(known));
-        }
-        assert_eq!((place(0), place(9 << 16), place(4 << 16 | 0xffff)), (None, None, None));
-    }
 }

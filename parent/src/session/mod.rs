@@ -6,8 +6,11 @@ pub mod helper_process;
 pub mod hooks;
 pub mod log;
 pub mod notify;
+mod progress;
 mod run_outcome;
+mod signals;
 pub mod stream_pipes;
 
-pub use event_loop::{ConsoleSink, Session, Signals, block_file_size_signal};
+pub use event_loop::{ConsoleSink, Session};
 pub use run_outcome::RunOutcome;
+pub use signals::{Signals, block_file_size_signal};

@@ -29,7 +29,7 @@ struct Question {
 
 #[derive(Debug, Encode, Decode)]
 enum Answer {
-    /// StatFile its files are; they ride on the message.
+    /// What its files are; they ride on the message.
     Container(Seen, Vec<StatFile>),
     /// Why one cannot be read.
     Unreadable(String),
@@ -88,7 +88,7 @@ impl StatsOpener {
         }
     }
 
-    /// StatFile there is now.
+    /// What there is now.
     pub fn find(&self, ids: &[String]) -> Result<Found, String> {
         let say = |errno: Errno| format!("cannot ask for the containers: {}", errors::describe(errno.0));
         let socket = self.socket.as_ref().ok_or(Errno::EIO).map_err(say)?;

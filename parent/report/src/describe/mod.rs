@@ -1,21 +1,24 @@
 //! Words for the steps of a plan: the same ones in `rspawn plan`, in the audit log and in errors.
+mod capabilities;
 mod cgroups;
 mod hint;
 mod mounts;
+mod verdict;
 
 use rspawn_proto::plan::*;
-use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
 
+pub use capabilities::capabilities;
 pub use cgroups::device_access;
 use cgroups::{cgroup_setting, unit_properties};
 use hint::hint;
 use mounts::{attribute_list, fs_params, mount_attrs, propagation_name};
+pub use verdict::{finding, refusal, violation};
 
 use rspawn_planner::origin::{finish_origin, origin, spawn_origin};
 use rspawn_planner::origins::Origins;
 use rspawn_planner::problem::did_you_mean;
-use rspawn_planner::tables::{RLIMITS, capability_name};
+use rspawn_planner::tables::RLIMITS;
 
 /// What happens at a place of the plan.
 pub fn action(plan: &Plan, place: Place) -> String {
@@ -335,16 +338,4 @@ pub fn id_map(map: &[IdMap]) -> String {
     let ranges: Vec<String> =
         map.iter().map(|range| format!("{}+{} -> {}", range.inside, range.count, range.outside)).collect();
     ranges.join(", ")
-}
-
-/// Names of the capabilities in a set.
-/// What a policy does not grant that a container does.
-pub fn violation(violation: &Violation) -> String {
-    let names =
-        if violation.capabilities == 0 { String::new() } else { capabilities(violation.capabilities).join(" ") };
-    format!("{}{names}", violation.what)
-}
-
-pub fn capabilities(bits: u64) -> Vec<String> {
-    (0..64).filter(|number| bits & (1 << number) != 0).map(capability_name).collect()
 }

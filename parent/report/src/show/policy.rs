@@ -110,7 +110,7 @@ mod tests {
             let parsed = parse(file).unwrap();
             let shown = text(&parsed);
             let mut again = parse(&shown).unwrap_or_else(|error| panic!("{shown}: {error}")).policy;
-            // Sourced in a comment, which has no words of its own.
+            // Said in a comment, which has no words of its own.
             again.usual_filesystems = parsed.policy.usual_filesystems;
             assert_eq!(again, parsed.policy, "{shown}");
         }

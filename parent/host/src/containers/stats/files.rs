@@ -59,7 +59,7 @@ impl Files {
         self.home(controller).is_some_and(|cgroup| !cgroup.controllers.is_empty())
     }
 
-    /// StatFile a file says; nothing if it is not there, or not any more.
+    /// What a file says; nothing if it is not there, or not any more.
     pub fn text(&self, controller: &str, file: &str) -> String {
         let held = self.home(controller).and_then(|cgroup| cgroup.files.get(file));
         held.and_then(whole).unwrap_or_default()

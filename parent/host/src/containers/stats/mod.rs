@@ -1,4 +1,4 @@
-//! StatFile a container uses, in the words of runc's `events`: names, units, and what is left out where it is 0 are those
+//! What a container uses, in the words of runc's `events`: names, units, and what is left out where it is 0 are those
 //! that its clients decode.
 //!
 //! Each controller is read where it is, in a hierarchy of v1 or in cgroup v2, so that a hybrid layout needs no rule of
@@ -17,7 +17,7 @@ pub use values::Stats;
 
 use values::Pids;
 
-/// Reads everything. StatFile a kernel does not have is left at 0, or out.
+/// Reads everything. What a kernel does not have is left at 0, or out.
 pub fn read(files: &Files) -> Stats {
     let pids = Pids { current: files.number("pids", "pids.current"), limit: files.number("pids", "pids.max") };
     let mut stats = Stats { pids, ..Stats::default() };
@@ -48,7 +48,7 @@ pub fn read(files: &Files) -> Stats {
     stats
 }
 
-/// StatFile tells that the kernel ran out of memory for the container: how often it has killed, and whether it cannot, as
+/// What tells that the kernel ran out of memory for the container: how often it has killed, and whether it cannot, as
 /// v1 lets one ask for.
 pub fn oom(files: &Files) -> (u64, bool) {
     let file = if files.is_v1("memory") { "memory.oom_control" } else { "memory.events" };

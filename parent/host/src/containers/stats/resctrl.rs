@@ -1,4 +1,4 @@
-//! StatFile the resctrl group of a container says: its class of service, and what it uses. In the form of `runc events`.
+//! What the resctrl group of a container says: its class of service, and what it uses. In the form of `runc events`.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
@@ -85,7 +85,7 @@ impl Files {
     }
 }
 
-/// StatFile the files say now.
+/// What the files say now.
 pub fn read(files: &Files) -> IntelRdt {
     let text = |file: &File| whole(file).unwrap_or_default().trim().to_string();
     // A mask is text, and so is it to runc.

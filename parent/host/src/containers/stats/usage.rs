@@ -9,7 +9,7 @@ use rspawn_sys::Fd;
 
 use super::v2::pressure;
 
-/// StatFile is in a file.
+/// What is in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum StatFile {
     CpuNanoseconds,
