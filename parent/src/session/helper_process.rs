@@ -14,6 +14,7 @@ use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, Fd, channel, file, image, signal};
 
 use rspawn_host::facts;
+use rspawn_host::inputs::cli_inputs::fd;
 use rspawn_planner::facts::Ids;
 use rspawn_report::describe;
 
@@ -75,14 +76,9 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
     let lowest = 3 + preserve_fds as i32;
     let (control, theirs) = channel::pair().map_err(errno)?;
     let theirs = theirs.duplicate(lowest).map_err(errno)?;
-    let memory = memfd_create(c"rspawn-progress", MFdFlags::MFD_CLOEXEC)?;
-    let progress = std::fs::File::from(memory);
-    progress.set_len(4096)?;
-    let page =
-        Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(progress.try_clone()?)).duplicate(lowest).map_err(errno)?;
-    let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(&directory);
-    let opened = opened.map_err(|error| io::Error::other(format!("{}: {error}", directory.display())))?;
-    let programs = Fd::from_raw(std::os::fd::IntoRawFd::into_raw_fd(opened)).duplicate(lowest).map_err(errno)?;
+    let progress = progress_page()?;
+    let page = fd(progress.try_clone()?).duplicate(lowest).map_err(errno)?;
+    let programs = open_directory(&directory)?.duplicate(lowest).map_err(errno)?;
     let program = file::open_program(&programs, SETUP).map_err(errno)?;
     let numbers = [&theirs, &page, &programs].map(|fd| fd.raw().to_string());
     let words = [SETUP].into_iter().chain(numbers.iter().map(String::as_str));
@@ -132,6 +128,18 @@ pub fn start(preserve_fds: u32, ids: Option<&mut Ids>) -> io::Result<Setup> {
             process::exit(NOT_EXECUTED)
         }
     }
+}
+
+/// Memory in which the helper notes the step that it is at.
+fn progress_page() -> io::Result<std::fs::File> {
+    let page = std::fs::File::from(memfd_create(c"rspawn-progress", MFdFlags::MFD_CLOEXEC)?);
+    page.set_len(4096)?;
+    Ok(page)
+}
+
+fn open_directory(path: &std::path::Path) -> io::Result<Fd> {
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(path);
+    opened.map(fd).map_err(|error| io::Error::other(format!("{}: {error}", path.display())))
 }
 
 /// Executes rspawn-setup, with descriptors for it, from a copy that nobody can write to: its child will be seen in the

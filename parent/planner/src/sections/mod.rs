@@ -26,4 +26,5 @@ pub mod resources;
 pub mod root;
 pub mod rootless;
 pub mod scope;
+mod scope_properties;
 pub mod sysctl_and_names;

@@ -8,7 +8,7 @@ use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
 use super::{capabilities, console, devices, init_mode, rootless};
-use crate::oci::CpuAffinity;
+use crate::oci::{CpuAffinity, User};
 use crate::planner::{Planner, literal};
 use crate::problem::did_you_mean;
 use crate::seccomp;
@@ -37,11 +37,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         planner.problem("/process", "there is no process to run");
         return None;
     };
-    if process.args.is_empty() {
-        planner.problem("/process/args", "there is no program to run: args is empty");
-    } else if process.args[0].is_empty() {
-        planner.problem("/process/args/0", "the name of the program is empty");
-    }
+    check_program(planner, &process.args);
     planner.spawn.oom_score_adj = oom_score(planner);
     let (init, init_reason) = init_mode::choose(planner);
     init_mode::note_limit(planner, init);
@@ -56,15 +52,9 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
     let personality = personality(planner);
     let keyring = planner.options.new_keyring.then(|| literal(&format!("_ses.{}", planner.options.id)));
     let label = label(planner);
-    let user = &process.user;
-    if user.umask.is_some_and(|umask| umask > 0o777) {
-        planner.problem("/process/user/umask", "the umask has bits beyond 0777");
-    }
+    let umask = umask(planner, process.user.umask);
     let groups = groups(planner);
-    exists(planner, "/process/user/uid", user.uid, Which::User);
-    exists(planner, "/process/user/gid", user.gid, Which::Group);
-    let uid = planner.id("/process/user/uid", user.uid).unwrap_or(Id::ROOT);
-    let gid = planner.id("/process/user/gid", user.gid).unwrap_or(Id::ROOT);
+    let (uid, gid) = ids(planner, &process.user);
     let capabilities = capabilities::sets(planner);
     let seccomp = filter(planner);
     let terminal = console::wanted(planner);
@@ -86,8 +76,7 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         personality,
         keyring,
         label,
-        // rspawn-setup clears its own, so one has to be set; 0022 is what crun takes where config.json is silent.
-        umask: Some(user.umask.unwrap_or(0o022)),
+        umask: Some(umask),
         groups,
         gid,
         uid,
@@ -99,6 +88,30 @@ pub fn finish(planner: &mut Planner, hooks: Vec<Hook>, state: StateTemplate) -> 
         hooks,
         state,
     })
+}
+
+fn check_program(planner: &mut Planner, args: &[String]) {
+    match args.first() {
+        None => planner.problem("/process/args", "there is no program to run: args is empty"),
+        Some(program) if program.is_empty() => planner.problem("/process/args/0", "the name of the program is empty"),
+        Some(_) => {}
+    }
+}
+
+/// rspawn-setup clears its own, so one has to be set; 0022 is what crun takes where config.json is silent.
+fn umask(planner: &mut Planner, umask: Option<u32>) -> u32 {
+    if umask.is_some_and(|umask| umask > 0o777) {
+        planner.problem("/process/user/umask", "the umask has bits beyond 0777");
+    }
+    umask.unwrap_or(0o022)
+}
+
+/// The payload's user and group.
+fn ids(planner: &mut Planner, user: &User) -> (Id, Id) {
+    exists(planner, "/process/user/uid", user.uid, Which::User);
+    exists(planner, "/process/user/gid", user.gid, Which::Group);
+    let uid = planner.id("/process/user/uid", user.uid).unwrap_or(Id::ROOT);
+    (uid, planner.id("/process/user/gid", user.gid).unwrap_or(Id::ROOT))
 }
 
 /// Bytes of one argument or variable, its NUL included: the kernel's MAX_ARG_STRLEN.

@@ -47,7 +47,7 @@ pub fn assign(entries: &[Entry], file: &str, trusted: bool) -> Result<Settings, 
         if key.name == "Boot" {
             boot = values::boolean(&entry.value).map_err(wrong)?.then(|| origin.clone());
         } else {
-            let ignored = one(&mut settings.overrides, entry, &origin, trusted).map_err(wrong)?;
+            let ignored = apply_key(&mut settings.overrides, entry, &origin, trusted).map_err(wrong)?;
             settings.notes.extend(ignored.map(|why| Problem::new(origin, format!("ignored: {why}"))));
         }
     }
@@ -85,13 +85,32 @@ fn boot_init(overrides: &mut Overrides, origin: String) {
     overrides.kill_signal.get_or_insert_with(|| Sourced::new(SIGRTMIN_PLUS_3, origin));
 }
 
-/// Carries out one honoured key; the result says why a value of it has no effect.
-fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Result<Option<&'static str>, String> {
-    let text = entry.value.as_str();
-    fn said<T>(value: T, origin: &str) -> Sourced<T> {
-        Sourced::new(value, origin)
+/// Why a value of a key has no effect, where it has none.
+type Ignored = Option<&'static str>;
+
+/// A value and the line that it is from.
+fn said<T>(value: T, origin: &str) -> Sourced<T> {
+    Sourced::new(value, origin)
+}
+
+/// Carries out one honoured key.
+fn apply_key(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Result<Ignored, String> {
+    let (key, text) = (entry.key.as_str(), entry.value.as_str());
+    match (entry.section.as_str(), key) {
+        ("Files", _) => files(into, key, text, origin, trusted),
+        ("Network", _) => network(into, key, text, origin),
+        (
+            _,
+            "User" | "Capability" | "AmbientCapability" | "DropCapability" | "PrivateUsers" | "SystemCallFilter"
+            | "NoNewPrivileges",
+        ) => rights(into, key, text, origin, trusted),
+        _ => execution(into, key, text, origin),
     }
-    match entry.key.as_str() {
+}
+
+/// [Exec], but for rights.
+fn execution(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Result<Ignored, String> {
+    match key {
         "Ephemeral" => {
             if values::boolean(text)? {
                 into.volatile = Some(said(Volatile::Overlay, origin));
@@ -110,14 +129,39 @@ fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Resu
                 into.env.push(said(variable, origin));
             }
         }
-        "User" => into.user = Some(said(user::parse(text)?, origin)),
-        "Capability" => into.capabilities.push(said(values::capabilities(text)?, origin)),
-        "AmbientCapability" => into.ambient_capabilities.push(said(values::capabilities(text)?, origin)),
-        "DropCapability" => into.dropped_capabilities.push(said(values::capabilities(text)?, origin)),
         "KillSignal" => into.kill_signal = Some(said(values::signal(text)?, origin)),
         "Personality" => into.personality = Some(said(values::personality(text)?, origin)),
         "MachineID" => into.env.push(said(("container_uuid".into(), values::machine_id(text)?), origin)),
         "WorkingDirectory" => into.cwd = Some(said(values::inside(text)?, origin)),
+        "Hostname" => into.hostname = Some(said(text.into(), origin)),
+        "OOMScoreAdjust" => into.oom_score = Some(said(values::oom_score(text)?, origin)),
+        "CPUAffinity" => into.cpu_affinity = Some(said(values::cpus(text)?, origin)),
+        "ResolvConf" => match text {
+            "bind-host" => into.mounts.push(said(mounts::bind("-/etc/resolv.conf", true, None)?, origin)),
+            "off" => {}
+            _ => return Ok(Some("of its values only off and bind-host leave the image as it is")),
+        },
+        "Timezone" => match text {
+            "bind" => into.mounts.push(said(mounts::bind("-/etc/localtime", true, None)?, origin)),
+            "off" => {}
+            _ => return Ok(Some("of its values only off and bind leave the image as it is")),
+        },
+        "SuppressSync" => into.suppress_sync = Some(said(values::boolean(text)?, origin)),
+        limit => {
+            let name = limit.strip_prefix("Limit").ok_or(NO_CODE)?;
+            into.rlimits.push(said(values::rlimit_of(name, text)?, origin));
+        }
+    }
+    Ok(None)
+}
+
+/// What of [Exec] gives or takes rights.
+fn rights(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: bool) -> Result<Ignored, String> {
+    match key {
+        "User" => into.user = Some(said(user::parse(text)?, origin)),
+        "Capability" => into.capabilities.push(said(values::capabilities(text)?, origin)),
+        "AmbientCapability" => into.ambient_capabilities.push(said(values::capabilities(text)?, origin)),
+        "DropCapability" => into.dropped_capabilities.push(said(values::capabilities(text)?, origin)),
         "PrivateUsers" => match text {
             "pick" | "managed" => return Ok(Some("rspawn allocates no range of ids: name it, FIRST:COUNT")),
             other if values::boolean(other) == Ok(false) => {}
@@ -133,21 +177,15 @@ fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Resu
             }
             into.system_calls.push(said(words, origin));
         }
-        "Hostname" => into.hostname = Some(said(text.into(), origin)),
         "NoNewPrivileges" => into.no_new_privileges = Some(said(values::boolean(text)?, origin)),
-        "OOMScoreAdjust" => into.oom_score = Some(said(values::oom_score(text)?, origin)),
-        "CPUAffinity" => into.cpu_affinity = Some(said(values::cpus(text)?, origin)),
-        "ResolvConf" => match text {
-            "bind-host" => into.mounts.push(said(mounts::bind("-/etc/resolv.conf", true, None)?, origin)),
-            "off" => {}
-            _ => return Ok(Some("of its values only off and bind-host leave the image as it is")),
-        },
-        "Timezone" => match text {
-            "bind" => into.mounts.push(said(mounts::bind("-/etc/localtime", true, None)?, origin)),
-            "off" => {}
-            _ => return Ok(Some("of its values only off and bind leave the image as it is")),
-        },
-        "SuppressSync" => into.suppress_sync = Some(said(values::boolean(text)?, origin)),
+        _ => return Err(NO_CODE.into()),
+    }
+    Ok(None)
+}
+
+/// [Files].
+fn files(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: bool) -> Result<Ignored, String> {
+    match key {
         "ReadOnly" => into.read_only = Some(said(values::boolean(text)?, origin)),
         "Volatile" => match values::volatile(text)? {
             Volatile::Overlay if !trusted => {
@@ -161,22 +199,27 @@ fn one(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -> Resu
         "Inaccessible" => into.inaccessible.push(said(values::maybe_inside(text)?, origin)),
         "Overlay" => into.mounts.push(said(mounts::overlay(text, false, None)?, origin)),
         "OverlayReadOnly" => into.mounts.push(said(mounts::overlay(text, true, None)?, origin)),
+        _ => return Err(NO_CODE.into()),
+    }
+    Ok(None)
+}
+
+/// [Network].
+fn network(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Result<Ignored, String> {
+    match key {
         "Private" => into.private_network = Some(said(values::boolean(text)?, origin)),
         "Interface" => {
             for word in values::words(text)? {
                 into.network_interfaces.push(said(values::interface(&word)?, origin));
             }
         }
-        limit => match limit.strip_prefix("Limit") {
-            Some(name) => {
-                let limit = values::rlimit_of(name, text)?;
-                into.rlimits.push(said(limit, origin));
-            }
-            None => return Err("rspawn has no code for this key".into()),
-        },
+        _ => return Err(NO_CODE.into()),
     }
     Ok(None)
 }
+
+/// Of a key that the table has and no function here.
+const NO_CODE: &str = "rspawn has no code for this key";
 
 #[cfg(test)]
 mod tests {
@@ -187,7 +230,7 @@ mod tests {
     fn every_honoured_key_has_code() {
         for key in KEYS.iter().filter(|key| matches!(key.fate, KeySupport::Honoured(_)) && key.name != "Boot") {
             let entry = Entry { line: 1, section: key.section.into(), key: key.name.into(), value: "\u{1}".into() };
-            let done = one(&mut Overrides::default(), &entry, "", true);
+            let done = apply_key(&mut Overrides::default(), &entry, "", true);
             assert_ne!(done, Err("rspawn has no code for this key".into()), "{}", key.name);
         }
     }

@@ -1,10 +1,12 @@
 //! Plans for reading: text, JSON, and the difference of two; and how containers are shown to people.
 pub mod colours;
 pub mod diff;
+mod diff_inside;
 pub mod exposure;
 pub mod json;
 pub mod policy;
 mod quoting;
+mod sentences;
 mod subject;
 pub mod summary;
 pub mod text;

@@ -167,62 +167,12 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
     lines.add(FinishStep::Session, first_process(finish));
     let streams = if finish.terminal { "the console" } else { "the invoker's own" };
     lines.add(FinishStep::Stdio, format!("stdin, stdout, stderr: {streams}"));
-    for (index, limit) in finish.rlimits.iter().enumerate() {
-        let text = format!("{}: soft {}, hard {}", rlimit_name(limit.resource), amount(limit.soft), amount(limit.hard));
-        lines.at(format!("/process/rlimits/{index}"), text, Tone::Plain);
-    }
-    if let Some(scheduler) = &finish.scheduler {
-        let policy = policy_name(scheduler.policy);
-        lines.add(FinishStep::Scheduler, format!("{policy}, nice {}, priority {}", scheduler.nice, scheduler.priority));
-    }
-    if let Some(priority) = finish.io_priority {
-        lines.add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
-    }
-    if let Some(policy) = &finish.memory_policy {
-        lines.add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
-    }
-    if !finish.affinity.is_empty() {
-        lines.add(FinishStep::Affinity, format!("on the CPUs {}", cpu_list(&finish.affinity)));
-    }
-    if let Some(personality) = finish.personality {
-        lines.add(FinishStep::Personality, format!("personality {personality:#x}"));
-    }
-    if let Some(name) = &finish.keyring {
-        lines.add(FinishStep::Keyring, format!("new session keyring {name}"));
-    }
-    match &finish.label {
-        Some(Label::AppArmor(profile)) => lines.add(FinishStep::AppArmorProfile, format!("AppArmor profile {profile}")),
-        Some(Label::SeLinux(label)) => lines.add(FinishStep::SelinuxLabel, format!("SELinux label {label}")),
-        None => {}
-    }
+    lines.process_attributes(finish);
     if let Some(umask) = finish.umask {
         lines.add(FinishStep::Umask, format!("umask {umask:04o}"));
     }
     lines.add(FinishStep::Cwd, format!("working directory {}", finish.cwd));
-    let groups = match finish.groups.as_deref() {
-        None => "the caller's".into(),
-        Some([]) => "none".into(),
-        Some(groups) => groups.iter().map(|id| id.raw().to_string()).collect::<Vec<_>>().join(" "),
-    };
-    lines.add(FinishStep::Groups, format!("supplementary groups: {groups}"));
-    lines.add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
-    lines.set(FinishStep::BoundingSet, "capability bounding set", finish.capabilities.bounding);
-    lines.add(FinishStep::Uid, format!("uid {}", finish.uid.raw()));
-    let caps = &finish.capabilities;
-    for (name, bits) in [
-        ("capabilities permitted", caps.permitted),
-        ("capabilities effective", caps.effective),
-        ("capabilities inheritable", caps.inheritable),
-        ("capabilities ambient", caps.ambient),
-    ] {
-        lines.set(FinishStep::Capabilities, name, bits);
-    }
-    if finish.no_new_privileges {
-        lines.add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
-    } else {
-        let pointer = finish_origin(FinishStep::NoNewPrivileges).to_string();
-        lines.at(pointer, "new privileges by exec are possible".into(), Tone::Notable);
-    }
+    lines.credentials(finish);
     let variables: Vec<&str> = finish.env.iter().filter_map(|entry| entry.as_str().split('=').next()).collect();
     lines.at("/process/env".into(), format!("environment: {}", variables.join(" ")), Tone::Plain);
     lines.filter(finish);
@@ -234,6 +184,72 @@ pub fn finish_lines(finish: &Finish) -> Vec<FinishLine> {
 struct Lines(Vec<FinishLine>);
 
 impl Lines {
+    /// Limits, scheduling, keyring and label.
+    fn process_attributes(&mut self, finish: &Finish) {
+        for (index, limit) in finish.rlimits.iter().enumerate() {
+            let text =
+                format!("{}: soft {}, hard {}", rlimit_name(limit.resource), amount(limit.soft), amount(limit.hard));
+            self.at(format!("/process/rlimits/{index}"), text, Tone::Plain);
+        }
+        if let Some(scheduler) = &finish.scheduler {
+            let policy = policy_name(scheduler.policy);
+            self.add(
+                FinishStep::Scheduler,
+                format!("{policy}, nice {}, priority {}", scheduler.nice, scheduler.priority),
+            );
+        }
+        if let Some(priority) = finish.io_priority {
+            self.add(FinishStep::IoPriority, format!("I/O priority class {}, level {}", priority >> 13, priority & 7));
+        }
+        if let Some(policy) = &finish.memory_policy {
+            self.add(FinishStep::MemoryPolicy, format!("memory policy {:#x}", policy.mode));
+        }
+        if !finish.affinity.is_empty() {
+            self.add(FinishStep::Affinity, format!("on the CPUs {}", cpu_list(&finish.affinity)));
+        }
+        if let Some(personality) = finish.personality {
+            self.add(FinishStep::Personality, format!("personality {personality:#x}"));
+        }
+        if let Some(name) = &finish.keyring {
+            self.add(FinishStep::Keyring, format!("new session keyring {name}"));
+        }
+        match &finish.label {
+            Some(Label::AppArmor(profile)) => {
+                self.add(FinishStep::AppArmorProfile, format!("AppArmor profile {profile}"))
+            }
+            Some(Label::SeLinux(label)) => self.add(FinishStep::SelinuxLabel, format!("SELinux label {label}")),
+            None => {}
+        }
+    }
+
+    /// Groups, ids and capabilities.
+    fn credentials(&mut self, finish: &Finish) {
+        let groups = match finish.groups.as_deref() {
+            None => "the caller's".into(),
+            Some([]) => "none".into(),
+            Some(groups) => groups.iter().map(|id| id.raw().to_string()).collect::<Vec<_>>().join(" "),
+        };
+        self.add(FinishStep::Groups, format!("supplementary groups: {groups}"));
+        self.add(FinishStep::Gid, format!("gid {}", finish.gid.raw()));
+        self.set(FinishStep::BoundingSet, "capability bounding set", finish.capabilities.bounding);
+        self.add(FinishStep::Uid, format!("uid {}", finish.uid.raw()));
+        let caps = &finish.capabilities;
+        for (name, bits) in [
+            ("capabilities permitted", caps.permitted),
+            ("capabilities effective", caps.effective),
+            ("capabilities inheritable", caps.inheritable),
+            ("capabilities ambient", caps.ambient),
+        ] {
+            self.set(FinishStep::Capabilities, name, bits);
+        }
+        if finish.no_new_privileges {
+            self.add(FinishStep::NoNewPrivileges, "no new privileges by exec".into());
+        } else {
+            let pointer = finish_origin(FinishStep::NoNewPrivileges).to_string();
+            self.at(pointer, "new privileges by exec are possible".into(), Tone::Notable);
+        }
+    }
+
     fn add(&mut self, step: FinishStep, text: String) {
         self.at(finish_origin(step).to_string(), text, Tone::Plain);
     }
