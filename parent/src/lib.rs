@@ -1,47 +1,11 @@
 //! `rspawn`'s first stage: opens what the invoker named, starts rspawn-setup, gives up every privilege, then parses
 //! and plans.
 //!
-//! Where things are: [`commands`] has one file a verb and reads top to bottom; [`plan`] is the pure planner, one file
-//! a section of config.json; [`sandbox`] is how privileges go; [`drive`] is what remains to do while a container runs.
+//! Where things are: [`cli`] is the command line; [`commands`] has one file a verb and reads top to bottom; [`session`]
+//! is what remains to do while a container runs. The planner, what is said of a plan, and what asks the host are crates
+//! of their own beside this one: rspawn-planner, rspawn-report, rspawn-host.
 #![forbid(unsafe_code)]
 
-mod audit;
-mod bundle;
-mod cgroup_facts;
-mod cgroups;
-pub mod check;
 pub mod cli;
 pub mod commands;
-pub mod default_spec;
-pub mod describe;
-mod drive;
-pub mod facts;
-mod hooks;
-pub mod ids;
-mod invoker;
-mod launch;
-mod living;
-mod log;
-mod look;
-mod notify;
-pub mod nspawn;
-pub mod oci;
-mod opener;
-pub mod overrides;
-pub mod plan;
-pub mod policy;
-pub mod problem;
-mod processes;
-mod resctrl_facts;
-pub mod sandbox;
-mod scratch;
-pub mod settings;
-pub mod show;
-mod signals;
-pub mod state;
-mod stats;
-mod stream_pipes;
-mod streams;
-pub mod systemd;
-mod terminal;
-mod units;
+mod session;

@@ -73,7 +73,8 @@ impl Bundle {
     pub fn new() -> Self {
         let scratch = Scratch::make();
         make_busybox_root(&scratch.path.join("rootfs"));
-        let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).expect("a default config");
+        let mut config =
+            serde_json::to_value(rspawn_planner::default_spec::default_spec(false)).expect("a default config");
         // Left to each test: most want to see what their own change does.
         config["root"]["readonly"] = json!(false);
         let id = scratch.path.file_name().expect("a name").to_string_lossy().into_owned();

@@ -8,8 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use rspawn::facts::Facts;
-use rspawn::plan::{InitChoice, Options};
+use rspawn_planner::{InitChoice, Options};
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
 use rspawn_proto::msg::{FromSetup, Mode, Purpose, ToSetup, Trusted};
 use rspawn_proto::plan::Plan;
@@ -94,14 +93,16 @@ impl Numbers {
 
 /// Options of a plan for a bundle.
 pub fn options(id: &str, bundle: &Path) -> Options {
-    Options::for_a_look(id, bundle.to_string_lossy().into_owned(), InitChoice::Auto).expect("an id")
+    Options::dry_run(id, bundle.to_string_lossy().into_owned(), InitChoice::Auto).expect("an id")
 }
 
 /// The plan of a configuration that must be good.
 #[track_caller]
 pub fn plan_of(config: &Value, id: &str, bundle: &Path) -> Plan {
-    let spec = rspawn::oci::parse(config.to_string().as_bytes()).expect("a configuration");
-    rspawn::plan::plan(&spec, &Facts::gather().expect("facts"), &options(id, bundle)).expect("a plan").plan
+    let spec = rspawn_planner::oci::parse(config.to_string().as_bytes()).expect("a configuration");
+    rspawn_planner::plan(&spec, &rspawn_host::facts::gather().expect("facts"), &options(id, bundle))
+        .expect("a plan")
+        .plan
 }
 
 /// The message with a plan, no streams beside it.

@@ -1,6 +1,6 @@
 //! podman's default seccomp profile: from the form that engines ship to the one that a bundle has.
-use rspawn::oci::seccomp::Seccomp;
-use rspawn::plan::seccomp::Arch;
+use rspawn_planner::oci::seccomp::Seccomp;
+use rspawn_planner::seccomp::Arch;
 
 /// Where Debian's golang-github-containers-common puts it.
 pub const PODMAN_PROFILE: &str = "/usr/share/containers/seccomp.json";

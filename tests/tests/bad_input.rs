@@ -7,19 +7,22 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-use rspawn::facts::Facts;
-use rspawn::problem::Problem;
+use rspawn_planner::problem::Problem;
 use rspawn_tests::hostile::{Canaries, options};
 use rspawn_tests::{Bundle, Scratch, cannot_make_containers, finish, program};
 use serde_json::{Value, json};
 use table::{entries, put};
 
 fn problems(config: &[u8]) -> Vec<Problem> {
-    match rspawn::oci::parse(config) {
+    match rspawn_planner::oci::parse(config) {
         Err(problem) => vec![problem],
-        Ok(spec) => rspawn::plan::plan(&spec, &Facts::gather().expect("facts"), &options("bad", "/bundle".as_ref()))
-            .err()
-            .unwrap_or_default(),
+        Ok(spec) => rspawn_planner::plan(
+            &spec,
+            &rspawn_host::facts::gather().expect("facts"),
+            &options("bad", "/bundle".as_ref()),
+        )
+        .err()
+        .unwrap_or_default(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `process.capabilities`: the five sets, as the kernel shows them to the payload.
 use std::fs;
 
-use rspawn::plan::{CAPABILITIES, capability_name};
+use rspawn_planner::tables::{CAPABILITIES, capability_name};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, skip_unless, status_field};
 use serde_json::{Value, json};
 

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rspawn::facts::{CgroupFacts, Facts};
+use rspawn_planner::facts::CgroupFacts;
 use rspawn_tests::{
     Bundle, Output, cannot_make_containers, cgroups_named, collect, container_processes, finish, program, skip_unless,
     wait_for,
@@ -14,7 +14,7 @@ use rspawn_tests::{
 use serde_json::{Value, json};
 
 fn layout() -> CgroupFacts {
-    Facts::gather().expect("facts").cgroup
+    rspawn_host::facts::gather().expect("facts").cgroup
 }
 
 /// Where a container's cgroup is in the hierarchy of a controller ("" for v2), if it is mounted here.

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rspawn::oci::resources::DeviceRule;
-use rspawn::plan::device_rules::{for_v1, rules};
+use rspawn_planner::oci::resources::DeviceRule;
+use rspawn_planner::sections::device_rules::{for_v1, rules};
 use rspawn_proto::plan::{DeviceAccess, NodeKind, access};
 use rspawn_setup::device_program::assemble;
 use rspawn_sys::bpf::{self, Instruction};

@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::fd::IntoRawFd;
 
-use rspawn::facts::Facts;
 use rspawn_proto::check::check;
 use rspawn_proto::ids::{HostPath, Slot, Text};
 use rspawn_proto::msg::{Mode, ToSetup, Trusted};
@@ -19,12 +18,12 @@ use rspawn_tests::{Bundle, cannot_make_containers};
 
 /// The plan of a harmless process for a running container.
 fn exec_plan(life: &Life) -> Plan {
-    let spec = rspawn::oci::parse(life.bundle.config.to_string().as_bytes()).unwrap();
+    let spec = rspawn_planner::oci::parse(life.bundle.config.to_string().as_bytes()).unwrap();
     let mut spec = spec;
     spec.process.as_mut().unwrap().args = vec!["true".into()];
     let mut options = options(life.id(), life.bundle.path());
-    options.init = rspawn::plan::InitChoice::Exec;
-    rspawn::plan::exec(&spec, &Facts::gather().expect("facts"), &options).unwrap().plan
+    options.init = rspawn_planner::InitChoice::Exec;
+    rspawn_planner::exec(&spec, &rspawn_host::facts::gather().expect("facts"), &options).unwrap().plan
 }
 
 fn hook(path: &str) -> Hook {

@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use rspawn::facts::Facts;
 use rspawn_proto::check::check;
 use rspawn_proto::msg::ToSetup;
 use rspawn_proto::plan::Plan;
@@ -73,9 +72,14 @@ fn rounds(mut round: impl FnMut(&mut Numbers, u64)) -> u64 {
 }
 
 fn seeds_of_configurations() -> Vec<Value> {
-    let mut plain = serde_json::to_value(rspawn::default_spec::default_spec(true)).unwrap();
+    let mut plain = serde_json::to_value(rspawn_planner::default_spec::default_spec(true)).unwrap();
     plain["root"]["path"] = json!("/");
-    let host = rspawn::default_spec::host_spec(vec!["sh".into()], false, None, Facts::gather().unwrap().arch());
+    let host = rspawn_planner::default_spec::host_spec(
+        vec!["sh".into()],
+        false,
+        None,
+        rspawn_host::facts::gather().unwrap().arch(),
+    );
     let mut rich = plain.clone();
     rich["mounts"].as_array_mut().unwrap().extend([
         json!({"destination": "/a", "type": "bind", "source": "/etc", "options": ["rbind", "ro", "rslave"]}),
@@ -178,12 +182,12 @@ fn mutate(value: &mut Value, numbers: &mut Numbers) {
 #[test]
 fn the_planner_plans_or_says_what_is_wrong() {
     let seeds = seeds_of_configurations();
-    let (mut facts, mut planned) = (Facts::gather().unwrap(), 0u64);
+    let (mut facts, mut planned) = (rspawn_host::facts::gather().unwrap(), 0u64);
     facts.capabilities = u64::MAX;
     let options = options("fuzz", std::path::Path::new("/bundle"));
     for seed in &seeds {
-        let spec = rspawn::oci::parse(seed.to_string().as_bytes()).unwrap();
-        if let Err(problems) = rspawn::plan::plan(&spec, &facts, &options) {
+        let spec = rspawn_planner::oci::parse(seed.to_string().as_bytes()).unwrap();
+        if let Err(problems) = rspawn_planner::plan(&spec, &facts, &options) {
             panic!("a seed is no good: {problems:?}");
         }
     }
@@ -197,8 +201,8 @@ fn the_planner_plans_or_says_what_is_wrong() {
             let at = numbers.below(bytes.len());
             bytes[at] = numbers.number() as u8;
         }
-        let Ok(spec) = rspawn::oci::parse(&bytes) else { return };
-        let made = match rspawn::plan::plan(&spec, &facts, &options) {
+        let Ok(spec) = rspawn_planner::oci::parse(&bytes) else { return };
+        let made = match rspawn_planner::plan(&spec, &facts, &options) {
             Ok(made) => made,
             Err(problems) => {
                 assert!(!problems.is_empty(), "refused without a reason");
@@ -217,10 +221,10 @@ fn the_planner_plans_or_says_what_is_wrong() {
         assert!(encoded.len() <= MAX_PLAN, "a plan of {} bytes", encoded.len());
         assert_eq!(codec::decode_plan::<Plan>(&encoded).as_ref(), Ok(&made.plan));
         // What is said of it must not panic either.
-        let _ = rspawn::show::json::json(&made, None);
+        let _ = rspawn_report::show::json::json(&made, None);
         if made.plan.rootfs.len() < 200 {
-            let _ = rspawn::show::text::text(&made, None, rspawn::show::Colours::NEVER);
-            let _ = rspawn::show::diff::diff(&made.plan, &made.plan, rspawn::show::Colours::NEVER);
+            let _ = rspawn_report::show::text::text(&made, None, rspawn_report::show::Colours::NEVER);
+            let _ = rspawn_report::show::diff::diff(&made.plan, &made.plan, rspawn_report::show::Colours::NEVER);
         }
     });
     println!("{total} configurations, {planned} plans");
@@ -232,11 +236,11 @@ fn the_planner_plans_or_says_what_is_wrong() {
 
 #[test]
 fn the_decoder_gives_a_plan_or_an_error() {
-    let facts = Facts::gather().unwrap();
+    let facts = rspawn_host::facts::gather().unwrap();
     let options = options("fuzz", std::path::Path::new("/bundle"));
     let plan = |config: &Value| {
-        let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap();
-        codec::encode(&plan_message(rspawn::plan::plan(&spec, &facts, &options).unwrap().plan)).unwrap()
+        let spec = rspawn_planner::oci::parse(config.to_string().as_bytes()).unwrap();
+        codec::encode(&plan_message(rspawn_planner::plan(&spec, &facts, &options).unwrap().plan)).unwrap()
     };
     let seeds: Vec<Vec<u8>> = seeds_of_configurations().iter().map(plan).collect();
     /// Far below what 2^32 elements would take, and above the largest honest plan.

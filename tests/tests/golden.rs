@@ -1,12 +1,11 @@
 //! Golden plans: what is printed for seven configurations on one imagined machine. `UPDATE_GOLDEN=1` writes the files.
 use std::path::Path;
 
-use rspawn::default_spec::{default_spec, host_spec};
-use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
-use rspawn::plan::Options;
-use rspawn::plan::seccomp::Arch;
-use rspawn::show::{self, Colours};
-use rspawn::systemd::Manager;
+use rspawn_planner::Options;
+use rspawn_planner::default_spec::{default_spec, host_spec};
+use rspawn_planner::facts::{CgroupFacts, Facts, Hierarchy, Manager};
+use rspawn_planner::seccomp::Arch;
+use rspawn_report::show::{self, Colours};
 use rspawn_tests::hostile::options;
 use serde_json::{Value, json};
 
@@ -41,8 +40,9 @@ fn golden(name: &str, config: &Value) {
 
 #[track_caller]
 fn golden_with(name: &str, config: &Value, options: Options) {
-    let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
-    let planned = rspawn::plan::plan(&spec, &facts(), &options);
+    let spec =
+        rspawn_planner::oci::parse(config.to_string().as_bytes()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+    let planned = rspawn_planner::plan(&spec, &facts(), &options);
     let planned = planned.unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
     let text = show::text::text(&planned, None, Colours::NEVER);
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));

@@ -7,8 +7,8 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rspawn::facts::{CgroupFacts, Facts, Hierarchy};
-use rspawn::plan::Options;
+use rspawn_planner::Options;
+use rspawn_planner::facts::{CgroupFacts, Facts, Hierarchy};
 use rspawn_tests::life::Life;
 use rspawn_tests::mountinfo::{in_private_mounts, mount_at};
 use rspawn_tests::terminal::Terminal;
@@ -25,7 +25,7 @@ fn what_cgroup_v2_cannot_express_is_an_error() {
         "cpu": {"realtimeRuntime": 5, "realtimePeriod": 10},
         "network": {"classID": 5, "priorities": [{"name": "lo", "priority": 1}]}});
     let resources = serde_json::from_value(resources).unwrap();
-    let found = rspawn::plan::resources::settings(&resources, &facts, "/linux/resources").problems;
+    let found = rspawn_planner::sections::resources::settings(&resources, &facts, "/linux/resources").problems;
     let mut pointers: Vec<&str> =
         found.iter().filter_map(|problem| problem.pointer.strip_prefix("/linux/resources/")).collect();
     pointers.sort();
@@ -465,14 +465,14 @@ fn a_hook_gets_nothing_of_the_callers() {
 
 /// What is wrong with a configuration on another machine.
 fn problems(config: &Value, facts: &Facts, options: &Options) -> String {
-    let spec = rspawn::oci::parse(config.to_string().as_bytes()).unwrap();
-    let problems = rspawn::plan::plan(&spec, facts, options).err().unwrap_or_default();
+    let spec = rspawn_planner::oci::parse(config.to_string().as_bytes()).unwrap();
+    let problems = rspawn_planner::plan(&spec, facts, options).err().unwrap_or_default();
     problems.iter().map(|problem| format!("{problem}\n")).collect()
 }
 
 /// Without rules for cgroups, and without cgroups.
 fn default_config() -> Value {
-    let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).unwrap();
+    let mut config = serde_json::to_value(rspawn_planner::default_spec::default_spec(false)).unwrap();
     config["linux"]["resources"] = Value::Null;
     config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "cgroup");
     config
@@ -490,12 +490,12 @@ fn scopes_are_of_cgroup_v2() {
         ..Hierarchy::default()
     };
     let with = |hierarchies: Vec<Hierarchy>, unified| Facts {
-        systemd: Some(rspawn::systemd::Manager::System),
+        systemd: Some(rspawn_planner::facts::Manager::System),
         cgroup: CgroupFacts { unified, hierarchies, controllers: vec!["pids".into()], units: Some(String::new()) },
         ..machine()
     };
     let options = Options { systemd: true, ..rspawn_tests::hostile::options("id", std::path::Path::new("/bundle")) };
-    let mut config = serde_json::to_value(rspawn::default_spec::default_spec(false)).unwrap();
+    let mut config = serde_json::to_value(rspawn_planner::default_spec::default_spec(false)).unwrap();
     config["linux"]["cgroupsPath"] = json!("system.slice:rspawn:id");
     assert_eq!(problems(&config, &with(vec![hierarchy("")], true), &options), "");
     let hybrid = with(vec![hierarchy("devices"), hierarchy("name=systemd"), hierarchy("")], false);
@@ -555,7 +555,7 @@ fn limits_without_a_cgroup_are_left_out() {
 fn a_class_of_service_that_is_there_stays_as_it_is() {
     let options = rspawn_tests::hostile::options("id", std::path::Path::new("/bundle"));
     let groups = [("", "L3:0=fffff\n"), ("gold", "    L3:0=000ff\n")];
-    let resctrl = rspawn::facts::ResctrlFacts {
+    let resctrl = rspawn_planner::facts::ResctrlFacts {
         mount: "/sys/fs/resctrl".into(),
         groups: groups.map(|(name, schemata)| (name.to_string(), schemata.to_string())).into(),
         ..Default::default()
@@ -651,8 +651,8 @@ fn other_versions_than_1_are_errors() {
 #[test]
 fn nothing_stands_around_the_configuration() {
     let config = default_config().to_string();
-    assert!(rspawn::oci::parse(config.as_bytes()).is_ok());
-    let error = |text: String| rspawn::oci::parse(text.as_bytes()).unwrap_err().message;
+    assert!(rspawn_planner::oci::parse(config.as_bytes()).is_ok());
+    let error = |text: String| rspawn_planner::oci::parse(text.as_bytes()).unwrap_err().message;
     assert!(error(format!("{config} more")).contains("trailing characters"));
     assert!(error(format!("\u{feff}{config}")).contains("byte order mark"));
 }

@@ -99,7 +99,8 @@ fn it_runs_from_sealed_memory() {
         // As strong as a payload can be: it is the seals that protect, and not a missing right.
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let own = u64::from_str_radix(status_field(&status, "CapEff").unwrap(), 16).unwrap();
-        let all: Vec<String> = (0..41).filter(|n| own & (1 << n) != 0).map(rspawn::plan::capability_name).collect();
+        let all: Vec<String> =
+            (0..41).filter(|n| own & (1 << n) != 0).map(rspawn_planner::tables::capability_name).collect();
         config["process"]["capabilities"] = json!({"bounding": all, "effective": all, "permitted": all});
     });
     let (mut child, mut lines) = start(&bundle, &["--init=supervise"]);

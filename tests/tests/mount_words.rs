@@ -13,7 +13,7 @@ type Row = (String, String, Vec<String>);
 
 /// The rows of the table, one for each type.
 fn rows() -> Vec<Row> {
-    let kernel = rspawn::facts::Facts::gather().unwrap().kernel;
+    let kernel = rspawn_host::facts::gather().unwrap().kernel;
     let table = PAGE.split_once("\n|engine|type|options|\n").expect("the table").1;
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>();
     let lines = table.lines().take_while(|line| line.starts_with('|')).skip(1);

@@ -239,8 +239,8 @@ fn system_calls_are_permitted_and_prohibited() {
 /// What systemd's own tool says of its sets.
 #[test]
 fn the_sets_are_systemds() {
-    use rspawn::overrides::filter::parse;
-    use rspawn::plan::seccomp::arch::is_known_call;
+    use rspawn_planner::overrides::filter::parse;
+    use rspawn_planner::seccomp::arch::is_known_call;
     let listed = Command::new("systemd-analyze").arg("syscall-filter").output();
     let Ok(listed) = listed else {
         rspawn_tests::skip_unless(false, "systemd-analyze is not installed");

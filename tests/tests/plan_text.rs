@@ -152,7 +152,7 @@ fn examples_are_command_lines() {
     let mut count = 0;
     for line in texts.iter().flat_map(|text| text.lines()).filter(|line| line.starts_with("  rspawn ")) {
         let command = line.split("   ").find(|part| !part.is_empty()).unwrap().split(" >").next().unwrap();
-        let words = rspawn::overrides::values::words(command).unwrap();
+        let words = rspawn_planner::overrides::values::words(command).unwrap();
         let parsed = rspawn::cli::Cli::command().try_get_matches_from(words);
         assert!(parsed.is_ok(), "{command}: {:?}", parsed.err().map(|error| error.to_string()));
         count += 1;

@@ -4,10 +4,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use rspawn::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
-use rspawn::plan::seccomp::eval::{self, SeccompData};
-use rspawn::plan::seccomp::{Arch, Insn, Options, compile};
-use support::{Class, Flat, PODMAN_CAPS, Reach, Rng, VALUES, libseccomp, oci_form, oracle, profile, reach, verdict};
+use rspawn_planner::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
+use rspawn_planner::seccomp::eval::{self, SeccompData};
+use rspawn_planner::seccomp::{Arch, Insn, Options, compile};
+use support::{
+    Class, Delegation, Flat, PODMAN_CAPS, Rng, VALUES, libseccomp, oci_form, oracle, profile, reach, verdict,
+};
 
 const NO_STUB: Options = Options { enosys_stub: false, supported_flags: None, unknown_calls_fail: false };
 
@@ -74,7 +76,7 @@ struct Difference {
 }
 
 /// Compares all verdicts; returns how many and those that differ.
-fn compare(reach: &Reach, a: &[Insn], b: &[Insn], rng: &mut Rng) -> (u64, Vec<Difference>) {
+fn compare(reach: &Delegation, a: &[Insn], b: &[Insn], rng: &mut Rng) -> (u64, Vec<Difference>) {
     let (mut count, mut differences) = (0, Vec::new());
     for &arch in ABIS {
         for nr in numbers(arch) {
@@ -91,11 +93,11 @@ fn compare(reach: &Reach, a: &[Insn], b: &[Insn], rng: &mut Rng) -> (u64, Vec<Di
     (count, differences)
 }
 
-fn flats(reach: &Reach, arch: Arch, nr: u32) -> &[Flat] {
+fn flats(reach: &Delegation, arch: Arch, nr: u32) -> &[Flat] {
     reach.get(&(arch, nr)).map_or(&[], Vec::as_slice)
 }
 
-fn show(s: &Seccomp, reach: &Reach, d: &Difference) -> String {
+fn show(s: &Seccomp, reach: &Delegation, d: &Difference) -> String {
     let rules: Vec<String> =
         flats(reach, d.arch, d.data.nr).iter().map(|f| format!("{:?} {:x?}", f.action, f.args)).collect();
     format!(
@@ -232,7 +234,7 @@ fn run_class(class: Class, seeds: std::ops::Range<u64>) -> (Tally, Vec<String>) 
 }
 
 /// Every verdict of ours that does not depend on precedence, by definition.
-fn check_oracle(s: &Seccomp, reach: &Reach, program: &[Insn], rng: &mut Rng) -> u64 {
+fn check_oracle(s: &Seccomp, reach: &Delegation, program: &[Insn], rng: &mut Rng) -> u64 {
     let mut checks = 0;
     for arch in [Arch::X86_64, Arch::X86, Arch::X32] {
         if arch != Arch::X86_64 && !s.architectures.iter().any(|name| name == arch.oci_name()) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rspawn::settings::keys::{Fate, KEYS, Trust};
+use rspawn_planner::settings::keys::{KEYS, KeySupport, Trust};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, finish, program};
 use serde_json::json;
 
@@ -201,11 +201,11 @@ fn every_key_of_systemd_has_a_fate() {
 fn the_documentation_lists_every_key() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../parent/docs/settings.md");
     let text = fs::read_to_string(&page).unwrap_or_default();
-    let row = |key: &rspawn::settings::keys::Key| {
+    let row = |key: &rspawn_planner::settings::keys::Key| {
         let trust = if key.trust == Trust::Trusted { "trusted" } else { "any" };
         match key.fate {
-            Fate::Honoured(what) => format!("| `[{}]` | `{}=` | {trust} | {what} |", key.section, key.name),
-            Fate::Ignored(why) => format!("| `[{}]` | `{}=` | no effect | {why} |", key.section, key.name),
+            KeySupport::Honoured(what) => format!("| `[{}]` | `{}=` | {trust} | {what} |", key.section, key.name),
+            KeySupport::Ignored(why) => format!("| `[{}]` | `{}=` | no effect | {why} |", key.section, key.name),
         }
     };
     let rows: Vec<String> = KEYS.iter().map(row).collect();

@@ -47,7 +47,7 @@ fn the_machine_has_cgroup_v2_alone_with_every_controller() {
     if vm::outside() {
         return;
     }
-    let facts = rspawn::facts::Facts::gather().expect("facts").cgroup;
+    let facts = rspawn_host::facts::gather().expect("facts").cgroup;
     assert!(facts.unified && facts.v1().next().is_none(), "{facts:?}");
     for name in ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"] {
         assert!(facts.controllers.iter().any(|controller| controller == name), "{name}: {facts:?}");

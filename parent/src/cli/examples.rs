@@ -19,7 +19,7 @@ pub const PLAN: &str = "\
 Examples:
   rspawn plan demo                               what would be done, by whom, from which line
   rspawn plan --format=json demo                 the same for a program
-  rspawn plan --oci-bundle=demo                  and what systemd-nspawn's manners add: `rule: nspawn`
+  rspawn plan --oci-bundle=demo                  and what systemd-nspawn's nspawn_defaults add: `rule: nspawn`
   rspawn plan --diff demo other                  what `other` may do that `demo` may not
   rspawn plan --diff demo --bind=/run/docker.sock --capability=CAP_SYS_ADMIN
   rspawn plan --format=bin demo >P; /usr/libexec/rspawn/rspawn-setup --check P

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use super::InitOption;
+use super::init_option::InitOption;
 
 #[derive(Debug, Args)]
 pub struct Global {
@@ -65,7 +65,7 @@ impl Global {
     pub fn check(&self) -> Result<(), String> {
         // Empty is auto to runc.
         let rootless = self.rootless.to_ascii_lowercase();
-        if !matches!(rootless.as_str(), "" | "auto") && super::words::boolean(&self.rootless).is_none() {
+        if !matches!(rootless.as_str(), "" | "auto") && super::go_flags::boolean(&self.rootless).is_none() {
             return Err(format!("--rootless: there is no {:?}: true, false or auto", self.rootless));
         }
         match self.log_level.as_str() {

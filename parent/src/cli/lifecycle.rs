@@ -3,13 +3,41 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Container;
+use super::init_option::InitOption;
 use super::overrides::OverrideOptions;
-use crate::terminal::ConsoleMode;
+use crate::session::console::ConsoleMode;
+
+/// Which container, for `create` and `run` alike.
+#[derive(Debug, Args)]
+pub struct Container {
+    /// Directory of the bundle.
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// This file instead of the bundle's config.json.
+    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["host", "directory"])]
+    pub config: Option<PathBuf>,
+    /// No bundle: the host's own root, read-only, in new namespaces.
+    #[arg(long, conflicts_with = "directory")]
+    pub host: bool,
+    /// No bundle: the root filesystem in this directory.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
+    pub directory: Option<PathBuf>,
+    /// This bundle as systemd-nspawn starts it: where it is silent, with nspawn's namespaces, file systems and
+    /// environment, and named after the directory.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "host", "directory"])]
+    pub oci_bundle: Option<PathBuf>,
+    /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
+    #[arg(long, value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// Whether PID 1 is rspawn-init (supervise) or the payload (exec). auto: rspawn-init where a person starts it, by
+    /// `run` in the foreground; the payload after `create` and `run --detach`.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub init: InitOption,
+}
 
 /// Options of `create` and `run`.
 #[derive(Debug, Args)]
-pub struct Making {
+pub struct CreateArgs {
     #[command(flatten)]
     pub container: Container,
     /// Socket to send the console's master to.
@@ -44,7 +72,7 @@ pub struct Making {
 #[derive(Debug, Args)]
 pub struct Create {
     #[command(flatten)]
-    pub making: Making,
+    pub create: CreateArgs,
     /// Name of the container.
     pub id: String,
 }
@@ -52,7 +80,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 pub struct Run {
     #[command(flatten)]
-    pub making: Making,
+    pub create: CreateArgs,
     /// Leave the container running.
     #[arg(short, long)]
     pub detach: bool,

@@ -7,16 +7,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod changing;
+pub mod fast_parse;
 mod global;
+pub mod go_flags;
+mod init_option;
 mod lifecycle;
-pub mod quick;
-pub mod words;
 
 pub use changing::*;
 pub use global::Global;
+pub use init_option::InitOption;
 pub use lifecycle::*;
 
-use crate::plan::InitChoice;
 use overrides::OverrideOptions;
 
 /// Starts OCI bundles; what parses has no privileges, and what has privileges parses nothing.
@@ -108,58 +109,6 @@ pub enum Generate {
 pub struct Unsupported {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     pub words: Vec<String>,
-}
-
-/// Which container, for `create` and `run` alike.
-#[derive(Debug, Args)]
-pub struct Container {
-    /// Directory of the bundle.
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
-    /// This file instead of the bundle's config.json.
-    #[arg(short = 'f', long, value_name = "FILE", conflicts_with_all = ["host", "directory"])]
-    pub config: Option<PathBuf>,
-    /// No bundle: the host's own root, read-only, in new namespaces.
-    #[arg(long, conflicts_with = "directory")]
-    pub host: bool,
-    /// No bundle: the root filesystem in this directory.
-    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "bundle")]
-    pub directory: Option<PathBuf>,
-    /// This bundle as systemd-nspawn starts it: where it is silent, with nspawn's namespaces, file systems and
-    /// environment, and named after the directory.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "host", "directory"])]
-    pub oci_bundle: Option<PathBuf>,
-    /// Not supported: rspawn opens no disk images. Mount it, and name the mount point with --directory.
-    #[arg(long, value_name = "FILE")]
-    pub image: Option<PathBuf>,
-    /// Whether PID 1 is rspawn-init (supervise) or the payload (exec). auto: rspawn-init where a person starts it, by
-    /// `run` in the foreground; the payload after `create` and `run --detach`.
-    #[arg(long, value_name = "MODE", default_value = "auto")]
-    pub init: InitOption,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum InitOption {
-    Auto,
-    Supervise,
-    Exec,
-}
-
-impl InitOption {
-    /// The verb's option; or the one before the verb, where that says nothing.
-    pub fn or(self, global: InitOption) -> InitChoice {
-        if self == InitOption::Auto { global.into() } else { self.into() }
-    }
-}
-
-impl From<InitOption> for InitChoice {
-    fn from(option: InitOption) -> Self {
-        match option {
-            InitOption::Auto => InitChoice::Auto,
-            InitOption::Supervise => InitChoice::Supervise,
-            InitOption::Exec => InitChoice::Exec,
-        }
-    }
 }
 
 #[derive(Debug, Args)]

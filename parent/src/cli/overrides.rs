@@ -1,9 +1,9 @@
 //! Options that override a bundle: of `run`, `plan` and `check` alike, with systemd-nspawn's names.
 use clap::Args;
 
-use crate::overrides::{Overrides, Said, filter, mounts, user, values};
-use crate::plan::InitChoice;
-use crate::settings;
+use rspawn_host::inputs::settings_file;
+use rspawn_planner::InitChoice;
+use rspawn_planner::overrides::{Overrides, Sourced, filter, mounts, user, values};
 
 /// The heading under which --help lists them.
 const HEADING: &str = "What the container is, beside the bundle";
@@ -99,8 +99,8 @@ pub struct OverrideOptions {
 }
 
 impl OverrideOptions {
-    pub fn settings(&self) -> Result<Option<settings::Choice>, String> {
-        let choice = self.settings.as_deref().map(settings::Choice::parse).transpose();
+    pub fn settings(&self) -> Result<Option<settings_file::Choice>, String> {
+        let choice = self.settings.as_deref().map(settings_file::Choice::parse).transpose();
         choice.map_err(|message| format!("--settings: {message}"))
     }
 
@@ -116,11 +116,11 @@ impl OverrideOptions {
         mounts.extend(each("overlay-ro", &self.overlay_ro, |text| mounts::overlay(text, true, base))?);
         let inherited = |name: &str| std::env::var(name).ok();
         let env = each("setenv", &self.setenv, |text| values::assignment(text, inherited))?;
-        let env = env.into_iter().filter_map(|said| Some(Said::new(said.value?, said.origin)));
-        let flag = |set: bool, name: &str| set.then(|| Said::new(true, format!("--{name}")));
+        let env = env.into_iter().filter_map(|said| Some(Sourced::new(said.value?, said.origin)));
+        let flag = |set: bool, name: &str| set.then(|| Sourced::new(true, format!("--{name}")));
         Ok(Overrides {
             untrusted: false,
-            args: (!command.is_empty()).then(|| Said::new(command.to_vec(), "the command line")),
+            args: (!command.is_empty()).then(|| Sourced::new(command.to_vec(), "the command line")),
             env: env.collect(),
             user: one("user", &self.user, user::parse)?,
             cwd: one("chdir", &self.chdir, values::inside)?,
@@ -142,17 +142,17 @@ impl OverrideOptions {
             network_interfaces: each("network-interface", &self.network_interface, values::interface)?,
             network_namespace: one("network-namespace-path", &self.network_namespace_path, values::inside)?,
             private_users: one("private-users", &self.private_users, values::private_users)?,
-            init: self.as_pid2.then(|| Said::new(InitChoice::Supervise, "--as-pid2")),
+            init: self.as_pid2.then(|| Sourced::new(InitChoice::Supervise, "--as-pid2")),
             kill_signal: one("kill-signal", &self.kill_signal, values::signal)?,
             cpu_affinity: one("cpu-affinity", &self.cpu_affinity, values::cpus)?,
         })
     }
 }
 
-fn said<T>(name: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Said<T>, String> {
+fn said<T>(name: &str, text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Sourced<T>, String> {
     let origin = format!("--{name}={text}");
     match parse(text) {
-        Ok(value) => Ok(Said::new(value, origin)),
+        Ok(value) => Ok(Sourced::new(value, origin)),
         Err(message) => Err(format!("{origin}: {message}")),
     }
 }
@@ -161,10 +161,10 @@ fn one<T>(
     name: &str,
     text: &Option<String>,
     parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<Said<T>>, String> {
+) -> Result<Option<Sourced<T>>, String> {
     text.as_deref().map(|text| said(name, text, parse)).transpose()
 }
 
-fn each<T>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<Said<T>>, String> {
+fn each<T>(name: &str, texts: &[String], parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<Sourced<T>>, String> {
     texts.iter().map(|text| said(name, text, &parse)).collect()
 }

@@ -1,25 +1,27 @@
 //! `rspawn check`: everything wrong with a bundle in one go, before anything starts.
 use std::path::Path;
 
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, HostOp, Plan};
 use rspawn_proto::policy::{Mode, Policy};
 use serde_json::json;
 
-use super::Source;
-use super::prepare::{About, Intent, Prepared};
-use crate::bundle::Bundle;
-use crate::check::document::Document;
-use crate::check::{Finding, Severity, is_warning};
+use super::override_sources::{About, Intent, OverrideSources};
+use super::source::Source;
 use crate::cli::{Check, Format, InitOption};
-use crate::facts::Facts;
-use crate::look::{Kind, Looker};
-use crate::oci::Spec;
-use crate::plan::Options;
-use crate::problem::Problem;
-use crate::show::{Colours, Tone};
-use crate::streams;
-use crate::{describe, launch, policy, sandbox, show};
+use crate::session::helper_process;
+use rspawn_host::deputies::path_prober::{Kind, PathProber};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::facts::Facts;
+use rspawn_planner::oci::Spec;
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{Options, policy};
+use rspawn_report::check::document::Document;
+use rspawn_report::check::{Finding, Severity, is_warning};
+use rspawn_report::describe;
+use rspawn_report::show::{self, Colours, Tone};
 
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, String> {
@@ -28,16 +30,18 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     }
     let (source, name) = source(&arguments)?;
     let path = source.directory();
-    let mut prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
-    let mut policy = policy::load(arguments.policy.as_deref(), source.shown())?;
-    let looker = Looker::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
-    let facts = Facts::gather()?;
+    let mut prepared =
+        OverrideSources::read(&arguments.overrides, &arguments.command, &source.settings_location(None), Intent::Look)?;
+    let mut policy = policy_file::load(arguments.policy.as_deref(), source.shown())?;
+    let prober =
+        PathProber::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
+    let facts = facts::gather()?;
     policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
-    let forbidden = if facts.ids.rootless { launch::no_user_namespaces() } else { None };
-    let machine = Machine { facts, looker, policy, forbidden };
-    let colours = Colours::of_stdout();
-    let mut options = Options::for_a_look(&name, path, arguments.init.or(init))?;
+    let forbidden = if facts.ids.rootless { helper_process::no_user_namespaces() } else { None };
+    let machine = Machine { facts, prober, policy, forbidden };
+    let colours = Colours::when(streams::takes_colours());
+    let mut options = Options::dry_run(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
@@ -71,7 +75,7 @@ fn source(arguments: &Check) -> Result<(Source, String), String> {
 /// What a bundle is held against.
 struct Machine {
     facts: Facts,
-    looker: Looker,
+    prober: PathProber,
     policy: Policy,
     /// What keeps this user from having a user namespace, if it needs one.
     forbidden: Option<String>,
@@ -82,7 +86,7 @@ impl Machine {
         &self,
         document: &Document,
         text: &[u8],
-        prepared: &Prepared,
+        prepared: &OverrideSources,
         mut options: Options,
     ) -> Result<Vec<Finding>, String> {
         let find = |severity, problem| Finding::new(severity, problem, document.value.as_ref());
@@ -166,7 +170,7 @@ impl Machine {
                 HostOp::OpenNamespace { path, .. } => (path, Expect::Any),
                 _ => continue,
             };
-            let wrong = match (self.looker.what(path.as_str())?, expect) {
+            let wrong = match (self.prober.what(path.as_str())?, expect) {
                 // The root of a user namespace may open what its owner may not.
                 (Err(libc::EACCES), _) if self.facts.ids.rootless => None,
                 (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),

@@ -2,10 +2,11 @@
 use std::fs;
 use std::io::ErrorKind;
 
+use crate::session::hooks;
 use rspawn_proto::ids::ContainerId;
 
 use crate::cli::{Delete, Global};
-use crate::state::{Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, is_fault, lock};
+use rspawn_host::state::{Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, is_fault, lock};
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
     let Delete { force, regex, id } = arguments;
@@ -55,7 +56,7 @@ fn delete_container(container: Container, force: bool) -> Result<(), String> {
         refuse_living(&container)?;
     }
     container.end()?;
-    container.remove()
+    container.remove(&hooks::run)
 }
 
 /// Without --force only one that has stopped, or never began, is deleted.
@@ -81,11 +82,11 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
             if !lock(&directory, id)? {
                 return Ok(());
             }
-            match Container::open(id, &directory, root) {
+            match Container::open(id, &directory, &root.path) {
                 // Whoever had the lock has finished the container.
                 Ok(container) => {
                     container.end()?;
-                    return container.remove();
+                    return container.remove(&hooks::run);
                 }
                 Err(Unreadable::Absent | Unreadable::Damaged(_)) => clear_cgroups(&directory)?,
                 Err(why) => return Err(why.into()),

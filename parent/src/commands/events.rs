@@ -6,10 +6,10 @@ use rspawn_sys::channel;
 use serde::Serialize;
 
 use crate::cli::{Events, Global};
-use crate::sandbox;
-use crate::state::StateRoot;
-use crate::stats::{self, Files, Stats};
-use crate::units;
+use rspawn_host::containers::stats::{self, Files, Stats};
+use rspawn_host::sandbox;
+use rspawn_host::state::StateRoot;
+use rspawn_planner::units;
 
 /// How often the kernel is asked whether it has run out of memory.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,7 +46,8 @@ pub fn events(global: &Global, arguments: Events) -> Result<i32, String> {
         let left = next.saturating_duration_since(Instant::now()).min(TICK);
         // Rounded up, so that the last part of a millisecond is not spent in a busy loop.
         let left = left.as_micros().div_ceil(1000) as u32;
-        let ended = channel::wait_readable(&process, Some(left)).map_err(|errno| crate::describe::errno(errno.0))?;
+        let ended =
+            channel::wait_readable(&process, Some(left)).map_err(|errno| rspawn_report::describe::errno(errno.0))?;
         let now = stats::oom(&files);
         if now.0 > before.0 || (now.1 && !before.1) {
             print(&Event { kind: "oom", id, data: None })?;

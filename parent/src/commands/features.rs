@@ -2,12 +2,12 @@
 use rspawn_proto::namespaces::Namespace;
 use serde_json::json;
 
-use crate::facts;
-use crate::oci::STATE_VERSION;
-use crate::plan::seccomp::Arch;
-use crate::plan::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
-use crate::plan::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES, mount_options};
-use crate::streams;
+use rspawn_host::{facts, streams};
+use rspawn_planner::mount_options;
+use rspawn_planner::oci::STATE_VERSION;
+use rspawn_planner::seccomp::Arch;
+use rspawn_planner::seccomp::parse::{ACTIONS, FLAGS, OPERATORS};
+use rspawn_planner::tables::{CAPABILITIES, MEMORY_FLAGS, MEMORY_MODES};
 
 pub fn features() -> Result<i32, String> {
     let apparmor = facts::has_apparmor()?;

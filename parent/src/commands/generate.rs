@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::{Command, CommandFactory};
 
 use crate::cli::{Cli, Generate};
-use crate::streams;
+use rspawn_host::streams;
 
 pub fn generate(what: Generate) -> Result<i32, String> {
     match what {

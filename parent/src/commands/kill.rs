@@ -6,12 +6,12 @@ use rspawn_proto::plan::InitMode;
 use rspawn_proto::record::CgroupDir;
 use rspawn_sys::{Errno, Fd, process};
 
-use crate::cgroups;
 use crate::cli::{Global, Kill};
-use crate::describe;
-use crate::processes::Stat;
-use crate::signals;
-use crate::state::{Container, StateRoot};
+use rspawn_host::containers::cgroups;
+use rspawn_host::containers::processes::Stat;
+use rspawn_host::state::{Container, StateRoot};
+use rspawn_planner::signals;
+use rspawn_report::describe;
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";

@@ -1,23 +1,22 @@
 //! `rspawn list`: every container of a state root.
 use serde_json::Value;
 
-use super::shape::{Shape, TABLES};
+use super::output_format::{OutputFormat, TABLES};
 use crate::cli::{Global, List};
-use crate::ids;
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::people::{self, Side};
-use crate::state::{StateRoot, Status, Unreadable, View};
-use crate::streams;
+use crate::commands::human::{self, Side};
+use crate::commands::view::View;
+use rspawn_host::state::{StateRoot, Status, Unreadable};
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::printable::printable;
 
 pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
-    let shape = Shape::choose(arguments.format.as_deref(), TABLES, Shape::Table)?;
+    let shape = OutputFormat::choose(arguments.format.as_deref(), TABLES, OutputFormat::Table)?;
     let root = StateRoot::open_existing(global.root.as_deref())?;
     let (mut views, mut damaged, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     for found in root.as_ref().map(StateRoot::containers).transpose()?.unwrap_or_default() {
         match found.and_then(|container| View::of(&container).map_err(Unreadable::Fault)) {
             Ok(view) => {
-                let owner = ids::shown_user(view.record.owner);
+                let owner = facts::ids::shown_user(view.record.owner);
                 views.push((view, owner));
             }
             Err(Unreadable::Absent) => {}
@@ -29,17 +28,17 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
     damaged.into_iter().for_each(streams::warn);
     let text = match shape {
         _ if arguments.quiet => views.iter().map(|(view, _)| format!("{}\n", view.record.id)).collect(),
-        Shape::Json if views.is_empty() => "null\n".to_string(),
-        Shape::Json => {
+        OutputFormat::Json if views.is_empty() => "null\n".to_string(),
+        OutputFormat::Json => {
             let all: Result<Vec<Value>, String> = views.iter().map(|(view, owner)| view.json(owner)).collect();
             format!("{}\n", Value::Array(all?))
         }
-        Shape::Table => table(&views),
-        Shape::People if views.is_empty() => match &root {
+        OutputFormat::Table => table(&views),
+        OutputFormat::Human if views.is_empty() => match &root {
             Some(root) => format!("no containers in {}\n", printable(&root.path.to_string_lossy())),
             None => "no containers\n".to_string(),
         },
-        Shape::People => for_people(&views),
+        OutputFormat::Human => for_people(&views),
     };
     streams::print(text)?;
     // What could not be asked is not what is not there.
@@ -75,10 +74,10 @@ fn for_people(views: &[(View, String)]) -> String {
     let rows = views.iter().map(|(view, owner)| {
         let record = &view.record;
         let pid = if view.status == Status::Stopped { "-".to_string() } else { record.pid.to_string() };
-        let status = people::status(view.status, view.ending);
-        [record.id.to_string(), status, pid, people::since(record.created), owner.clone(), record.bundle.to_string()]
+        let status = human::status(view.status, view.ending);
+        [record.id.to_string(), status, pid, human::since(record.created), owner.clone(), record.bundle.to_string()]
     });
     use Side::{Left, Right};
     let heads = [("ID", Left), ("STATUS", Left), ("PID", Right), ("CREATED", Left), ("OWNER", Left), ("BUNDLE", Left)];
-    people::table(heads, rows).iter().map(|line| format!("{line}\n")).collect()
+    human::table(heads, rows).iter().map(|line| format!("{line}\n")).collect()
 }

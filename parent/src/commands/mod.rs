@@ -1,40 +1,36 @@
 //! One file a verb.
 mod check;
+mod console_choice;
+mod create_run;
 mod delete;
 mod events;
 mod exec;
+mod exec_spec;
 mod features;
 mod generate;
+mod human;
 mod kill;
 mod list;
-mod make;
+mod notes;
+mod output_format;
+mod override_sources;
 mod pause;
 mod plan;
 mod policy;
-mod prepare;
 mod ps;
-mod shape;
+mod source;
 mod spec;
 mod start;
 mod state;
 mod top;
 mod update;
+mod usage;
+mod view;
 
-use std::path::{Path, PathBuf};
-
-use rspawn_proto::msg::Mode;
-
-use crate::bundle::Bundle;
-use crate::cli::{Cli, Command, quick};
-use crate::facts::Facts;
-use crate::log::Log;
-use crate::nspawn::Manners;
-use crate::oci::Spec;
-use crate::problem::Problem;
-use crate::stream_pipes::StreamPipes;
-use crate::streams;
-use crate::{look, nspawn, opener, scratch};
-use prepare::Place;
+use crate::cli::{Cli, Command, fast_parse};
+use crate::session::log::Log;
+use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
+use rspawn_host::streams;
 
 /// Exit status of a failure of rspawn's own.
 pub const FAILURE: i32 = 1;
@@ -44,7 +40,7 @@ pub fn main() -> i32 {
         return status;
     }
     let words: Vec<_> = std::env::args_os().collect();
-    let cli = match quick::parse(&words) {
+    let cli = match fast_parse::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -52,8 +48,8 @@ pub fn main() -> i32 {
             return if error.use_stderr() { FAILURE } else { 0 };
         }
     };
-    if let Err(errno) = crate::drive::block_file_size_signal() {
-        streams::say(format_args!("rspawn: cannot block a signal: {}", crate::describe::errno(errno.0)));
+    if let Err(errno) = crate::session::block_file_size_signal() {
+        streams::say(format_args!("rspawn: cannot block a signal: {}", rspawn_report::describe::errno(errno.0)));
         return FAILURE;
     }
     let mut log = match Log::open(&cli.global) {
@@ -85,8 +81,8 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     global.check()?;
     let systemd = global.systemd()?;
     match command.ok_or("there is no command: see rspawn --help")? {
-        Command::Create(arguments) => make::create(&global, log, arguments),
-        Command::Run(arguments) => make::run(&global, log, *arguments),
+        Command::Create(arguments) => create_run::create(&global, log, arguments),
+        Command::Run(arguments) => create_run::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
         Command::State(arguments) => state::state(&global, arguments),
         Command::Kill(arguments) => kill::kill(&global, arguments),
@@ -111,11 +107,11 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
 }
 
-/// The processes that rspawn starts of itself; see [`crate::look`], [`crate::opener`] and [`crate::scratch`].
+/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`] and [`rspawn_host::deputies::ephemeral_dir`].
 fn second_process() -> Option<i32> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next()?;
-    if ![look::VERB, opener::VERB, scratch::VERB].contains(&verb.as_str()) {
+    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB].contains(&verb.as_str()) {
         return None;
     }
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
@@ -123,145 +119,13 @@ fn second_process() -> Option<i32> {
     };
     let (path, lock) = (arguments.next(), arguments.next());
     let lock = lock.and_then(|number| number.parse().ok()).unwrap_or(-1);
-    if crate::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {
+    if rspawn_host::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {
         return Some(FAILURE);
     }
     Some(match path {
-        Some(path) if verb == scratch::VERB => scratch::keep(&socket, &path),
-        Some(path) if verb == opener::VERB => opener::answer(&socket, &path),
-        None if verb == look::VERB => look::answer(&socket),
+        Some(path) if verb == ephemeral_dir::VERB => ephemeral_dir::keep(&socket, &path),
+        Some(path) if verb == stats_opener::VERB => stats_opener::answer(&socket, &path),
+        None if verb == path_prober::VERB => path_prober::answer(&socket),
         _ => FAILURE,
     })
-}
-
-/// Problems as the text of one error: the first in full, the others after it.
-fn explain(problems: &[Problem]) -> String {
-    const SHOWN: usize = 20;
-    let mut lines: Vec<String> = problems.iter().take(SHOWN).map(Problem::to_string).collect();
-    if problems.len() > SHOWN {
-        lines.push(format!("and {} more problems", problems.len() - SHOWN));
-    }
-    lines.join("\nrspawn: ")
-}
-
-/// What a container is made from.
-enum Source {
-    Bundle(Bundle),
-    /// A bundle, and what nspawn does where it is silent.
-    Oci(Bundle, Manners),
-    Host {
-        args: Vec<String>,
-        terminal: bool,
-        term: Option<String>,
-    },
-    /// A root filesystem without a configuration.
-    Directory {
-        path: PathBuf,
-        name: String,
-        terminal: bool,
-        term: Option<String>,
-    },
-}
-
-impl Source {
-    /// The directory that the command line names: what a policy without `bind.allow` lets a container show.
-    fn shown(&self) -> Option<&str> {
-        match self {
-            Source::Bundle(bundle) | Source::Oci(bundle, _) => Some(&bundle.path),
-            Source::Directory { path, .. } => path.to_str(),
-            Source::Host { .. } => None,
-        }
-    }
-
-    fn directory(&self) -> String {
-        match self {
-            Source::Bundle(bundle) | Source::Oci(bundle, _) => bundle.path.clone(),
-            Source::Host { .. } | Source::Directory { .. } => "/".into(),
-        }
-    }
-
-    /// The directory that `--directory=` names. `name` is the container's, if it has been given one.
-    fn open_directory(directory: &Path, name: Option<&str>, terminal: bool) -> Result<Self, String> {
-        let say = |error: &dyn std::fmt::Display| format!("cannot use the directory {}: {error}", directory.display());
-        let path = directory.canonicalize().map_err(|error| say(&error))?;
-        if !path.is_dir() {
-            return Err(say(&"it is not a directory"));
-        }
-        if path.to_str().is_none() {
-            return Err(say(&"its path is not UTF-8"));
-        }
-        let own_name = || path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = name.map_or_else(own_name, str::to_string);
-        Ok(Source::Directory { path, name, terminal, term: std::env::var("TERM").ok() })
-    }
-
-    /// The bundle that `--oci-bundle=` names, and its container's name: the one given, or else the directory's.
-    /// `attended` says whether a console leads to somebody, `console` whether one is asked for.
-    fn open_oci(
-        directory: &Path,
-        config: Option<&Path>,
-        id: Option<&str>,
-        attended: bool,
-        console: Option<bool>,
-    ) -> Result<(Self, String), String> {
-        let bundle = Bundle::open_with(directory, config)?;
-        let name = id.map_or_else(|| nspawn::name_of(directory), |id| Ok(id.to_string()))?;
-        let manners = Manners::of_invoker(name.clone(), &bundle.path, attended, console);
-        Ok((Source::Oci(bundle, manners), name))
-    }
-
-    /// Where settings for it are looked for.
-    fn place<'a>(&'a self, id: Option<&'a str>) -> Place<'a> {
-        match self {
-            Source::Bundle(bundle) | Source::Oci(bundle, _) => {
-                let path = Path::new(&bundle.path);
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
-                let manners = if let Source::Oci(_, manners) = self { Some(manners) } else { None };
-                Place { name: id.unwrap_or(name), beside, search: false, manners }
-            }
-            Source::Host { .. } => {
-                Place { name: id.unwrap_or("host"), beside: Vec::new(), search: false, manners: None }
-            }
-            Source::Directory { path, name, .. } => {
-                let beside = path.parent().map(Path::to_path_buf).into_iter().collect();
-                Place { name, beside, search: true, manners: None }
-            }
-        }
-    }
-
-    /// Reads and parses: only after privileges are gone. Gives the text too.
-    fn parse(self, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
-        match self {
-            Source::Bundle(bundle) | Source::Oci(bundle, _) => {
-                let bytes = bundle.read()?;
-                Ok((crate::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
-            }
-            Source::Host { args, terminal, term } => {
-                own(crate::default_spec::host_spec(args, terminal, term, facts.arch()), facts)
-            }
-            Source::Directory { path, name, terminal, term } => {
-                let path = path.to_string_lossy();
-                own(crate::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()), facts)
-            }
-        }
-    }
-}
-
-/// A configuration of rspawn's own, with its text.
-fn own(mut spec: Spec, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
-    if let Some(linux) = spec.linux.as_mut() {
-        // All the ids there are: for the machine's root, those that it has already.
-        (linux.uid_mappings, linux.gid_mappings) = facts.ids.everything();
-    }
-    let bytes = serde_json::to_vec(&spec).map_err(|error| error.to_string())?;
-    Ok((spec, bytes))
-}
-
-/// Pipes for streams that the payload may not be able to open again, where somebody stays to copy them.
-fn stream_pipes(mode: Mode) -> Result<StreamPipes, String> {
-    match mode {
-        Mode::Foreground => StreamPipes::make().map_err(|error| format!("cannot make pipes for the streams: {error}")),
-        Mode::Detached | Mode::Created => Ok(StreamPipes::default()),
-    }
 }

@@ -1,7 +1,7 @@
 //! `rspawn pause` and `rspawn resume`: a container whose processes get no time, and get it again.
-use crate::cgroups;
 use crate::cli::{Global, OneContainer};
-use crate::state::{StateRoot, Status};
+use rspawn_host::containers::cgroups;
+use rspawn_host::state::{StateRoot, Status};
 
 pub fn pause(global: &Global, arguments: OneContainer) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;

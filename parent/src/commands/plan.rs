@@ -1,21 +1,21 @@
 //! `rspawn plan`: the first stage alone.
 use std::path::Path;
 
+use rspawn_host::inputs::policy_file;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan as ProtoPlan;
 
-use super::prepare::{About, Intent, Prepared};
-use super::{Source, explain};
-use crate::bundle::Bundle;
+use super::notes::explain;
+use super::override_sources::{About, Intent, OverrideSources};
+use super::source::Source;
 use crate::cli::{Format, InitOption, Plan};
-use crate::facts::Facts;
-use crate::ids::Ids;
-use crate::oci::Spec;
-use crate::plan::{InitChoice, Options, Planned};
-use crate::show::Colours;
-use crate::show::verdict::Verdict;
-use crate::streams;
-use crate::{policy, sandbox, show};
+use rspawn_host::inputs::bundle::Bundle;
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::facts::Facts;
+use rspawn_planner::oci::Spec;
+use rspawn_planner::{InitChoice, Options, Planned, policy};
+use rspawn_report::show::verdict::Verdict;
+use rspawn_report::show::{self, Colours};
 
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
@@ -29,25 +29,25 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
     }
     let policy = match &arguments.policy {
         Some(path) => {
-            let mut policy = policy::load(Some(path), sources.first().and_then(Source::shown))?;
-            policy::adapt(&mut policy, &Ids::of_caller()?);
+            let mut policy = policy_file::load(Some(path), sources.first().and_then(Source::shown))?;
+            policy::adapt(&mut policy, &facts::ids::of_caller()?);
             Some(policy)
         }
         None => None,
     };
-    let mut looks: Vec<(Source, Prepared)> =
+    let mut looks: Vec<(Source, OverrideSources)> =
         sources.into_iter().map(|source| prepare(source, &arguments)).collect::<Result<_, _>>()?;
     for (policy, (_, prepared)) in policy.iter().zip(&mut looks) {
         prepared.obey(policy);
     }
-    let facts = Facts::gather()?;
-    let colours = Colours::of_stdout();
+    let facts = facts::gather()?;
+    let colours = Colours::when(streams::takes_colours());
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
     let mut plans = Vec::new();
     let alone = looks.len() == 1;
     for (source, prepared) in looks {
         let name = id.as_deref().unwrap_or("plan");
-        let mut options = Options::for_a_look(name, source.directory(), arguments.init.or(init))?;
+        let mut options = Options::dry_run(name, source.directory(), arguments.init.or(init))?;
         options.detached = arguments.detach;
         options.systemd = systemd;
         let bundle = source.directory();
@@ -99,14 +99,15 @@ fn sources(arguments: &Plan) -> Result<(Vec<Source>, Option<String>), String> {
     Ok((sources, None))
 }
 
-fn prepare(source: Source, arguments: &Plan) -> Result<(Source, Prepared), String> {
-    let prepared = Prepared::read(&arguments.overrides, &arguments.command, &source.place(None), Intent::Look)?;
+fn prepare(source: Source, arguments: &Plan) -> Result<(Source, OverrideSources), String> {
+    let prepared =
+        OverrideSources::read(&arguments.overrides, &arguments.command, &source.settings_location(None), Intent::Look)?;
     Ok((source, prepared))
 }
 
 fn change_and_plan(
     spec: &mut Spec,
-    prepared: Prepared,
+    prepared: OverrideSources,
     facts: &Facts,
     mut options: Options,
     about: &About,

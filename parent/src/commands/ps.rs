@@ -3,29 +3,28 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::shape::{Shape, TABLES};
-use crate::cgroups;
+use super::output_format::{OutputFormat, TABLES};
 use crate::cli::{Global, Ps};
-use crate::processes::{Machine, Opened, Shown};
-use crate::sandbox;
-use crate::show::people::{self, Side};
-use crate::state::StateRoot;
-use crate::streams;
+use crate::commands::human::{self, Side};
+use rspawn_host::containers::cgroups;
+use rspawn_host::containers::processes::{Machine, Opened, Shown};
+use rspawn_host::state::StateRoot;
+use rspawn_host::{sandbox, streams};
 
 pub fn ps(global: &Global, arguments: Ps) -> Result<i32, String> {
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     // Options of ps(1) ask for its table, whoever reads it.
     let asked = arguments.format.as_deref().or((!arguments.options.is_empty()).then_some("table"));
-    let shape = Shape::choose(asked, TABLES, Shape::Table)?;
-    if shape != Shape::Table && !arguments.options.is_empty() {
+    let shape = OutputFormat::choose(asked, TABLES, OutputFormat::Table)?;
+    if shape != OutputFormat::Table && !arguments.options.is_empty() {
         let format = asked.unwrap_or_default();
         return Err(format!("ps --format={format}: options of ps(1) are for its table, and there are some"));
     }
     let pids = cgroups::processes(&container.record.cgroups)?;
     let text = match shape {
-        Shape::Json => format!("{}\n", json!(pids)),
-        Shape::Table => table(&pids, &arguments.options)?,
-        Shape::People => for_people(&pids)?,
+        OutputFormat::Json => format!("{}\n", json!(pids)),
+        OutputFormat::Table => table(&pids, &arguments.options)?,
+        OutputFormat::Human => for_people(&pids)?,
     };
     streams::print(text).map(|()| 0)
 }
@@ -62,9 +61,9 @@ fn for_people(pids: &[i32]) -> Result<String, String> {
             process.stat.parent.to_string(),
             process.user,
             process.stat.state_name().to_string(),
-            people::span(machine.age(&process.stat)),
-            people::cpu_time(process.cpu),
-            people::size(process.memory),
+            human::span(machine.age(&process.stat)),
+            human::cpu_time(process.cpu),
+            human::size(process.memory),
             process.command,
         ]
     });
@@ -79,5 +78,5 @@ fn for_people(pids: &[i32]) -> Result<String, String> {
         ("MEM", Right),
         ("COMMAND", Left),
     ];
-    Ok(people::table(heads, rows).iter().map(|line| format!("{line}\n")).collect())
+    Ok(human::table(heads, rows).iter().map(|line| format!("{line}\n")).collect())
 }

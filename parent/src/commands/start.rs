@@ -12,14 +12,14 @@ use rspawn_sys::channel::{self, Interest};
 
 use super::kill;
 use crate::cli::{Global, Start};
-use crate::describe;
-use crate::hooks;
-use crate::invoker::fd;
-use crate::notify::{self, Relay};
-use crate::overrides::Origins;
-use crate::processes::Stat;
-use crate::state::{Container, Ending, StateRoot, Status};
-use crate::streams;
+use crate::session::hooks;
+use crate::session::notify::{self, Relay};
+use rspawn_host::containers::processes::Stat;
+use rspawn_host::inputs::cli_inputs::fd;
+use rspawn_host::state::{Container, Ending, StateRoot, Status};
+use rspawn_host::streams;
+use rspawn_planner::origins::Origins;
+use rspawn_report::describe;
 
 pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     let root = StateRoot::open(global.root.as_deref())?;

@@ -1,29 +1,29 @@
 //! `rspawn state`: a container's state, as JSON or in words.
-use super::shape::{STATE, Shape};
+use super::output_format::{OutputFormat, STATE};
 use crate::cli::{Global, State};
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::people;
-use crate::state::{StateRoot, Status, View};
-use crate::streams;
+use crate::commands::human;
+use crate::commands::view::View;
+use rspawn_host::state::{StateRoot, Status};
+use rspawn_host::{sandbox, streams};
+use rspawn_planner::printable::printable;
 
 pub fn state(global: &Global, arguments: State) -> Result<i32, String> {
-    let shape = Shape::choose(arguments.format.as_deref(), STATE, Shape::Json)?;
+    let shape = OutputFormat::choose(arguments.format.as_deref(), STATE, OutputFormat::Json)?;
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let view = View::of(&container)?;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let text = if shape == Shape::People { in_words(&view)? } else { format!("{:#}\n", view.json("")?) };
+    let text = if shape == OutputFormat::Human { in_words(&view)? } else { format!("{:#}\n", view.json("")?) };
     streams::print(text).map(|()| 0)
 }
 
 fn in_words(view: &View) -> Result<String, String> {
     let spec = view.spec()?;
     let record = &view.record;
-    let mut facts = vec![("status", people::status(view.status, view.ending))];
+    let mut facts = vec![("status", human::status(view.status, view.ending))];
     if view.status != Status::Stopped {
         facts.push(("pid", record.pid.to_string()));
     }
-    facts.push(("created", format!("{} ({})", people::since(record.created), view.created())));
+    facts.push(("created", format!("{} ({})", human::since(record.created), view.created())));
     facts.push(("bundle", record.bundle.to_string()));
     facts.push(("root", view.rootfs(spec.as_ref())));
     let mut hierarchies: Vec<String> = Vec::new();

@@ -8,17 +8,16 @@ use rspawn_sys::channel::{Interest, wait};
 use rspawn_sys::{Errno, Fd};
 
 use crate::cli::{Global, Top};
-use crate::describe::errno as errno_name;
-use crate::drive::Signals;
-use crate::opener::Opener;
-use crate::sandbox;
-use crate::show::colours::printable;
-use crate::show::usage::{self, Row};
-use crate::state::StateRoot;
-use crate::stats::few;
-use crate::streams;
-use crate::terminal::{self, RawMode};
-use crate::units;
+use crate::commands::usage::{self, Row};
+use crate::session::Signals;
+use crate::session::console::{self, RawMode};
+use rspawn_host::containers::stats::usage as samples;
+use rspawn_host::deputies::stats_opener::StatsOpener;
+use rspawn_host::state::StateRoot;
+use rspawn_host::{sandbox, streams};
+use rspawn_planner::printable::printable;
+use rspawn_planner::units;
+use rspawn_report::describe::errno as errno_name;
 
 /// Between the two looks at the CPUs' time that the first table takes.
 const FIRST: Duration = Duration::from_millis(300);
@@ -37,7 +36,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
     for id in &ids {
         root.container(id).map_err(|reason| if ids.len() > 1 { format!("{id}: {reason}") } else { reason })?;
     }
-    let opener = Opener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
+    let opener = StatsOpener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
     let live = !once && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let keys = if live && std::io::stdin().is_terminal() { Some(Keys::take()?) } else { None };
     // The records are read, and files opened, by the second process from here on.
@@ -56,7 +55,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
         lines.extend(unreadable.iter().map(|reason| printable(reason)));
         let text = if live {
             lines.insert(0, headline(interval, keys.is_some()));
-            usage::screen(&lines, terminal::caller_size())
+            usage::screen(&lines, console::caller_size())
         } else {
             let between = if first { "" } else { "\n" };
             format!("{between}{}\n", lines.join("\n"))
@@ -85,21 +84,21 @@ struct Meter {
 }
 
 impl Meter {
-    fn look(&mut self, opener: &Opener, ids: &[String]) -> Result<(Vec<Row>, Vec<String>), String> {
+    fn look(&mut self, opener: &StatsOpener, ids: &[String]) -> Result<(Vec<Row>, Vec<String>), String> {
         let found = opener.find(ids)?;
         let (mut rows, mut now) = (Vec::new(), BTreeMap::new());
         for (seen, files) in found.containers {
-            let (few, when) = (few::read(&files), Instant::now());
+            let (sample, when) = (samples::read(&files), Instant::now());
             let key = (seen.id.clone(), seen.pid, seen.created);
             let before = self.before.get(&key);
-            let cpu = few.cpu.zip(before).and_then(|(time, (earlier, then))| {
+            let cpu = sample.cpu.zip(before).and_then(|(time, (earlier, then))| {
                 let passed = when.duration_since(*then).as_nanos() as f64;
                 (passed > 0.0).then(|| 100.0 * time.saturating_sub(*earlier) as f64 / passed)
             });
-            if let Some(time) = few.cpu {
+            if let Some(time) = sample.cpu {
                 now.insert(key, (time, when));
             }
-            rows.push(Row { id: seen.id, status: seen.status, ending: seen.ending, cpu, few });
+            rows.push(Row { id: seen.id, status: seen.status, ending: seen.ending, cpu, sample });
         }
         self.before = now;
         Ok((rows, found.unreadable))
@@ -116,7 +115,7 @@ struct Keys {
 
 impl Keys {
     fn take() -> Result<Self, String> {
-        let signals = Signals::take().map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?;
+        let signals = Signals::take()?;
         Ok(Self { stdin: ManuallyDrop::new(Fd::from_raw(0)), signals, _mode: RawMode::keys() })
     }
 
@@ -127,8 +126,7 @@ impl Keys {
             Err(Errno::EINTR) => return Ok(None),
             ready => ready.map_err(|errno| format!("cannot wait for keys: {}", errno_name(errno.0)))?,
         };
-        let next = if told.read { self.signals.next() } else { Ok(None) };
-        let signal = next.map_err(|errno| format!("cannot take signals: {}", errno_name(errno.0)))?.map(i32::from);
+        let signal = if told.read { self.signals.next()?.map(i32::from) } else { None };
         if let Some(signal @ (libc::SIGHUP | libc::SIGINT | libc::SIGQUIT | libc::SIGTERM)) = signal {
             return Ok(Some(128 + signal));
         }
@@ -144,7 +142,7 @@ impl Keys {
 }
 
 /// Waits; the exit status if a key or a signal ends it meanwhile, or nobody is there any more to press one.
-fn pause(time: Duration, keys: Option<&Keys>, opener: &Opener) -> Result<Option<i32>, String> {
+fn pause(time: Duration, keys: Option<&Keys>, opener: &StatsOpener) -> Result<Option<i32>, String> {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());

@@ -1,54 +1,99 @@
-//! `rspawn update`: other limits for a living container.
+//! `rspawn update`: other limits for a running container. The pipeline of the parent, top to bottom.
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use rspawn_host::containers::running;
+use rspawn_host::inputs::bundle::read_config;
+use rspawn_host::inputs::policy_file;
+use rspawn_host::state::StateRoot;
+use rspawn_host::{facts, sandbox, streams};
+use rspawn_planner::facts::Ids;
+use rspawn_planner::oci::resources::Resources;
+use rspawn_planner::origins::Origins;
+use rspawn_planner::problem::Problem;
+use rspawn_planner::{Changes, RunningContainer, oci, units};
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::policy::Policy;
+use rspawn_proto::record::Record;
 
-use super::explain;
-use crate::audit::Audit;
-use crate::bundle::read_config;
+use super::notes::explain;
 use crate::cli::{Global, Limits, Update};
-use crate::drive::{ConsoleSink, Reached, Session};
-use crate::ids::Ids;
-use crate::living;
-use crate::oci;
-use crate::oci::resources::Resources;
-use crate::overrides::Origins;
-use crate::plan::{self, Changes, Living};
-use crate::problem::Problem;
-use crate::state::StateRoot;
-use crate::stream_pipes::StreamPipes;
-use crate::terminal::ConsoleMode;
-use crate::{invoker, launch, policy, sandbox, systemd, units};
+use crate::session::audit::{self, Audit};
+use crate::session::console::ConsoleMode;
+use crate::session::stream_pipes::StreamPipes;
+use crate::session::{ConsoleSink, RunOutcome, Session, helper_process};
 
 /// What runc says, and clients match on.
 const NOT_RUNNING: &str = "container not running";
 
 pub fn update(global: &Global, arguments: Update) -> Result<i32, String> {
-    let audit = invoker::audit(arguments.audit.as_deref(), "update")?;
-    audit.whole(|audit| audited(global, arguments, audit))
+    let audit = audit::open(arguments.audit.as_deref(), "update")?;
+    audit.whole(|audit| update_limits(global, arguments, audit))
 }
 
-fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, String> {
-    let schemata = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
-    let given =
-        |(flag, schema): (_, &Option<String>)| Some((flag, schema.clone().filter(|schema| !schema.is_empty())?));
-    let schemata = schemata.into_iter().filter_map(given).collect();
-    let setup = audit.step("start rspawn-setup", || launch::start(0, None)).map_err(|e| e.to_string())?;
+/// The pipeline: start rspawn-setup, open what was named, give up privileges, parse, plan, hand the plan over.
+fn update_limits(global: &Global, arguments: Update, audit: Audit) -> Result<RunOutcome, String> {
+    let schemata = schemata(&arguments);
+    let setup = audit.step("start rspawn-setup", || helper_process::start(0, None));
     audit.set_id(&arguments.id);
-    let mut session = Session::new(setup, audit);
+    let mut session = Session::new(setup.map_err(|error| error.to_string())?, audit);
+
     // Held to the end: a cgroup that was removed meanwhile could be another container's by now.
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?.lock()?;
     container.process()?.ok_or(NOT_RUNNING)?;
-    // Everything that the invoker named is opened now, with the invoker's rights.
     let config = container.config()?;
     let given = arguments.resources.as_deref().filter(|path| !path.as_os_str().is_empty()).map(open).transpose()?;
-    let policy = policy::load(arguments.policy.as_deref(), None)?;
-    let record = &container.record;
+    let policy = policy_file::load(arguments.policy.as_deref(), None)?;
+    hand_over(&container.record, policy, &session)?;
+    session.await_receipt(None)?;
+    let running = running_container(&container.record)?;
+    session
+        .audit
+        .step("give up privileges", sandbox::confine)
+        .map_err(|error| format!("cannot confine itself: {error}"))?;
+
+    let base = if given.is_some() { "--resources " } else { "" };
+    let (mut resources, origins) = match given {
+        Some(given) => (session.audit.step("parse", || parse(given))?, Origins::default()),
+        None => from_flags(&arguments.limits)?,
+    };
+    // With runc 1.1 to 1.3, 0 is no limit of its own: clients send it for what they do not change.
+    resources.pids.limit = resources.pids.limit.filter(|limit| *limit != 0);
+    // runc never changes them, and those who send all limits send these too: anew they would be closed for a moment.
+    if !resources.devices.is_empty() && resources.devices == devices_of(&config)? {
+        resources.devices.clear();
+    }
+    let changes = Changes { resources, schemata };
+    let planned = session.audit.step("plan", || rspawn_planner::update(&changes, &running, base));
+    let planned = planned.map_err(|mut problems| {
+        origins.rename_problems(&mut problems);
+        explain(&problems)
+    })?;
+    let planned = planned.named_after(origins);
+    planned.notes.iter().for_each(streams::warn);
+    session.send_plan(planned.plan, StreamPipes::default(), &Ids::default())?;
+    session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
+    // Nothing of a payload's has ended.
+    Ok(RunOutcome::Detached)
+}
+
+/// Lines for the resctrl group, each with the option that gave it.
+fn schemata(arguments: &Update) -> Vec<(&'static str, String)> {
+    let options = [("--l3-cache-schema", &arguments.l3_cache_schema), ("--mem-bw-schema", &arguments.mem_bw_schema)];
+    let given = |(option, line): (_, &Option<String>)| Some((option, line.clone().filter(|line| !line.is_empty())?));
+    options.into_iter().filter_map(given).collect()
+}
+
+/// The first message, before anything untrusted is read.
+fn hand_over(record: &Record, policy: Policy, session: &Session) -> Result<(), String> {
     let in_scope = record.unit.is_some();
-    let bus = if in_scope { Some(systemd::connect(systemd::manager(&Ids::of_caller()?)?)?) } else { None };
+    let bus = if in_scope {
+        Some(facts::systemd::connect(facts::systemd::manager(&facts::ids::of_caller()?)?)?)
+    } else {
+        None
+    };
     let trusted = Trusted {
         version: WIRE_VERSION,
         id: record.id.clone(),
@@ -63,47 +108,17 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
         kernel_mounts: Vec::new(),
         bus: in_scope,
     };
-    session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())?;
-    drop(bus);
-    session.await_receipt(None)?;
-    let cgroups = &record.cgroups;
-    let living = Living {
-        id: record.id.clone(),
-        layout: living::layout(cgroups)?,
-        now: living::now(cgroups)?,
-        in_scope,
-        resctrl: living::resctrl(cgroups),
-    };
+    session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())
+}
 
-    session
-        .audit
-        .step("give up privileges", sandbox::confine)
-        .map_err(|error| format!("cannot confine itself: {error}"))?;
-    let base = if given.is_some() { "--resources " } else { "" };
-    let (mut resources, origins) = match given {
-        Some(given) => (session.audit.step("parse", || parse(given))?, Origins::default()),
-        None => from_flags(&arguments.limits)?,
-    };
-    // With runc 1.1 to 1.3, 0 is no limit of its own: clients send it for what they do not change.
-    resources.pids.limit = resources.pids.limit.filter(|limit| *limit != 0);
-    // runc never changes them, and those who send all limits send these too: anew they would be closed for a moment.
-    if !resources.devices.is_empty() && resources.devices == devices_of(&config)? {
-        resources.devices.clear();
-    }
-    let changes = Changes { resources, schemata };
-    let planned = session.audit.step("plan", || plan::update(&changes, &living, base));
-    let planned = planned.map_err(|mut problems| {
-        origins.rename_problems(&mut problems);
-        explain(&problems)
-    })?;
-    let planned = origins.rename(planned);
-    for note in &planned.notes {
-        crate::streams::warn(note);
-    }
-    session.send_plan(planned.plan, StreamPipes::default(), &Ids::default())?;
-    session.run(None, &ConsoleSink::Shown(ConsoleMode::Passive), None)?;
-    // Nothing of a payload's has ended.
-    Ok(Reached::Running)
+fn running_container(record: &Record) -> Result<RunningContainer, String> {
+    Ok(RunningContainer {
+        id: record.id.clone(),
+        layout: running::layout(&record.cgroups)?,
+        now: running::now(&record.cgroups)?,
+        in_scope: record.unit.is_some(),
+        resctrl: running::resctrl(&record.cgroups),
+    })
 }
 
 /// The file of `--resources`. Read only after privileges are gone.
@@ -152,7 +167,7 @@ fn from_flags(limits: &Limits) -> Result<(Resources, Origins), String> {
         [("--kernel-memory", &limits.kernel_memory), ("--kernel-memory-tcp", &limits.kernel_memory_tcp)]
     {
         if value.as_ref().is_some_and(|value| !value.is_empty()) {
-            crate::streams::warn(format_args!("{name}: ignored, as runc does"));
+            streams::warn(format_args!("{name}: ignored, as runc does"));
         }
     }
     Ok((resources, origins))

@@ -23,7 +23,7 @@ fn main() {
     if as_worker {
         rspawn_setup::worker::confine(&plan(), false).expect("to be confined");
     } else {
-        rspawn::sandbox::confine().expect("to be confined");
+        rspawn_host::sandbox::confine().expect("to be confined");
     }
     if numbers.is_empty() {
         // Held where a test can look at it.
@@ -43,6 +43,6 @@ fn main() {
 
 /// The plan of the default configuration.
 fn plan() -> Plan {
-    let config = serde_json::to_value(rspawn::default_spec::default_spec(false)).expect("a configuration");
+    let config = serde_json::to_value(rspawn_planner::default_spec::default_spec(false)).expect("a configuration");
     rspawn_tests::hostile::plan_of(&config, "confined", std::path::Path::new("/"))
 }

@@ -5,9 +5,9 @@
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
 use std::collections::BTreeMap;
 
-use rspawn::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
-use rspawn::plan::seccomp::eval::{self, SeccompData};
-use rspawn::plan::seccomp::{Arch, Insn};
+use rspawn_planner::oci::seccomp::{ArgRule, Seccomp, SyscallRule};
+use rspawn_planner::seccomp::eval::{self, SeccompData};
+use rspawn_planner::seccomp::{Arch, Insn};
 
 pub use rspawn_tests::podman_profile::{PODMAN_CAPS, oci_form};
 
@@ -301,10 +301,10 @@ pub struct Flat {
 /// Per architecture and number, the rules that reach it: multiplexers included,
 /// alternatives split. Numbers come from libseccomp, not from the tables under
 /// test.
-pub type Reach = BTreeMap<(Arch, u32), Vec<Flat>>;
+pub type Delegation = BTreeMap<(Arch, u32), Vec<Flat>>;
 
-pub fn reach(s: &Seccomp) -> Reach {
-    let mut reach = Reach::new();
+pub fn reach(s: &Seccomp) -> Delegation {
+    let mut reach = Delegation::new();
     let default = action(&s.default_action, s.default_errno_ret);
     for rule in &s.syscalls {
         if action(&rule.action, rule.errno_ret) == default {

@@ -109,7 +109,7 @@ fn comparable_mounts() -> Vec<String> {
             .chain(["--ro-bind", "/sys", "/sys", "--ro-bind", "/proc/fs", "/proc/fs"])
             .map(str::to_string)
             .collect();
-    let config = rspawn::default_spec::default_spec(false);
+    let config = rspawn_planner::default_spec::default_spec(false);
     let masked = config.linux.map(|linux| linux.masked_paths).unwrap_or_default();
     for path in masked.iter().filter(|path| Path::new(path).exists()) {
         let cover: &[&str] = if Path::new(path).is_dir() {

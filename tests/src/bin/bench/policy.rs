@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use rspawn::plan::seccomp::{Arch, Options, compile};
+use rspawn_planner::seccomp::{Arch, Options, compile};
 use rspawn_proto::filter;
 use rspawn_tests::podman_profile::{PODMAN_CAPS, PODMAN_PROFILE, oci_form};
 use rspawn_tests::{Bundle, Scratch, program};
@@ -73,7 +73,7 @@ fn filter_line() {
     let Ok(compiled) = compile(&profile, Arch::X86_64, &Options::default()) else {
         return skipped("the run of a filter", "podman's profile does not compile");
     };
-    let calls = rspawn::policy::parse("").expect("the default policy").policy.must_deny;
+    let calls = rspawn_planner::policy::parse("").expect("the default policy").policy.must_deny;
     let mut times: Vec<u128> = (0..50)
         .map(|_| {
             let began = Instant::now();

@@ -1,7 +1,7 @@
 //! BPF instructions that the kernel executes at each of the payload's system calls, under podman's default profile.
-use rspawn::oci::seccomp::Seccomp;
-use rspawn::plan::seccomp::eval::{self, SeccompData};
-use rspawn::plan::seccomp::{Arch, Insn, Options, compile};
+use rspawn_planner::oci::seccomp::Seccomp;
+use rspawn_planner::seccomp::eval::{self, SeccompData};
+use rspawn_planner::seccomp::{Arch, Insn, Options, compile};
 use rspawn_tests::podman_profile::{PODMAN_CAPS, PODMAN_PROFILE, oci_form};
 
 use crate::{headline, skipped};

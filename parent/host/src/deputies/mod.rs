@@ -1,0 +1,4 @@
+//! Second processes of rspawn's own: each keeps a right that the first one gives up, for one purpose.
+pub mod ephemeral_dir;
+pub mod path_prober;
+pub mod stats_opener;
