@@ -1,7 +1,7 @@
 //! The system calls that rspawn-setup and rspawn-init make, each behind a safe function.
 //!
 //! No C library is linked into the privileged programs: a call is one instruction here, and nothing else runs before
-//! or after it. This crate and rspawn-start hold all of rspawn's `unsafe`; each block gives its reason.
+//! or after it. This crate and rspawn-nolibc hold all of rspawn's `unsafe`; each block gives its reason.
 //!
 //! The programs have one thread and never share memory with a child but for [`memory::SharedWord`].
 #![no_std]
