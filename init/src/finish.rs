@@ -42,11 +42,10 @@ use rspawn_sys::cred::Filter;
 use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, Fd, Result, cred, fd, file, process, pty, signal, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, Result, cred, fd, file, process, pty, signal, tune};
 
 use crate::lookup::{Found, Program};
 use crate::{home, hooks, listener, streams};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
 use crate::staged::Stage;
 

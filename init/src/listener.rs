@@ -5,10 +5,9 @@
 //! listener appears, and a word of memory, in which its number does. It closes both ends in that table, so that the
 //! agent has the only listener, and hears the end of its connection, while the container waits for its start.
 use rspawn_proto::report::FinishStep;
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, Result, channel, signal};
+use rspawn_sys::{Failure, Fd, Named, Outcome, Result, channel, signal};
 
 use crate::staged::Stage;
 

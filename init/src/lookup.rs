@@ -6,9 +6,7 @@ use core::ffi::CStr;
 
 use rspawn_sys::file::Status;
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, file, process};
-
-use rspawn_sys::failure::{Failure, Outcome};
+use rspawn_sys::{Errno, Failure, Outcome, file, process};
 
 /// The payload as it was given: arguments and environment.
 pub struct Program<'a> {

@@ -7,10 +7,10 @@ use rspawn_proto::codec;
 use rspawn_proto::msg::{FromStage, Mode, ToInit};
 use rspawn_proto::plan::InitMode;
 use rspawn_proto::report::{FinishStep, Place, finish_word};
-use rspawn_sys::failure::{Failure, Named, Outcome, timed};
+use rspawn_sys::failure::timed;
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, signal};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, signal};
 
 use crate::finish::{Last, Ready};
 use crate::lookup::Program;

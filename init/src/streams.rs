@@ -1,7 +1,5 @@
 //! The payload's standard streams, where they are the caller's.
-use rspawn_sys::failure::{Named, Outcome};
-use rspawn_sys::file;
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Fd, Named, Outcome, file};
 
 /// Type of a pipe in st_mode, inode(7).
 const FIFO: u32 = 0o010_000;

@@ -2,8 +2,8 @@
 //! them, as it does for rspawn-setup.
 use std::process::{Command, Stdio};
 
+use rspawn_proto::hook::{After, Hook, HookJob};
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::record::{After, Hook, HookJob};
 use rspawn_sys::channel;
 
 use crate::overrides::Origins;

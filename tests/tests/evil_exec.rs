@@ -5,12 +5,12 @@ use std::os::fd::IntoRawFd;
 
 use rspawn::facts::Facts;
 use rspawn_proto::check::check;
+use rspawn_proto::hook::{After, Hook};
 use rspawn_proto::ids::{HostPath, Slot, Text};
 use rspawn_proto::msg::{Mode, ToSetup, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
-use rspawn_proto::record::{After, Hook};
 use rspawn_proto::report::Place;
 use rspawn_sys::{Fd, process};
 use rspawn_tests::hostile::{EvilParent, Verdict, options, plan_message, plan_of, trusted, trusted_exec};

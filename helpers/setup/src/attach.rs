@@ -1,9 +1,8 @@
 //! Operations in the caller's namespaces on a container that exists but does not run yet.
 use rspawn_proto::plan::AttachOp;
-use rspawn_sys::net_device;
+use rspawn_sys::{Named, Outcome, net_device};
 
 use crate::spawn::Container;
-use rspawn_sys::failure::{Named, Outcome};
 
 pub fn carry_out(op: &AttachOp, container: &Container) -> Outcome<()> {
     let AttachOp::MoveNetDevice { name, new_name } = op;

@@ -12,10 +12,9 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::{HostPath, Id, Text};
 use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NewResctrl, NodeKind, Plan, access};
 use rspawn_proto::record::{CgroupDir, RESCTRL};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::Resolve::Beneath;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, bpf, cgroup, channel, fd, file, signal};
 
 use crate::device_program;
 use crate::host::Slots;

@@ -1,8 +1,6 @@
 //! tmpcopyup: what the image has at a mount point is copied into the tmpfs that will cover it.
-use rspawn_sys::Fd;
 use rspawn_sys::file::{self, Resolve, Status};
-
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Failure, Fd, Named, Outcome};
 
 /// Directories deeper than this are an error: the copy recurses, and its stack is finite.
 const MAX_DEPTH: u32 = 64;

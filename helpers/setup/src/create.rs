@@ -4,16 +4,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::slice;
 
+use rspawn_proto::hook::{Hook, Hooks};
 use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
-use rspawn_proto::plan::{Finish, Hooks, HostOp, Plan, RootfsOp};
+use rspawn_proto::plan::{Finish, HostOp, Plan, RootfsOp};
 use rspawn_proto::policy::{self, Approved, PathRule, Policy};
-use rspawn_proto::record::{CgroupDir, Hook, RECORD_VERSION, Record, ScopeJob};
+use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
-use rspawn_sys::Fd;
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_proto::unit::ScopeJob;
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::process;
+use rspawn_sys::{Failure, Fd, Named, Outcome, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
 use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
@@ -145,7 +145,7 @@ pub fn create(
     hooks.after.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
     let place = Place::Spawn(SpawnStep::Hooks);
     traces.hooks = hooks;
-    if traces.hooks.needs_runner(mode) {
+    if needs_runner(&traces.hooks, mode) {
         // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
@@ -216,6 +216,12 @@ pub fn create(
     }
     announce(parent, invoker, &container)?;
     stay(parent, mode, container)
+}
+
+/// Whether any hook runs in the caller's namespaces while rspawn-setup is there.
+fn needs_runner(hooks: &Hooks, mode: Mode) -> bool {
+    let later = mode != Mode::Created && !hooks.after.poststart.is_empty();
+    later || !hooks.runtime.is_empty() || !hooks.after.poststop.is_empty()
 }
 
 /// The host phase. Of a container in a scope, it leaves a process there that holds the place.

@@ -9,9 +9,8 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, cgroup, channel, cred, fd, file, process, tune};
 
 /// How a new process gets into its cgroups.
 pub struct Seats<'a> {

@@ -6,10 +6,8 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Approved;
 use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Fd};
-use rspawn_sys::{file, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, file, tune};
 
 use crate::cgroup::Cgroups;
 use crate::create::open_host;

@@ -9,9 +9,8 @@ use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
-use rspawn_sys::failure::{Failure, Named};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Fd, channel, process};
+use rspawn_sys::{Errno, Failure, Fd, Named, channel, process};
 
 use crate::host::Slots;
 use crate::invoker::Invoker;

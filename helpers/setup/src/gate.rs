@@ -7,10 +7,9 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::hook_program::Program;
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 use crate::idmap;
 use crate::mount_table::{MountTable, Seat};

@@ -5,13 +5,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::codec::Message;
+use rspawn_proto::hook::{Hook, HookJob};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::policy::PathRule;
-use rspawn_proto::record::{Hook, HookJob, ScopeJob};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_proto::unit::ScopeJob;
 use rspawn_sys::process::{self, Side, StringArray};
-use rspawn_sys::{Fd, channel, cred};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
 use crate::inside::Inside;
 use crate::parent::{End, Parent};

@@ -12,12 +12,11 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
-use rspawn_sys::{Errno, Fd, mount, process};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
 use crate::gate::Gate;
 use crate::idmap;
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What the slots of a plan hold.
 #[derive(Default)]

@@ -4,8 +4,7 @@ use alloc::vec::Vec;
 
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::IdMap;
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, channel, file, process};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, file, process};
 
 use crate::spawn::write_id_maps;
 

@@ -2,9 +2,8 @@
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::{IdMap, Spawn};
-use rspawn_sys::cred;
-use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::process::{self, Side};
+use rspawn_sys::{Named, Outcome, cred};
 
 use crate::spawn::Container;
 

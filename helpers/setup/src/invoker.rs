@@ -4,8 +4,7 @@ use alloc::string::ToString;
 use rspawn_proto::msg::{Mode, Purpose, ToSetup, Trusted};
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION, codec};
-use rspawn_sys::failure::Failure;
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::{Failure, Fd, channel};
 
 use crate::parent::{End, Parent};
 use crate::state::StateDir;

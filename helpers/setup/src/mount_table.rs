@@ -4,8 +4,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use rspawn_proto::policy::is_below;
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, file};
+use rspawn_sys::{Failure, Fd, Named, Outcome, file};
 
 pub struct MountTable(Vec<Mount>);
 

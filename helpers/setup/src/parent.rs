@@ -7,9 +7,9 @@ use rspawn_proto::policy::Violation;
 pub use rspawn_proto::report::progress_word;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
-use rspawn_sys::failure::{Named, Outcome, timed};
+use rspawn_sys::failure::timed;
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::{Fd, Named, Outcome, channel};
 
 /// How serving a parent can end before the payload does.
 pub enum End {

@@ -6,10 +6,9 @@
 use rspawn_proto::plan::{Capabilities, FsParam, Plan, RootfsOp, VirtualFs};
 use rspawn_proto::report::StepError;
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, cred, fd, file, fixed_path};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
 use crate::host::{Slots, new_filesystem};
 use crate::inside::Inside;

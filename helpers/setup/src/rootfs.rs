@@ -14,12 +14,11 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_path;
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Fd, mount, net, pty};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net, pty};
 
 use crate::copy_up::{copy_mode, copy_up};
 use crate::host::{Slots, new_filesystem, node_type, set_attributes, verify};
 use crate::target::{Leaf, Tree};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// Filesystem magics, `linux/magic.h`.
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;

@@ -11,9 +11,8 @@ use rspawn_proto::plan::{Finish, Kind, Plan};
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel, cred, fd, file, process, signal, tune};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, process, signal, tune};
 
 use crate::create::{self, Traces};
 use crate::exec;

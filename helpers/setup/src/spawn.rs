@@ -14,11 +14,10 @@ use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::Side;
-use rspawn_sys::{Errno, Fd, channel, cred, fd, file, image, process, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, image, process, tune};
 
 use crate::entry::{Entry, Seats, become_root};
 use crate::host::Slots;
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
 pub struct Container {

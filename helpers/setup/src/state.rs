@@ -7,9 +7,8 @@ use alloc::format;
 use alloc::string::String;
 
 use rspawn_proto::codec::{self, Message};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::{self, Resolve};
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 /// The state directory of one container.
 pub struct StateDir {

@@ -6,9 +6,8 @@
 use rspawn_proto::ids::Id;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, IdMap, MountAttrs, NodeKind, Plan, Propagation, attr};
-use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Fd, mount};
+use rspawn_sys::{Errno, Fd, Named, Outcome, mount};
 
 use crate::host::{node_type, verify};
 

@@ -4,8 +4,7 @@ use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Errno, channel, cred, process};
+use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
 use crate::parent::{End, Parent, progress_word};
 use crate::spawn::Container;

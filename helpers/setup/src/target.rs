@@ -10,10 +10,9 @@ use core::cell::Cell;
 
 use rspawn_proto::plan::Target;
 use rspawn_sys::file::{self, Resolve};
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 use crate::host::Slots;
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
 /// What to create at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

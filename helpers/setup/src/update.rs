@@ -7,9 +7,9 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::msg::Purpose;
 use rspawn_proto::plan::{HostOp, Plan};
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::Failure;
+use rspawn_proto::unit::ScopeJob;
+use rspawn_sys::Failure;
 
 use crate::cgroup::{set, set_device_rules};
 use crate::exec::open_cgroups;

@@ -15,7 +15,7 @@ use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, fixed_path};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, fixed_path};
 
 use crate::follow::told;
 use crate::host::Slots;
@@ -23,7 +23,7 @@ use crate::inside::Inside;
 use crate::parent::progress_word;
 use crate::rootfs::Rootfs;
 use crate::spawn::Container;
-use rspawn_sys::failure::{Failure, Named, Outcome, timed};
+use rspawn_sys::failure::timed;
 
 /// A running worker, seen from rspawn-setup. Killed when dropped.
 pub struct Worker {

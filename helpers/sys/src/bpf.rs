@@ -2,8 +2,8 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::fd::Fd;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 /// struct bpf_insn of `linux/bpf.h`.
 #[repr(C)]

@@ -5,9 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use crate::fd::Fd;
 use crate::fixed_path;
-use crate::raw::{Argument, Errno, Result, c_string, sys};
+use crate::raw::{Argument, c_string, sys};
+use crate::{Errno, Fd, Result};
 
 pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 

@@ -6,16 +6,14 @@
 use alloc::format;
 use alloc::string::String;
 
+use rspawn_proto::hook::Hook;
 use rspawn_proto::ids::HostPath;
-use rspawn_proto::record::Hook;
 
-use crate::failure::{Failure, Named, Outcome};
-use crate::fd::Fd;
 use crate::file;
 use crate::hook_program::Program;
 use crate::memory::SharedWord;
 use crate::process::{self, StringArray};
-use crate::raw::{Errno, Result};
+use crate::{Errno, Failure, Fd, Named, Outcome, Result};
 
 /// Bytes of a hook's output that an error quotes.
 const QUOTED: usize = 1024;

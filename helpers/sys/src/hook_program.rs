@@ -2,12 +2,11 @@
 use alloc::format;
 use alloc::string::String;
 
+use rspawn_proto::hook::Hook;
 use rspawn_proto::policy::PathRule;
-use rspawn_proto::record::Hook;
 
-use crate::failure::{Failure, Named, Outcome};
-use crate::fd::Fd;
 use crate::file::{self, Status};
+use crate::{Failure, Fd, Named, Outcome};
 
 /// A program that may be a hook.
 pub enum Program {

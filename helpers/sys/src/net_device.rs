@@ -5,10 +5,10 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use crate::fd::Fd;
 use crate::file;
 use crate::process;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 const CLONE_NEWNET: u64 = 0x4000_0000;
 

@@ -10,12 +10,11 @@ mod systemd;
 
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::Capabilities;
-use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::Place;
+use rspawn_proto::unit::ScopeJob;
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::confine::{allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, channel, cred};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
 /// What it takes to speak over two descriptors; the rest is the standard library's memory and end.
 const CALLS: [libc::c_long; 21] = [

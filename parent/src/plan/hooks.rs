@@ -1,7 +1,7 @@
 //! `hooks` (config.md, "POSIX-platform Hooks"): what runs when, and the state that each reads.
+use rspawn_proto::hook::{After, Hook, Hooks, StateTemplate};
 use rspawn_proto::ids::HostPath;
-use rspawn_proto::plan::{Hooks, RootfsOp};
-use rspawn_proto::record::{After, Hook, StateTemplate};
+use rspawn_proto::plan::RootfsOp;
 use serde_json::json;
 
 use super::Planner;

@@ -1,9 +1,9 @@
 //! `process`, `linux.personality`, `linux.memoryPolicy`: the last mile.
 use std::collections::HashSet;
 
+use rspawn_proto::hook::{Hook, StateTemplate};
 use rspawn_proto::ids::{GuestPath, HostPath, Id, Text};
 use rspawn_proto::plan::*;
-use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
 use super::{Planner, capabilities, console, devices, init_mode, rootless, seccomp};

@@ -1,8 +1,8 @@
 //! Plans that decode, and that no planner of ours would make.
+use rspawn_proto::hook::StateTemplate;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
-use rspawn_proto::record::StateTemplate;
 use rspawn_proto::{MAX_GROUPS, MAX_OPS, MAX_SLOTS, WIRE_VERSION};
 
 pub struct Case {
