@@ -31,20 +31,20 @@ pub struct Hooks {
     /// createContainer, in the container's namespaces, the host's files in sight: right after those.
     pub container: Vec<Hook>,
     /// poststart and poststop, kept for later commands; and the state that every hook reads.
-    pub after: After,
+    pub deferred: DeferredHooks,
 }
 
 impl Hooks {
     /// Every hook that runs with the host's files in sight.
     pub fn of_the_host(&self) -> impl Iterator<Item = &Hook> {
-        let After { poststart, poststop, .. } = &self.after;
+        let DeferredHooks { poststart, poststop, .. } = &self.deferred;
         self.runtime.iter().chain(&self.container).chain(poststart).chain(poststop)
     }
 }
 
 /// What is left to do at later commands, as the planner found it in config.json.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
-pub struct After {
+pub struct DeferredHooks {
     pub poststart: Vec<Hook>,
     pub poststop: Vec<Hook>,
     pub state: StateTemplate,

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
-use crate::hook::After;
+use crate::hook::DeferredHooks;
 use crate::ids::{ContainerId, HostPath, Text};
 use crate::namespaces::NamespaceSet;
 use crate::plan::InitMode;
@@ -40,7 +40,7 @@ pub struct Record {
     pub cgroups: Vec<CgroupDir>,
     /// The scope that systemd made for it.
     pub unit: Option<Text>,
-    pub after: After,
+    pub deferred: DeferredHooks,
 }
 
 /// A cgroup of a container, or a resctrl group.

@@ -5,7 +5,7 @@ use std::os::fd::IntoRawFd;
 
 use rspawn::facts::Facts;
 use rspawn_proto::check::check;
-use rspawn_proto::hook::{After, Hook};
+use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{HostPath, Slot, Text};
 use rspawn_proto::msg::{Mode, ToSetup, Trusted};
 use rspawn_proto::namespaces::Namespace;
@@ -78,8 +78,18 @@ fn a_plan_for_a_process_is_its_last_mile_alone() {
         ("stays PID 1", Box::new(|p| p.finish.init = InitMode::Supervise)),
         ("prestart hooks", Box::new(|p| p.hooks.runtime.push(touch.clone()))),
         ("createContainer hooks", Box::new(|p| p.hooks.container.push(touch.clone()))),
-        ("poststart hooks", Box::new(|p| p.hooks.after = After { poststart: vec![touch.clone()], ..After::default() })),
-        ("poststop hooks", Box::new(|p| p.hooks.after = After { poststop: vec![touch.clone()], ..After::default() })),
+        (
+            "poststart hooks",
+            Box::new(|p| {
+                p.hooks.deferred = DeferredHooks { poststart: vec![touch.clone()], ..DeferredHooks::default() }
+            }),
+        ),
+        (
+            "poststop hooks",
+            Box::new(|p| {
+                p.hooks.deferred = DeferredHooks { poststop: vec![touch.clone()], ..DeferredHooks::default() }
+            }),
+        ),
         ("startContainer hooks", Box::new(|p| p.finish.hooks.push(touch.clone()))),
     ];
     for (name, change) in &cases {

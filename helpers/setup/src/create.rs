@@ -61,7 +61,7 @@ impl<'a> Traces<'a> {
             ));
         }
         if let Some(runner) = &self.runner {
-            for hook in &self.hooks.after.poststop {
+            for hook in &self.hooks.deferred.poststop {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
                 let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None), self.allowed());
                 if let Err(End::Failed(error)) = ran {
@@ -89,11 +89,11 @@ impl<'a> Traces<'a> {
     }
 
     fn state_text(&self, status: &str, pid: Option<i32>) -> String {
-        self.hooks.after.state.fill(status, pid)
+        self.hooks.deferred.state.fill(status, pid)
     }
 
     fn allowed(&self) -> Option<Vec<PathRule>> {
-        self.hooks.after.allowed.clone()
+        self.hooks.deferred.allowed.clone()
     }
 
     /// Runs hooks in the caller's namespaces.
@@ -142,7 +142,7 @@ pub fn create(
     let inside = Inside::of(&plan.spawn);
     let mut hooks = core::mem::take(&mut plan.hooks);
     let Policy { mode: policy_mode, hooks: allowed, .. } = &invoker.trusted.policy;
-    hooks.after.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
+    hooks.deferred.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
     let place = Place::Spawn(SpawnStep::Hooks);
     traces.hooks = hooks;
     if needs_runner(&traces.hooks, mode) {
@@ -212,7 +212,7 @@ pub fn create(
     follow_init(parent, &mut container, mode, note, root.as_ref())?;
     parent.step(Place::Spawn(SpawnStep::Record), || traces.state.unlock())?;
     if mode != Mode::Created {
-        traces.run(parent, &traces.hooks.after.poststart, "running", container.pid)?;
+        traces.run(parent, &traces.hooks.deferred.poststart, "running", container.pid)?;
     }
     announce(parent, invoker, &container)?;
     stay(parent, mode, container)
@@ -220,8 +220,8 @@ pub fn create(
 
 /// Whether any hook runs in the caller's namespaces while rspawn-setup is there.
 fn needs_runner(hooks: &Hooks, mode: Mode) -> bool {
-    let later = mode != Mode::Created && !hooks.after.poststart.is_empty();
-    later || !hooks.runtime.is_empty() || !hooks.after.poststop.is_empty()
+    let later = mode != Mode::Created && !hooks.deferred.poststart.is_empty();
+    later || !hooks.runtime.is_empty() || !hooks.deferred.poststop.is_empty()
 }
 
 /// The host phase. Of a container in a scope, it leaves a process there that holds the place.
@@ -286,6 +286,6 @@ fn record(
         namespaces: inside.owned,
         cgroups,
         unit,
-        after: hooks.after.clone(),
+        deferred: hooks.deferred.clone(),
     })
 }

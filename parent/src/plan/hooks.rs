@@ -1,5 +1,5 @@
 //! `hooks` (config.md, "POSIX-platform Hooks"): what runs when, and the state that each reads.
-use rspawn_proto::hook::{After, Hook, Hooks, StateTemplate};
+use rspawn_proto::hook::{DeferredHooks, Hook, Hooks, StateTemplate};
 use rspawn_proto::ids::HostPath;
 use rspawn_proto::plan::RootfsOp;
 use serde_json::json;
@@ -29,7 +29,7 @@ pub fn plan(planner: &mut Planner) -> Hooks {
     if look_for_the_root(planner) {
         planner.rootfs("/hooks", RootfsOp::Hooks);
     }
-    Hooks { runtime, container, after: After { poststart, poststop, state, allowed: None } }
+    Hooks { runtime, container, deferred: DeferredHooks { poststart, poststop, state, allowed: None } }
 }
 
 /// startContainer, whose paths are the container's.

@@ -189,13 +189,14 @@ impl Container {
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
     /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
     pub fn remove(&self) -> Result<(), String> {
-        let Record { cgroups, after, unit, .. } = &self.record;
+        let Record { cgroups, deferred, unit, .. } = &self.record;
         // Processes of a shared pid namespace live on without the first one.
         cgroups::kill_all(cgroups)?;
         // Before the record, without which nobody would find what is left of them.
         cgroups::remove(cgroups, unit.is_some())?;
-        for hook in &after.poststop {
-            if let Err(reason) = hooks::run(std::slice::from_ref(hook), after, after.state.fill("stopped", None)) {
+        for hook in &deferred.poststop {
+            if let Err(reason) = hooks::run(std::slice::from_ref(hook), deferred, deferred.state.fill("stopped", None))
+            {
                 crate::streams::warn(reason);
             }
         }
