@@ -45,7 +45,7 @@ impl<'a> Gate<'a> {
 
     /// Has the policy judge what a path has led to.
     pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
-        let place = file::place(opened).named("readlinkat")?;
+        let place = file::fd_path(opened).named("readlinkat")?;
         match &step.op {
             // By its slot: the origin is the planner's word.
             HostOp::CloneTree { out, .. } | HostOp::OpenPath { out, .. } if self.is_root(*out) => {
@@ -191,7 +191,7 @@ impl<'a> Denied<'a> {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(None),
             opened => opened.named("openat2").map_err(|failure| failure.with(format!("bind.deny: {}", rule.path)))?,
         };
-        let place = file::place(&opened).named("readlinkat")?;
+        let place = file::fd_path(&opened).named("readlinkat")?;
         let mut seats = Vec::from([table.seat(&opened, &place)?]);
         if rule.below {
             seats.extend(table.below(&place).cloned());

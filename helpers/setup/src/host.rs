@@ -159,7 +159,7 @@ fn hold(path: &str) -> Outcome<(Fd, String)> {
         let (above, name) = path.trim_end_matches('/').rsplit_once('/').unwrap_or(("", ""));
         let above = if above.is_empty() { "/" } else { above };
         let directory = file::open_host(above, file::O_PATH | file::O_DIRECTORY).named("openat2")?;
-        let above = file::place(&directory).named("readlinkat")?;
+        let above = file::fd_path(&directory).named("readlinkat")?;
         let place = format!("{}/{name}", above.trim_end_matches('/'));
         let of_procfs = file::filesystem_magic(&directory).named("fstatfs")? == PROC_SUPER_MAGIC;
         if of_procfs && above.ends_with("/ns") {

@@ -131,7 +131,7 @@ impl<'p> Rootfs<'p> {
     /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already. Or
     /// where hooks look for it: in this namespace's copy of the place that was opened in the host's.
     fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>, below: Option<&Fd>) -> Outcome<()> {
-        let place = over.map_or(Ok("/".into()), file::place).named("readlinkat")?;
+        let place = over.map_or(Ok("/".into()), file::fd_path).named("readlinkat")?;
         let target = file::open_host(&place, file::O_PATH).named("openat2")?;
         if let Some(over) = over
             && !file::is_same(over, &target).named("statx")?

@@ -334,6 +334,6 @@ pub fn open_proc(path: &str) -> Result<Fd> {
 }
 
 /// Path of the place that a descriptor refers to, links resolved.
-pub fn place(file: &Fd) -> Result<String> {
+pub fn fd_path(file: &Fd) -> Result<String> {
     read_link_at(&HERE, &proc_path(file))
 }

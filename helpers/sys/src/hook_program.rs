@@ -58,7 +58,7 @@ fn judge_variable(word: &str) -> Outcome<()> {
 /// A file that root alone can change, and its place.
 fn open_trusted(path: &str) -> Outcome<(Fd, String)> {
     let opened = file::open_following(path).named("openat2").map_err(|failure| failure.with(path))?;
-    let place = file::place(&opened).named("readlinkat")?;
+    let place = file::fd_path(&opened).named("readlinkat")?;
     let found = file::status(&opened).named("statx")?;
     // A file of another mount namespace has a place there: `/proc/PID/root` leads to a container's own programs.
     let here = file::open_host(&place, file::O_PATH).and_then(|here| file::status(&here)).named("openat2");
