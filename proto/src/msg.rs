@@ -36,7 +36,7 @@ pub fn packets(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 /// What the parent says before it reads a byte of the bundle, so before anything could have taken it over.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Trusted {
+pub struct InvokerRequest {
     pub version: u32,
     pub id: ContainerId,
     pub policy: Policy,
@@ -89,7 +89,7 @@ pub enum Purpose {
 #[allow(clippy::large_enum_variant)]
 pub enum ToSetup {
     /// The first message, sent once.
-    Trusted(Trusted),
+    Request(InvokerRequest),
     /// The second, sent once. Descriptors ride on it that take the place of these standard streams.
     Plan { plan: Plan, streams: Vec<u8> },
     /// Any number of times while the payload runs.

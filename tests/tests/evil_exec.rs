@@ -7,7 +7,7 @@ use rspawn::facts::Facts;
 use rspawn_proto::check::check;
 use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{HostPath, Slot, Text};
-use rspawn_proto::msg::{Mode, ToSetup, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, ToSetup};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
@@ -34,9 +34,9 @@ fn hook(path: &str) -> Hook {
 
 /// Says it all, with a pidfd of a container's first process.
 #[track_caller]
-fn submit(trusted: Trusted, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
+fn submit(trusted: InvokerRequest, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
     let parent = EvilParent::start();
-    parent.say_with(&ToSetup::Trusted(trusted), &[target]);
+    parent.say_with(&ToSetup::Request(trusted), &[target]);
     parent.say_with(&plan_message(plan), &[]);
     parent.verdict()
 }
@@ -150,9 +150,9 @@ fn an_invokers_message_that_lacks_descriptors() {
     let some = [directory(), directory(), directory(), directory()];
     let with = |mode: Mode, pid_file: bool| {
         let pid_file = pid_file.then(|| Text::new("pid").unwrap());
-        Trusted { mode, pid_file, ..trusted(&bundle.id, Policy::default()) }
+        InvokerRequest { mode, pid_file, ..trusted(&bundle.id, Policy::default()) }
     };
-    let exec = |pid_file: bool| Trusted {
+    let exec = |pid_file: bool| InvokerRequest {
         pid_file: with(Mode::Foreground, pid_file).pid_file,
         ..trusted_exec("x", Policy::default())
     };
@@ -166,7 +166,7 @@ fn an_invokers_message_that_lacks_descriptors() {
         for count in 0..needed {
             let parent = EvilParent::start();
             let fds: Vec<&Fd> = some.iter().take(count).collect();
-            parent.say_with(&ToSetup::Trusted(trusted.clone()), &fds);
+            parent.say_with(&ToSetup::Request(trusted.clone()), &fds);
             match parent.verdict() {
                 (Verdict::Failed(error), 1, stderr) => {
                     assert_eq!(error.detail, "the invoker's message lacks a descriptor", "{name} {count}");

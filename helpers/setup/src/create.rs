@@ -115,7 +115,7 @@ pub fn create(
     traces: &mut Traces,
 ) -> Result<Option<i32>, End> {
     let mut plan = plan.into_inner();
-    let mode = invoker.trusted.mode;
+    let mode = invoker.request.mode;
     parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(&plan))?;
     let directories = parent.step(Place::Check, || cgroup::directories(&plan))?;
@@ -129,7 +129,7 @@ pub fn create(
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
-    if mode == Mode::Foreground && !invoker.trusted.keep {
+    if mode == Mode::Foreground && !invoker.request.keep {
         let place = Place::Spawn(SpawnStep::Cgroups);
         traces.keeper = Some(parent.step(place, || traces.cgroups.entrust())?);
     }
@@ -141,7 +141,7 @@ pub fn create(
     drop(image);
     let inside = Inside::of(&plan.spawn);
     let mut hooks = core::mem::take(&mut plan.hooks);
-    let Policy { mode: policy_mode, hooks: allowed, .. } = &invoker.trusted.policy;
+    let Policy { mode: policy_mode, hooks: allowed, .. } = &invoker.request.policy;
     hooks.deferred.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
     let place = Place::Spawn(SpawnStep::Hooks);
     traces.hooks = hooks;
@@ -149,7 +149,7 @@ pub fn create(
         // The last process that is started outside the container's pid namespace.
         traces.runner = Some(parent.step(place, || Runner::start(&parent.programs, "rspawn-hooks", None))?);
     }
-    let bundle = match &invoker.trusted.purpose {
+    let bundle = match &invoker.request.purpose {
         Purpose::Container { bundle, .. } => bundle.as_str(),
         _ => "",
     };
@@ -162,12 +162,12 @@ pub fn create(
         parent.step(Place::Attach(index as u16), || crate::attach::carry_out(&step.op, &container))?;
     }
     let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
-    let no_pivot = invoker.trusted.no_pivot;
+    let no_pivot = invoker.request.no_pivot;
     let hides_root = spawn::hides_root(&plan.spawn);
     let hands_root = no_pivot || hides_root;
     let place = Place::Spawn(SpawnStep::Worker);
     let procfs = parent.step(place, || procfs::make(&plan, &inside, &container, &mut slots))?;
-    let kernel_mounts = no_pivot.then_some(&invoker.trusted.kernel_mounts[..]);
+    let kernel_mounts = no_pivot.then_some(&invoker.request.kernel_mounts[..]);
     let (audit, progress) = (parent.audit, parent.progress);
     let job = Job { plan: &plan, inside: &inside, audit, progress, hands_root, kernel_mounts, procfs };
     // Not before: a sysctl of a network device needs the device.
@@ -233,7 +233,7 @@ pub fn open_host(
 ) -> Result<(Slots, Option<(Text, Keeper)>), End> {
     let mut slots = Slots::default();
     let mut held = None;
-    let mut gate = Gate::new(&invoker.trusted.policy, plan);
+    let mut gate = Gate::new(&invoker.request.policy, plan);
     for (index, step) in plan.host.iter().enumerate() {
         let place = Place::Host(index as u16);
         // Before a filesystem reads a disk.
@@ -268,19 +268,19 @@ fn record(
     (cgroups, unit): (Vec<CgroupDir>, Option<Text>),
     hooks: &Hooks,
 ) -> Outcome<Record> {
-    let Purpose::Container { bundle, created, owner, boot } = invoker.trusted.purpose.clone() else {
+    let Purpose::Container { bundle, created, owner, boot } = invoker.request.purpose.clone() else {
         return Err(Failure::check("no container was asked for"));
     };
     Ok(Record {
         version: RECORD_VERSION,
-        id: invoker.trusted.id.clone(),
+        id: invoker.request.id.clone(),
         bundle,
         created,
         owner,
         pid: container.pid,
         start_time: process::start_time(container.pid).named("read")?,
         boot,
-        foreground: invoker.trusted.mode == Mode::Foreground && !invoker.trusted.keep,
+        foreground: invoker.request.mode == Mode::Foreground && !invoker.request.keep,
         init: finish.init,
         new_keyring: finish.keyring.is_some(),
         namespaces: inside.owned,

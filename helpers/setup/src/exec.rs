@@ -27,11 +27,11 @@ pub fn exec(
     plan: Approved<Plan>,
     image: InitImage,
 ) -> Result<Option<i32>, End> {
-    let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+    let Purpose::Exec { namespaces, cgroups } = &invoker.request.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
     let (slots, _) = open_host(parent, invoker, &plan, &mut Cgroups::default())?;
     let agent = reach_agent(&plan.finish, &slots)?;
-    let mode = invoker.trusted.mode;
+    let mode = invoker.request.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::OUT_OF_MEMORY;
-use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
+use rspawn_proto::msg::{FromSetup, FromStage, InvokerRequest, Mode, Purpose, ToInit};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
@@ -112,8 +112,8 @@ pub fn send_finish(
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
-    let Trusted { audit, mode, .. } = invoker.trusted;
-    let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
+    let InvokerRequest { audit, mode, .. } = invoker.request;
+    let notice = notice(&finish, &invoker.request.purpose, container.pid).unwrap_or_default();
     let message = ToInit::Finish { finish, audit, mode, chroot, notice };
     told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }

@@ -1,7 +1,7 @@
 //! What the invoker has said and opened. No plan has a say in it.
 use alloc::string::ToString;
 
-use rspawn_proto::msg::{Mode, Purpose, ToSetup, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose, ToSetup};
 use rspawn_proto::report::Place;
 use rspawn_proto::{MAX_PLAN, WIRE_VERSION, codec};
 use rspawn_sys::{Failure, Fd, channel};
@@ -10,7 +10,7 @@ use crate::parent::{End, Parent};
 use crate::state::StateDir;
 
 pub struct Invoker {
-    pub trusted: Trusted,
+    pub request: InvokerRequest,
     pub held: Held,
     /// The directory of the pid file.
     pub pid_directory: Option<Fd>,
@@ -46,25 +46,25 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
         Ok(None) => return Err(End::Orphaned),
         Err(errno) => return Err(Failure::of("recvmsg", errno).at(Place::Receive).into()),
     };
-    let trusted = match codec::decode_message(&message).map_err(refuse)? {
-        ToSetup::Trusted(trusted) if trusted.version == WIRE_VERSION => trusted,
-        ToSetup::Trusted(_) => return Err(refuse("rspawn and rspawn-setup are of different builds")),
+    let request = match codec::decode_message(&message).map_err(refuse)? {
+        ToSetup::Request(request) if request.version == WIRE_VERSION => request,
+        ToSetup::Request(_) => return Err(refuse("rspawn and rspawn-setup are of different builds")),
         _ => return Err(refuse("the first message is not the invoker's")),
     };
     let mut fds = fds.into_iter();
     let mut take = || fds.next().ok_or_else(|| refuse("the invoker's message lacks a descriptor"));
-    let held = match trusted.purpose {
+    let held = match request.purpose {
         Purpose::Container { .. } => {
-            let name = trusted.id.as_str().to_string();
+            let name = request.id.as_str().to_string();
             let state = StateDir { dir: take()?, root: take()?, name };
             let mut gates = || Ok::<Gates, End>(Gates { gate: take()?, report: take()?, page: take()? });
-            let gate = if trusted.mode == Mode::Created { Some(gates()?) } else { None };
+            let gate = if request.mode == Mode::Created { Some(gates()?) } else { None };
             Held::Container { state, gate }
         }
         Purpose::Exec { .. } => Held::Exec { target: take()? },
         Purpose::Update { .. } => Held::Update,
     };
-    let pid_directory = trusted.pid_file.as_ref().map(|_| take()).transpose()?;
-    let bus = if trusted.bus { Some(take()?) } else { None };
-    Ok(Invoker { trusted, held, pid_directory, bus })
+    let pid_directory = request.pid_file.as_ref().map(|_| take()).transpose()?;
+    let bus = if request.bus { Some(take()?) } else { None };
+    Ok(Invoker { request, held, pid_directory, bus })
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use rspawn_proto::check::check;
-use rspawn_proto::msg::{FromSetup, Mode, ToSetup, Trusted};
+use rspawn_proto::msg::{FromSetup, InvokerRequest, Mode, ToSetup};
 use rspawn_proto::plan::{Finish, Kind, Plan};
 use rspawn_proto::policy::{Approved, Violation, judge};
 use rspawn_proto::report::{Place, SpawnStep};
@@ -70,15 +70,15 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
 fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal(&parent.programs, "rspawn-init"))?;
     let invoker = invoker::receive(parent)?;
-    let Trusted { mode, keep, preserve_fds, .. } = invoker.trusted;
-    parent.audit = invoker.trusted.audit;
+    let InvokerRequest { mode, keep, preserve_fds, .. } = invoker.request;
+    parent.audit = invoker.request.audit;
     parent.tell(&FromSetup::Taken, &[])?;
     let inherited = inherited.into_iter().filter(|fd| fd.raw() < 3 + preserve_fds as i32).collect();
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.held {
         Held::Container { state, gate } => {
             let mut traces = Traces::new(state);
-            let mut ended = receive_plan(parent, &invoker.trusted, Kind::Container)
+            let mut ended = receive_plan(parent, &invoker.request, Kind::Container)
                 .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut traces));
             if let Err(End::Failed(error)) = &mut ended {
                 traces.explain(error);
@@ -91,10 +91,10 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             ended?
         }
         Held::Exec { target } => {
-            let plan = receive_plan(parent, &invoker.trusted, Kind::Exec)?;
+            let plan = receive_plan(parent, &invoker.request, Kind::Exec)?;
             exec::exec(parent, &invoker, target, plan, image)?
         }
-        Held::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.trusted, Kind::Update)?)?,
+        Held::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.request, Kind::Update)?)?,
     };
     match status {
         Some(status) => parent.tell(&FromSetup::Exited { status }, &[]),
@@ -103,7 +103,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
 }
 
 /// The second message, judged.
-fn receive_plan(parent: &Parent, trusted: &Trusted, kind: Kind) -> Result<Approved<Plan>, End> {
+fn receive_plan(parent: &Parent, request: &InvokerRequest, kind: Kind) -> Result<Approved<Plan>, End> {
     let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Check));
     let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
         Ok(Some(received)) => received,
@@ -114,10 +114,10 @@ fn receive_plan(parent: &Parent, trusted: &Trusted, kind: Kind) -> Result<Approv
         return Err(refuse("the second message is not a plan"));
     };
     take_streams(&streams, &fds).map_err(|failure| failure.at(Place::Check))?;
-    if (&plan.header.id, plan.header.kind, plan.finish.preserve_fds) != (&trusted.id, kind, trusted.preserve_fds) {
+    if (&plan.header.id, plan.header.kind, plan.finish.preserve_fds) != (&request.id, kind, request.preserve_fds) {
         return Err(refuse("the plan is not for what the invoker asked"));
     }
-    approve(parent, trusted, plan)
+    approve(parent, request, plan)
 }
 
 /// Puts pipes of the parent's in the place of standard streams, which the payload gets from this process.
@@ -129,10 +129,10 @@ fn take_streams(streams: &[u8], pipes: &[Fd]) -> Outcome<()> {
 }
 
 /// Structure, then policy, on the whole plan: before the first effect.
-fn approve(parent: &Parent, trusted: &Trusted, plan: Plan) -> Result<Approved<Plan>, End> {
+fn approve(parent: &Parent, request: &InvokerRequest, plan: Plan) -> Result<Approved<Plan>, End> {
     parent.progress.store(progress_word(Place::Check));
     check(&plan).map_err(|fault| Failure::check(fault.reason).at(fault.place))?;
-    let (approved, warnings) = judge(&trusted.policy, plan).map_err(End::Refused)?;
+    let (approved, warnings) = judge(&request.policy, plan).map_err(End::Refused)?;
     warn(parent, warnings)?;
     Ok(approved)
 }
@@ -182,12 +182,12 @@ fn short(violation: Violation) -> Violation {
 /// Leaves a pid file where one was asked for, and says that the process is there.
 pub fn announce(parent: &Parent, invoker: &Invoker, container: &Container) -> Result<(), End> {
     let pid = container.pid;
-    if let (Some(name), Some(directory)) = (&invoker.trusted.pid_file, &invoker.pid_directory) {
+    if let (Some(name), Some(directory)) = (&invoker.request.pid_file, &invoker.pid_directory) {
         let place = Place::Spawn(SpawnStep::Record);
         parent.step(place, || state::write_pid_file(directory, name.as_str(), pid))?;
     }
     let pid = pid as u32;
-    let created = invoker.trusted.mode == Mode::Created;
+    let created = invoker.request.mode == Mode::Created;
     let message = if created { FromSetup::Created { pid } } else { FromSetup::Started { pid } };
     parent.tell(&message, &[&container.process])
 }

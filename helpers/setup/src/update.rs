@@ -19,7 +19,7 @@ use crate::parent::{End, Parent};
 
 /// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
 pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
-    let Purpose::Update { cgroups: named, unit } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+    let Purpose::Update { cgroups: named, unit } = &invoker.request.purpose else { return Err(End::Orphaned) };
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(named))?;
     let missing = || Failure::check("the container has no such cgroup");
     let cgroup = |slot: Slot| match named.get(slot.0 as usize) {

@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::IsTerminal;
 
 use rspawn_proto::WIRE_VERSION;
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::Fd;
 
@@ -71,7 +71,7 @@ fn audited(
     drop(preserved);
     let record = &container.record;
     let cgroups = container.cgroups_of_exec(&arguments.cgroup).map_err(or_stopped)?;
-    let trusted = Trusted {
+    let trusted = InvokerRequest {
         version: WIRE_VERSION,
         id: record.id.clone(),
         policy,

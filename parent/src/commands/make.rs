@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 use rspawn_sys::Fd;
 
 use super::prepare::{About, Intent, Prepared};
@@ -127,7 +127,7 @@ fn audited(
 
     let (environment, listening, preserve_fds) = (preserved.environment(), preserved.listening > 0, preserved.count);
     drop(preserved);
-    let trusted = Trusted {
+    let trusted = InvokerRequest {
         version: WIRE_VERSION,
         id: id.clone(),
         policy,

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rspawn_proto::WIRE_VERSION;
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 
 use super::explain;
 use crate::audit::Audit;
@@ -49,7 +49,7 @@ fn audited(global: &Global, arguments: Update, audit: Audit) -> Result<Reached, 
     let record = &container.record;
     let in_scope = record.unit.is_some();
     let bus = if in_scope { Some(systemd::connect(systemd::manager(&Ids::of_caller()?)?)?) } else { None };
-    let trusted = Trusted {
+    let trusted = InvokerRequest {
         version: WIRE_VERSION,
         id: record.id.clone(),
         policy,
