@@ -7,7 +7,7 @@ use rspawn_proto::MAX_PLAN;
 use rspawn_proto::check::check as check_structure;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::{Mode, Policy, Violation, violations};
+use rspawn_proto::policy::{Enforcement, Policy, Violation, violations};
 use rspawn_sys::file;
 
 use crate::say;
@@ -37,7 +37,7 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
         None => Policy::default(),
         Some(path) => codec::decode_message(&load(path)?).map_err(|reason| refused(&format!("{path}: {reason}")))?,
     };
-    let found = if policy.mode == Mode::Off { [].into() } else { violations(&policy, &plan) };
+    let found = if policy.mode == Enforcement::Off { [].into() } else { violations(&policy, &plan) };
     if !found.is_empty() {
         let line = |Violation { origin, rule, what, capabilities }: &Violation| match capabilities {
             0 => format!("violates {rule}: {origin} {what}\n"),
@@ -49,7 +49,7 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     }
     const JUDGED: &str =
         "the policy grants it, but for host paths and hooks, which are judged where they lead at a start";
-    let judged = if policy.mode == Mode::Off { "no policy was given" } else { JUDGED };
+    let judged = if policy.mode == Enforcement::Off { "no policy was given" } else { JUDGED };
     let steps = plan.host.len() + plan.attach.len() + plan.rootfs.len();
     Ok(format!("well formed: {steps} operations for container {}; {judged}\n", plan.header.id))
 }

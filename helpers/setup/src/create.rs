@@ -142,7 +142,7 @@ pub fn create(
     let inside = Inside::of(&plan.spawn);
     let mut hooks = core::mem::take(&mut plan.hooks);
     let Policy { mode: policy_mode, hooks: allowed, .. } = &invoker.request.policy;
-    hooks.deferred.allowed = allowed.clone().filter(|_| *policy_mode == policy::Mode::Enforce);
+    hooks.deferred.allowed = allowed.clone().filter(|_| *policy_mode == policy::Enforcement::Enforce);
     let place = Place::Spawn(SpawnStep::Hooks);
     traces.hooks = hooks;
     if needs_runner(&traces.hooks, mode) {

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
+use rspawn_proto::policy::{Enforcement, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::hook_program::Program;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
@@ -40,7 +40,7 @@ impl<'a> Gate<'a> {
 
     /// Whether the container is refused by what has been found.
     pub fn refuses(&self) -> bool {
-        self.policy.mode == Mode::Enforce && !self.found.is_empty()
+        self.policy.mode == Enforcement::Enforce && !self.found.is_empty()
     }
 
     /// Has the policy judge what a path has led to.
@@ -84,7 +84,7 @@ impl<'a> Gate<'a> {
 
     /// As [`Gate::pass`], of a place that is known.
     pub fn judge(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<()> {
-        if self.policy.mode == Mode::Off {
+        if self.policy.mode == Enforcement::Off {
             return Ok(());
         }
         let (mut denied, mut alone) = (None, false);
@@ -136,7 +136,7 @@ impl<'a> Gate<'a> {
     /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user namespace
     /// that is joined, the ids that it stands for are judged.
     pub fn judge_namespace(&mut self, opened: &Fd, origin: &str, kind: Namespace) -> Outcome<()> {
-        let on = self.policy.mode != Mode::Off;
+        let on = self.policy.mode != Enforcement::Off;
         if on && kind == Namespace::User && self.policy.min_host_id > 0 {
             let maps = idmap::maps_of(opened)?;
             judge_maps(self.policy, origin, [&maps, &Vec::new()], &mut self.found);
@@ -165,7 +165,7 @@ impl<'a> Gate<'a> {
     /// Looks at the programs that are to be hooks, so that a container is refused before anything is done. What is
     /// executed later, rspawn-hooks judges itself.
     pub fn judge_hooks(&mut self) {
-        let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Mode::Off) else { return };
+        let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Enforcement::Off) else { return };
         // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are: a hook
         // in the container's namespaces would find the bundle's in their place.
         const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];

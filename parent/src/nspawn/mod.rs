@@ -11,7 +11,7 @@ mod process;
 use std::fs;
 use std::path::Path;
 
-use rspawn_proto::policy::{Mode, Policy};
+use rspawn_proto::policy::{Enforcement, Policy};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -68,7 +68,7 @@ impl Manners {
     /// refuse a container.
     pub fn obey(&mut self, policy: &Policy) {
         let is_shown = |place: &String| {
-            policy.mode != Mode::Enforce
+            policy.mode != Enforcement::Enforce
                 || policy.bind_allow.iter().any(|rule| rule.covers(place))
                     && !policy.bind_deny.iter().any(|rule| rule.is_shown_by(place))
         };

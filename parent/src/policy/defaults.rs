@@ -1,7 +1,7 @@
 //! What a policy says where its file says nothing: what containers of docker's and podman's have by default, and no more.
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::NodeKind;
-use rspawn_proto::policy::{DEFAULT_DEVICES, DeviceRule, Mode, Policy};
+use rspawn_proto::policy::{DEFAULT_DEVICES, DeviceRule, Enforcement, Policy};
 
 use super::words;
 
@@ -25,7 +25,7 @@ pub fn policy() -> Policy {
     let character =
         |(major, minor): &(u32, Option<u32>)| DeviceRule { kind: NodeKind::Char, major: *major, minor: *minor };
     Policy {
-        mode: Mode::Warn,
+        mode: Enforcement::Warn,
         bind_allow: Vec::new(),
         bind_deny: Vec::new(),
         capabilities: words::known_capabilities(&CAPABILITIES),

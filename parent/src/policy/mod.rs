@@ -4,7 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rspawn_proto::policy::{Mode, PathRule, Policy};
+use rspawn_proto::policy::{Enforcement, PathRule, Policy};
 
 use crate::bundle::{open_regular, read_at_most};
 use crate::ids::Ids;
@@ -159,11 +159,11 @@ fn assign(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> 
     Ok(())
 }
 
-fn mode(words: &[&str]) -> Result<Mode, String> {
+fn mode(words: &[&str]) -> Result<Enforcement, String> {
     match words {
-        ["off"] => Ok(Mode::Off),
-        ["warn"] => Ok(Mode::Warn),
-        ["enforce"] => Ok(Mode::Enforce),
+        ["off"] => Ok(Enforcement::Off),
+        ["warn"] => Ok(Enforcement::Warn),
+        ["enforce"] => Ok(Enforcement::Enforce),
         _ => Err("the mode is off, warn or enforce".into()),
     }
 }

@@ -23,8 +23,9 @@ pub use path_rule::{PathRule, is_below};
 pub use rights::{DEFAULT_DEVICES, USUAL_PROPERTIES};
 pub use rules::violations;
 
+/// What happens to a plan that asks for more than the policy grants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-pub enum Mode {
+pub enum Enforcement {
     #[default]
     Off,
     /// Report what would be refused, and go on.
@@ -51,7 +52,7 @@ pub struct DeniedCall {
 /// What plans may hold. A list that is `None` allows anything of its kind.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 pub struct Policy {
-    pub mode: Mode,
+    pub mode: Enforcement,
     pub bind_allow: Vec<PathRule>,
     pub bind_deny: Vec<PathRule>,
     pub capabilities: u64,
@@ -120,8 +121,8 @@ pub type Judgement = Result<(Approved<Plan>, Vec<Violation>), Vec<Violation>>;
 
 /// Judges a plan that has passed [`crate::check::check`], up to what its host paths lead to.
 pub fn judge(policy: &Policy, plan: Plan) -> Judgement {
-    let violations = if policy.mode == Mode::Off { Vec::new() } else { violations(policy, &plan) };
-    if policy.mode == Mode::Enforce && !violations.is_empty() {
+    let violations = if policy.mode == Enforcement::Off { Vec::new() } else { violations(policy, &plan) };
+    if policy.mode == Enforcement::Enforce && !violations.is_empty() {
         Err(violations)
     } else {
         Ok((Approved(plan), violations))
