@@ -17,7 +17,7 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, bpf, cgroup, channel, fd, file, signal};
 
 use crate::device_program;
-use crate::host::Slots;
+use crate::slots::Slots;
 
 /// A directory that is to go at the end.
 struct Made {

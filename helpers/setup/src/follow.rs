@@ -12,9 +12,9 @@ use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Failure, Fd, Named, channel, process};
 
-use crate::host::Slots;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
+use crate::slots::Slots;
 use crate::spawn::Container;
 use crate::worker::Worker;
 

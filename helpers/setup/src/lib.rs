@@ -26,6 +26,7 @@ mod parent;
 mod procfs;
 mod rootfs;
 mod serve;
+mod slots;
 mod spawn;
 mod state;
 mod streams;

@@ -17,7 +17,8 @@ use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net, pty};
 
 use crate::copy_up::{copy_mode, copy_up};
-use crate::host::{Slots, new_filesystem, node_type, set_attributes, verify};
+use crate::host::{new_filesystem, node_type, set_attributes, verify};
+use crate::slots::Slots;
 use crate::target::{Leaf, Tree};
 
 /// Filesystem magics, `linux/magic.h`.

@@ -17,7 +17,7 @@ use rspawn_sys::process::Side;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, image, process, tune};
 
 use crate::entry::{Entry, Seats, become_root};
-use crate::host::Slots;
+use crate::slots::Slots;
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
 pub struct Container {

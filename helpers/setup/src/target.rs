@@ -12,7 +12,7 @@ use rspawn_proto::plan::Target;
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
-use crate::host::Slots;
+use crate::slots::Slots;
 
 /// What to create at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

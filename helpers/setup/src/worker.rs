@@ -18,10 +18,10 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, fixed_path};
 
 use crate::follow::told;
-use crate::host::Slots;
 use crate::inside::Inside;
 use crate::parent::progress_word;
 use crate::rootfs::Rootfs;
+use crate::slots::Slots;
 use crate::spawn::Container;
 use rspawn_sys::failure::timed;
 
