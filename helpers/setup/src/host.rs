@@ -5,18 +5,17 @@
 //! a cgroup or resctrl group of the container's own, or one of those groups that is there and stays as it is.
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
-use rspawn_proto::ids::{HostPath, Slot};
+use rspawn_proto::ids::HostPath;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_owner;
-use rspawn_sys::file::{self, Status};
-use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, process};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, file, mount, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
 use crate::gate::Gate;
 use crate::idmap;
+use crate::objects::{new_filesystem, set_attributes, verify};
 use crate::slots::Slots;
 
 /// Carries an operation out. Where there is a holder, the cgroups are a scope's.
@@ -74,32 +73,6 @@ fn open(path: &HostPath, expect: Expect) -> Outcome<Fd> {
     let opened = file::open_host(path.as_str(), file::O_PATH | last).named("openat2")?;
     verify(&opened, expect)?;
     Ok(opened)
-}
-
-/// Compares an opened file with what the plan says it is.
-pub fn verify(file: &Fd, expect: Expect) -> Outcome<()> {
-    let found = file::status(file).named("statx")?;
-    let is_device = |found: &Status, kind: NodeKind, major, minor| {
-        found.is(node_type(kind)) && (kind == NodeKind::Fifo || (found.major, found.minor) == (major, minor))
-    };
-    let (fits, wanted) = match expect {
-        Expect::Any | Expect::Unfollowed => (true, ""),
-        Expect::Directory => (found.is_directory(), "it is not a directory"),
-        Expect::NullDevice => (found.is_null_device(), "it is not the null device"),
-        Expect::Device { kind, major, minor } => {
-            (is_device(&found, kind, major, minor), "it is not the device that config.json describes")
-        }
-    };
-    if fits { Ok(()) } else { Err(Failure::check(wanted)) }
-}
-
-/// The type bits of a node's mode.
-pub fn node_type(kind: NodeKind) -> u32 {
-    match kind {
-        NodeKind::Char => 0o020_000,
-        NodeKind::Block => 0o060_000,
-        NodeKind::Fifo => 0o010_000,
-    }
 }
 
 /// Opens a namespace, and says where it was found. The directory is found by ordinary links (`/var/run/netns`), the last
@@ -167,40 +140,10 @@ pub fn needs_own(plan: &Plan, kind: Namespace) -> bool {
     })
 }
 
-pub fn set_attributes(on: &Fd, attrs: &MountAttrs, slots: &Slots) -> Outcome<()> {
-    if attrs.set | attrs.clear == 0 && attrs.propagation.is_none() && attrs.idmap.is_none() {
-        return Ok(());
-    }
-    let idmap = attrs.idmap.map(|slot| slots.get(slot)).transpose()?;
-    mount::set_attributes(on, attrs, idmap).named("mount_setattr")
-}
-
 /// Does something where a relative path leads nowhere: a filesystem looks its source up from the working directory.
 fn in_empty_directory<T>(act: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let empty = mount::NewFilesystem::open("tmpfs").and_then(|new| new.create(attr::RDONLY)).named("fsmount")?;
     file::change_directory(&empty).named("fchdir")?;
     let done = act();
     file::change_directory_to("/").named("chdir").and(done)
-}
-
-/// Makes a detached mount of a new filesystem. On refusal the filesystem's own words are the detail.
-pub fn new_filesystem(fs: &str, params: &[FsParam], attributes: u64, slots: &Slots) -> Outcome<Fd> {
-    let new = mount::NewFilesystem::open(fs).named("fsopen").map_err(|failure| failure.with(fs))?;
-    let complain = |failure: Failure, what: &str| {
-        let complaint = new.complaint();
-        failure.with(if complaint.is_empty() { what.to_string() } else { complaint })
-    };
-    for param in params {
-        let key = param.key.as_str();
-        let set = match &param.value {
-            FsValue::Flag => new.set_flag(key),
-            FsValue::Text(value) => new.set_text(key, value.as_str()),
-            FsValue::Paths(opened) => {
-                let path = |slot: &Slot| Ok(file::proc_path(slots.get(*slot)?));
-                new.set_text(key, &opened.iter().map(path).collect::<Outcome<Vec<String>>>()?.join(":"))
-            }
-        };
-        set.named("fsconfig").map_err(|failure| complain(failure, key))?;
-    }
-    new.create(attributes).named("fsmount").map_err(|failure| complain(failure, ""))
 }

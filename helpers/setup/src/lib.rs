@@ -22,6 +22,7 @@ mod idmap;
 mod inside;
 mod invoker;
 mod mount_table;
+mod objects;
 mod parent;
 mod procfs;
 mod rootfs;

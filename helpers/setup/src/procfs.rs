@@ -10,8 +10,8 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
-use crate::host::new_filesystem;
 use crate::inside::Inside;
+use crate::objects::new_filesystem;
 use crate::slots::Slots;
 use crate::spawn::Container;
 use rspawn_proto::report::{Place, SpawnStep};

@@ -17,7 +17,7 @@ use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net, pty};
 
 use crate::copy_up::{copy_mode, copy_up};
-use crate::host::{new_filesystem, node_type, set_attributes, verify};
+use crate::objects::{new_filesystem, node_type, set_attributes, verify};
 use crate::slots::Slots;
 use crate::target::{Leaf, Tree};
 

@@ -9,7 +9,7 @@ use rspawn_proto::plan::{Expect, IdMap, MountAttrs, NodeKind, Plan, Propagation,
 use rspawn_sys::file::{self, Resolve, Status};
 use rspawn_sys::{Errno, Fd, Named, Outcome, mount};
 
-use crate::host::{node_type, verify};
+use crate::objects::{node_type, verify};
 
 /// Changes this process's streams, which are to be the payload's.
 pub fn prepare(plan: &Plan) -> Outcome<()> {
