@@ -2,8 +2,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::rootfs::open_terminal;
 use crate::spawn::{Container, InitImage};
+use crate::terminal::open_terminal;
 use rspawn_proto::ids::Id;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};

@@ -7,6 +7,7 @@ use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Enforcement, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
+use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::hook_program::Program;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
@@ -141,7 +142,7 @@ impl<'a> Gate<'a> {
             let maps = idmap::maps_of(opened)?;
             judge_maps(self.policy, origin, [&maps, &Vec::new()], &mut self.found);
         }
-        let needed = crate::host::needs_own(self.plan, kind);
+        let needed = needs_own(self.plan, kind);
         if !(needed || on && self.policy.own_namespaces.contains(kind)) {
             return Ok(());
         }
@@ -198,4 +199,15 @@ impl<'a> Denied<'a> {
         }
         Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, seats }))
     }
+}
+
+/// Whether a plan has an operation that changes what a namespace keeps.
+fn needs_own(plan: &Plan, kind: Namespace) -> bool {
+    plan.rootfs.iter().any(|step| match &step.op {
+        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
+        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
+        RootfsOp::LoopbackUp => kind == Namespace::Network,
+        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
+        _ => false,
+    })
 }

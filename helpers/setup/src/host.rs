@@ -9,7 +9,6 @@ use alloc::string::{String, ToString};
 use rspawn_proto::ids::HostPath;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, file, mount, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
@@ -127,17 +126,6 @@ fn hold(path: &str) -> Outcome<(Fd, String)> {
         path = if target.starts_with('/') { target } else { format!("{above}/{target}") };
     }
     Err(Failure::of("openat2", Errno::ELOOP))
-}
-
-/// Whether a plan has an operation that changes what a namespace keeps.
-pub fn needs_own(plan: &Plan, kind: Namespace) -> bool {
-    plan.rootfs.iter().any(|step| match &step.op {
-        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
-        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
-        RootfsOp::LoopbackUp => kind == Namespace::Network,
-        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
-        _ => false,
-    })
 }
 
 /// Does something where a relative path leads nowhere: a filesystem looks its source up from the working directory.

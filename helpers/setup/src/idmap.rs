@@ -1,12 +1,13 @@
-//! User namespaces as id maps: made for mounts, or read of one that is there.
+//! Id maps: written for a process in a new user namespace, made for mounts, or read of a namespace that is there.
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::IdMap;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, file, process};
 
-use crate::spawn::write_id_maps;
+use crate::proc_file;
 
 /// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
 pub fn make(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
@@ -63,4 +64,13 @@ fn held<T>(joined: Option<&Fd>, look: impl FnOnce(i32) -> Outcome<T>) -> Outcome
             seen
         }
     }
+}
+
+/// Writes the id maps of a process in a new user namespace.
+pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
+    let lines = |map: &[IdMap]| -> String {
+        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+    };
+    proc_file::write(&format!("/proc/{pid}/uid_map"), lines(uid_map).as_bytes())?;
+    proc_file::write(&format!("/proc/{pid}/gid_map"), lines(gid_map).as_bytes())
 }

@@ -24,6 +24,7 @@ mod invoker;
 mod mount_table;
 mod objects;
 mod parent;
+mod proc_file;
 mod procfs;
 mod rootfs;
 mod serve;
@@ -33,6 +34,7 @@ mod state;
 mod streams;
 mod supervise;
 mod target;
+mod terminal;
 mod update;
 pub mod worker;
 

@@ -14,17 +14,17 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_path;
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net, pty};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net};
 
 use crate::copy_up::{copy_mode, copy_up};
 use crate::objects::{new_filesystem, node_type, set_attributes, verify};
 use crate::slots::Slots;
 use crate::target::{Leaf, Tree};
+use crate::terminal::open_terminal;
 
 /// Filesystem magics, `linux/magic.h`.
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
 
 /// A container's root under construction.
 #[derive(Default)]
@@ -368,31 +368,6 @@ fn take_away(path: &str) -> Outcome<()> {
 fn attach_over_all(mount: &Fd) -> Outcome<()> {
     let slash = file::open_host("/", file::O_PATH).named("openat2")?;
     mount::attach(mount, &slash).named("move_mount")
-}
-
-/// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
-pub fn open_terminal(devpts: &Fd, uid: Id, (rows, columns): (u16, u16)) -> Outcome<(Fd, Fd)> {
-    // Before anything of it is opened, which some devices answer with an effect.
-    if file::filesystem_magic(devpts).named("fstatfs")? != DEVPTS_SUPER_MAGIC {
-        return Err(Failure::check("there is no devpts filesystem for the terminal"));
-    }
-    let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
-    let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
-    let found = file::status(&master).named("statx")?;
-    let genuine = file::filesystem_magic(&master).named("fstatfs")? == DEVPTS_SUPER_MAGIC
-        && (found.major, found.minor, found.inode) == (5, 2, 2);
-    if !genuine {
-        return Err(Failure::check("the ptmx of the container's devpts is not genuine"));
-    }
-    if (rows, columns) != (0, 0) {
-        pty::set_size(&master, rows, columns).named("ioctl TIOCSWINSZ")?;
-    }
-    let slave = pty::open_slave(&master).named("ioctl TIOCGPTPEER")?;
-    if uid != Id::ROOT {
-        let group = file::status(&slave).named("statx")?.gid;
-        file::change_owner(&slave, uid.raw(), group).named("fchownat")?;
-    }
-    Ok((master, slave))
 }
 
 /// Where a link held by an O_PATH descriptor leads; of anything else readlinkat says ENOENT.

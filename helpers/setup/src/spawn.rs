@@ -17,6 +17,8 @@ use rspawn_sys::process::Side;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, image, process, tune};
 
 use crate::entry::{Entry, Seats, become_root};
+use crate::idmap::write_id_maps;
+use crate::proc_file;
 use crate::slots::Slots;
 
 /// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
@@ -169,7 +171,7 @@ fn enter_time_namespace(offsets: &[TimeOffset]) -> Outcome<()> {
             format!("{clock} {} {}\n", offset.seconds, offset.nanoseconds)
         })
         .collect();
-    write_proc("/proc/self/timens_offsets", lines.as_bytes())
+    proc_file::write("/proc/self/timens_offsets", lines.as_bytes())
 }
 
 /// Creates a process in the namespaces of a running container. On return it waits in rspawn-init for its last mile.
@@ -271,15 +273,6 @@ pub fn guard_descriptors() -> Outcome<()> {
     fd::close_from_on_exec(3).named("close_range")
 }
 
-/// Writes the id maps of a process in a new user namespace.
-pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
-    let lines = |map: &[IdMap]| -> String {
-        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
-    };
-    write_proc(&format!("/proc/{pid}/uid_map"), lines(uid_map).as_bytes())?;
-    write_proc(&format!("/proc/{pid}/gid_map"), lines(gid_map).as_bytes())
-}
-
 /// Creates a process with an OOM score that it inherits from this one. A process that is not dumpable, as the new one
 /// soon is, has files in procfs that a user may not write.
 fn with_oom_score<T>(score: Option<i32>, create: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepError> {
@@ -289,7 +282,7 @@ fn with_oom_score<T>(score: Option<i32>, create: impl FnOnce() -> Result<T, Step
     let write = |score: &[u8]| {
         // For a moment, and not while there is a process in the container's namespaces that shares it.
         cred::set_dumpable(true).named("prctl")?;
-        let written = write_proc(FILE, score);
+        let written = proc_file::write(FILE, score);
         cred::set_dumpable(false).named("prctl").and(written)
     };
     let mut own = [0; 16];
@@ -298,14 +291,4 @@ fn with_oom_score<T>(score: Option<i32>, create: impl FnOnce() -> Result<T, Step
     let created = create()?;
     write(&own[..length]).map_err(at)?;
     Ok(created)
-}
-
-/// Writes a file of the host's procfs, after making sure that it is procfs.
-fn write_proc(path: &str, text: &[u8]) -> Outcome<()> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-    let opened = file::open_proc(path).named("openat2").map_err(|failure| failure.with(path))?;
-    if file::filesystem_magic(&opened).named("fstatfs")? != PROC_SUPER_MAGIC {
-        return Err(Failure::check("/proc is not a procfs"));
-    }
-    opened.write(text).named("write").map_err(|failure| failure.with(path))
 }
