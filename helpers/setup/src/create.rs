@@ -16,6 +16,7 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Failure, Fd, Named, Outcome, process};
 
 use crate::cgroup::{self, Cgroups, Keeper};
+use crate::container_process::ContainerProcess;
 use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
 use crate::gate::Gate;
 use crate::hooks::{self, Runner};
@@ -24,9 +25,10 @@ use crate::inside::Inside;
 use crate::invoker::{Gates, Invoker};
 use crate::parent::{End, Parent, progress_word};
 use crate::procfs;
+use crate::programs::InitImage;
 use crate::serve::{announce, leave_callers_cpus, stay, warn};
 use crate::slots::Slots;
-use crate::spawn::{self, Container, InitImage};
+use crate::spawn;
 use crate::state::StateDir;
 use crate::streams;
 use crate::worker::{self, Job};
@@ -263,7 +265,7 @@ pub fn open_host(
 /// What later commands need to know.
 fn record(
     invoker: &Invoker,
-    container: &Container,
+    container: &ContainerProcess,
     finish: &Finish,
     inside: &Inside,
     (cgroups, unit): (Vec<CgroupDir>, Option<Text>),

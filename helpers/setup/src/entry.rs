@@ -2,7 +2,8 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::spawn::{Container, InitImage};
+use crate::container_process::ContainerProcess;
+use crate::programs::InitImage;
 use crate::terminal::open_terminal;
 use rspawn_proto::ids::Id;
 use rspawn_proto::msg::FromStage;
@@ -155,7 +156,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Says that both is so, by an empty message.
-    pub fn let_go(&self, container: &Container) -> Outcome<()> {
+    pub fn let_go(&self, container: &ContainerProcess) -> Outcome<()> {
         if self.waits() { channel::send(&container.stage, &[], &[]).named("sendmsg") } else { Ok(()) }
     }
 

@@ -14,8 +14,9 @@ use crate::create::open_host;
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
+use crate::programs::InitImage;
 use crate::serve::{announce, leave_callers_cpus, stay};
-use crate::spawn::{self, InitImage};
+use crate::spawn;
 use crate::streams;
 use rspawn_proto::msg::FromStage;
 

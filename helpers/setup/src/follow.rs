@@ -12,14 +12,14 @@ use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Errno, Failure, Fd, Named, channel, process};
 
+use crate::container_process::ContainerProcess;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, progress_word};
 use crate::slots::Slots;
-use crate::spawn::Container;
 use crate::worker::Worker;
 
 /// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
-pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Result<(), End> {
+pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess) -> Result<(), End> {
     if !spawn.new.contains(Namespace::Cgroup) {
         return Ok(());
     }
@@ -105,7 +105,7 @@ fn notice(finish: &Finish, purpose: &Purpose, pid: i32) -> Option<String> {
 pub fn send_finish(
     invoker: &Invoker,
     mut finish: Finish,
-    container: &Container,
+    container: &ContainerProcess,
     chroot: bool,
     fds: &[&Fd],
 ) -> Result<(), StepError> {
@@ -119,7 +119,7 @@ pub fn send_finish(
 }
 
 /// Waits until rspawn-init has forked, if it is to.
-pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
+pub fn await_init(parent: &Parent, container: &ContainerProcess) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
         Some(FromStage::Ready) => Ok(()),
@@ -135,7 +135,7 @@ pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
 /// is only created, until nothing but its start is left to do. `note` is the step that rspawn-init is at.
 pub fn follow_init(
     parent: &Parent,
-    container: &mut Container,
+    container: &mut ContainerProcess,
     mode: Mode,
     note: SharedWord,
     root: Option<&Fd>,
@@ -152,7 +152,7 @@ pub fn follow_init(
 }
 
 /// What rspawn-init says next that is neither a record, which is passed on, nor a failure.
-fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>, End> {
+fn next_word(parent: &Parent, container: &ContainerProcess) -> Result<Option<FromStage>, End> {
     loop {
         match parent.hear(&container.stage)? {
             Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
@@ -163,7 +163,7 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
 }
 
 /// rspawn-init is gone, or makes no sense; with what it has noted of the reason.
-fn obituary(container: &mut Container, noted: Option<StepError>) -> StepError {
+fn obituary(container: &mut ContainerProcess, noted: Option<StepError>) -> StepError {
     let place = noted.as_ref().map_or(Place::Finish(FinishStep::Receive), |error| error.place);
     let reason = match container.kill().map(|status| status.map(process::exit_status)) {
         Ok(Some(OUT_OF_MEMORY)) => "rspawn-init was out of memory".into(),

@@ -13,9 +13,10 @@ use rspawn_proto::unit::ScopeJob;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
+use crate::container_process::ContainerProcess;
 use crate::inside::Inside;
 use crate::parent::{End, Parent};
-use crate::spawn::{self, Container};
+use crate::programs;
 
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
 pub fn scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
@@ -41,11 +42,15 @@ impl Drop for Runner {
 impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
     /// it enters before the container's root is attached; the bundle is where it works.
-    pub fn start(programs: &Fd, name: &'static str, inside: Option<(&Inside, &Container, &str)>) -> Outcome<Self> {
+    pub fn start(
+        directory: &Fd,
+        name: &'static str,
+        inside: Option<(&Inside, &ContainerProcess, &str)>,
+    ) -> Outcome<Self> {
         // Sealed where others than this program's equals could reach it.
         let image = match inside {
-            Some(_) => spawn::seal(programs, name)?,
-            None => spawn::open_program(programs, name)?,
+            Some(_) => programs::seal(directory, name)?,
+            None => programs::open(directory, name)?,
         };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());

@@ -5,7 +5,7 @@ use rspawn_proto::plan::{IdMap, Spawn};
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Named, Outcome, cred};
 
-use crate::spawn::Container;
+use crate::container_process::ContainerProcess;
 
 /// The namespaces that a container has of its own.
 pub struct Inside {
@@ -28,7 +28,7 @@ impl Inside {
     }
 
     /// The container's first process, as its pid namespace numbers it.
-    pub fn pid_of_first(&self, container: &Container) -> i32 {
+    pub fn pid_of_first(&self, container: &ContainerProcess) -> i32 {
         if self.new_pid { 1 } else { container.pid }
     }
 
@@ -38,7 +38,7 @@ impl Inside {
     }
 
     /// Has the next children of this process be in the container's pid namespace.
-    pub fn join_pid(&self, container: &Container) -> Outcome<()> {
+    pub fn join_pid(&self, container: &ContainerProcess) -> Outcome<()> {
         process::join(&container.process, Namespace::Pid.clone_flag()).named("setns")
     }
 
@@ -46,7 +46,7 @@ impl Inside {
     /// where that is its own: nobody is there yet to look at it. In one that others are in, they would find the host's
     /// tree at it, and the program of a hook. All later children of this program are in it too:
     /// without root there is no way back (pid_namespaces(7)).
-    pub fn fork(&self, container: &Container) -> Outcome<Side> {
+    pub fn fork(&self, container: &ContainerProcess) -> Outcome<Side> {
         if self.new_pid {
             self.join_pid(container)?;
         }
@@ -54,7 +54,7 @@ impl Inside {
     }
 
     /// In the new process: joins the other namespaces, as their root. It does not outlive this program.
-    pub fn enter(&self, container: &Container) -> Outcome<()> {
+    pub fn enter(&self, container: &ContainerProcess) -> Outcome<()> {
         cred::set_parent_death_signal(9).named("prctl")?;
         let mut kinds = self.owned;
         kinds.remove(Namespace::Pid);

@@ -10,17 +10,17 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
+use crate::container_process::ContainerProcess;
 use crate::inside::Inside;
 use crate::objects::new_filesystem;
 use crate::slots::Slots;
-use crate::spawn::Container;
 use rspawn_proto::report::{Place, SpawnStep};
 
 /// What is answered for each: its descriptor rides on it.
 type Answer = Result<(), StepError>;
 
 /// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are any.
-pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slots) -> Outcome<Option<Fd>> {
+pub fn make(plan: &Plan, inside: &Inside, container: &ContainerProcess, slots: &mut Slots) -> Outcome<Option<Fd>> {
     let planned = plan.rootfs.iter().filter_map(|step| match &step.op {
         RootfsOp::NewFilesystem { out, fs: VirtualFs::Proc, params, attrs } => Some((*out, (&params[..], *attrs))),
         _ => None,
@@ -57,7 +57,7 @@ pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slo
 const PLACE: Place = Place::Spawn(SpawnStep::Worker);
 
 /// Into the container's other namespaces and an empty root, and then, for its child, into the pid namespace.
-fn enter(inside: &Inside, container: &Container, socket: &Fd) -> Outcome<()> {
+fn enter(inside: &Inside, container: &ContainerProcess, socket: &Fd) -> Outcome<()> {
     let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount")?;
     // Root of the container's user namespace may not enter what it does not own; and what it owns, nobody else.
     let early = inside.join_pid(container);

@@ -14,11 +14,12 @@ use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, process, signal, tune};
 
+use crate::container_process::ContainerProcess;
 use crate::create::{self, Traces};
 use crate::exec;
 use crate::invoker::{self, Held, Invoker};
 use crate::parent::{End, Parent, progress_word};
-use crate::spawn::{self, Container, InitImage};
+use crate::programs::{self, InitImage};
 use crate::state;
 use crate::supervise::supervise;
 use crate::update;
@@ -56,7 +57,8 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
     // What the payload may inherit is numbered below this program's own; the rest was leaked.
     let mut kept: Vec<i32> = (0..lowest).chain(own).collect();
     fd::close_all_but(&mut kept).named("close_range")?;
-    spawn::guard_descriptors()?;
+    // All others close on exec: the caller may have leaked some to this process.
+    fd::close_from_on_exec(3).named("close_range")?;
     cred::set_dumpable(false).named("prctl")?;
     // Executed from a copy, its name would be the copy's.
     process::set_name(c"rspawn-setup").named("prctl")?;
@@ -68,7 +70,7 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
 }
 
 fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
-    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || spawn::seal(&parent.programs, "rspawn-init"))?;
+    let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || programs::seal(&parent.programs, "rspawn-init"))?;
     let invoker = invoker::receive(parent)?;
     let InvokerRequest { mode, keep, preserve_fds, .. } = invoker.request;
     parent.audit = invoker.request.audit;
@@ -180,7 +182,7 @@ fn short(violation: Violation) -> Violation {
 }
 
 /// Leaves a pid file where one was asked for, and says that the process is there.
-pub fn announce(parent: &Parent, invoker: &Invoker, container: &Container) -> Result<(), End> {
+pub fn announce(parent: &Parent, invoker: &Invoker, container: &ContainerProcess) -> Result<(), End> {
     let pid = container.pid;
     if let (Some(name), Some(directory)) = (&invoker.request.pid_file, &invoker.pid_directory) {
         let place = Place::Spawn(SpawnStep::Record);
@@ -193,7 +195,7 @@ pub fn announce(parent: &Parent, invoker: &Invoker, container: &Container) -> Re
 }
 
 /// Stays as long as the invoker wants, and gives the wait status if that is to the end.
-pub fn stay(parent: &Parent, mode: Mode, mut container: Container) -> Result<Option<i32>, End> {
+pub fn stay(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Result<Option<i32>, End> {
     if mode == Mode::Foreground {
         // The console's slave stays open meanwhile: its last close would end the console for a payload that closes
         // its streams and opens /dev/tty or /dev/console later.

@@ -14,64 +14,14 @@ use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::Side;
-use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, image, process, tune};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, file, process, tune};
 
+use crate::container_process::ContainerProcess;
 use crate::entry::{Entry, Seats, become_root};
 use crate::idmap::write_id_maps;
 use crate::proc_file;
+use crate::programs::InitImage;
 use crate::slots::Slots;
-
-/// The new process, and the socket to it. Killed when dropped: whatever fails, nothing is left running.
-pub struct Container {
-    pub pid: i32,
-    pub process: Fd,
-    pub stage: Fd,
-    ended: bool,
-}
-
-impl Container {
-    /// Lets the process live on without this program.
-    pub fn release(mut self) {
-        self.ended = true;
-    }
-
-    /// Blocks until the process has ended and gives its wait status.
-    pub fn wait(&mut self) -> Outcome<i32> {
-        let status = process::wait(self.pid, true).named("wait4")?;
-        self.ended = true;
-        status.map(|(_, status)| status).ok_or_else(|| Failure::check("it has not ended"))
-    }
-
-    /// Kills it. Its wait status, if it ends: what is frozen does so only when its cgroups are removed.
-    pub fn kill(&mut self) -> Outcome<Option<i32>> {
-        match process::signal(&self.process, 9) {
-            Err(Errno::ESRCH) => {}
-            sent => sent.named("pidfd_send_signal")?,
-        }
-        let dies = channel::wait_readable(&self.process, Some(MILLISECONDS_TO_DIE)).named("ppoll")?;
-        if dies { self.wait().map(Some) } else { Ok(None) }
-    }
-}
-
-const MILLISECONDS_TO_DIE: u32 = 1000;
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        if !self.ended {
-            let _ = self.kill();
-        }
-    }
-}
-
-/// What the new process executes.
-pub struct InitImage {
-    pub sealed: Fd,
-    pub preserve_fds: u32,
-    /// The invoker's limit of open files, where it was raised for this program's own sake.
-    pub file_limit: Option<Rlimit>,
-    /// What was open when this program began.
-    pub inherited: Vec<Fd>,
-}
 
 /// Raises the soft limit of open files to the hard one if a plan needs it: each bind mount is a descriptor for a
 /// while. Gives the limit that the payload is to get back.
@@ -87,18 +37,8 @@ pub fn make_room(plan: &Plan) -> Outcome<Option<Rlimit>> {
     Ok(Some(limit))
 }
 
-/// Copies another of rspawn's programs to where nobody can change it, to be executed where the container can see it.
-pub fn seal(programs: &Fd, name: &str) -> Outcome<Fd> {
-    image::unwritable(&open_program(programs, name)?, name)
-}
-
-/// Opens another of rspawn's programs.
-pub fn open_program(programs: &Fd, name: &str) -> Outcome<Fd> {
-    file::open_program(programs, name).named("openat2").map_err(|failure| failure.with(name))
-}
-
 /// Creates the process. On return it waits in rspawn-init for its last mile, or for its id maps.
-pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) -> Result<Container, StepError> {
+pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) -> Result<ContainerProcess, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
     let offsets = !plan.time_offsets.is_empty() || plan.new.contains(Namespace::Time);
     if offsets {
@@ -131,7 +71,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
             Side::Parent { pid, child } => Ok((pid, child)),
         }
     })?;
-    let container = Container { pid, process: child, stage: mine, ended: false };
+    let container = ContainerProcess::new(pid, child, mine);
     raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     if entry.mapped {
@@ -181,7 +121,7 @@ pub fn spawn_inside(
     cgroups: &[Fd],
     Plan { spawn, finish, .. }: &Plan,
     image: &InitImage,
-) -> Result<Container, StepError> {
+) -> Result<ContainerProcess, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
@@ -198,7 +138,7 @@ pub fn spawn_inside(
         create_sibling(NamespaceSet::default(), &entry)
     };
     let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(&entry, create))?;
-    let container = Container { pid, process: child, stage: mine, ended: false };
+    let container = ContainerProcess::new(pid, child, mine);
     raise_limits(pid, &finish.rlimits);
     entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
     entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
@@ -266,11 +206,6 @@ fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
         Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),
     }
-}
-
-/// Marks all descriptors but the first three as close-on-exec: a caller may have leaked some to this process.
-pub fn guard_descriptors() -> Outcome<()> {
-    fd::close_from_on_exec(3).named("close_range")
 }
 
 /// Creates a process with an OOM score that it inherits from this one. A process that is not dumpable, as the new one

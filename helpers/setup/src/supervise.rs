@@ -6,11 +6,11 @@ use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
+use crate::container_process::ContainerProcess;
 use crate::parent::{End, Parent, progress_word};
-use crate::spawn::Container;
 
 /// Delivers signals until the container ends; gives its wait status.
-pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End> {
+pub fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine().map_err(|failure| failure.at(Place::Supervise))?;
     parent.early.take().into_iter().for_each(|number| deliver(parent, container, number));
@@ -34,7 +34,7 @@ pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End>
 }
 
 /// One that cannot be delivered is told of: the payload goes on without it.
-fn deliver(parent: &Parent, container: &Container, number: u8) {
+fn deliver(parent: &Parent, container: &ContainerProcess, number: u8) {
     match process::signal(&container.process, i32::from(number)) {
         // It has ended, which is heard next; or that is no signal.
         Ok(()) | Err(Errno::ESRCH | Errno::EINVAL) => {}

@@ -17,12 +17,12 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, fixed_path};
 
+use crate::container_process::ContainerProcess;
 use crate::follow::told;
 use crate::inside::Inside;
 use crate::parent::progress_word;
 use crate::rootfs::Rootfs;
 use crate::slots::Slots;
-use crate::spawn::Container;
 use rspawn_sys::failure::timed;
 
 /// A running worker, seen from rspawn-setup. Killed when dropped.
@@ -61,7 +61,7 @@ pub struct Job<'a> {
 }
 
 /// Starts the worker for a container.
-pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Worker> {
+pub fn start(job: &Job, container: &ContainerProcess, slots: &mut Slots) -> Outcome<Worker> {
     let (mine, theirs) = channel::pair().named("socketpair")?;
     match job.inside.fork(container)? {
         Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
@@ -73,7 +73,7 @@ pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Wor
 }
 
 /// In the worker.
-fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 {
+fn run(job: &Job, container: &ContainerProcess, slots: &mut Slots, socket: &Fd) -> i32 {
     let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
     let failed = |failure: Failure, place: Place| {
         let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
