@@ -10,23 +10,8 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Enforcement, Policy, Violation, violations};
 use rspawn_sys::file;
 
-use crate::say;
-
-/// Exit status 0: the plan would be carried out; 1: it would be refused; 2: it could not be read.
-pub fn check(plan: &str, policy: Option<&str>) -> i32 {
-    match verdict(plan, policy) {
-        Ok(text) => {
-            say(1, &text);
-            0
-        }
-        Err((status, text)) => {
-            say(if status == 1 { 1 } else { 2 }, &text);
-            status
-        }
-    }
-}
-
-fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
+/// The verdict in words. Exit status 0: the plan would be carried out; 1: it would be refused; 2: it could not be read.
+pub fn check(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     let refused = |reason: &dyn Display| (1, format!("refused: {reason}\n"));
     let read = |path: &str| file::open_relative(path)?.read_all(MAX_PLAN);
     let load = |path: &str| read(path).map_err(|errno| (2, format!("cannot read {path}: errno {}\n", errno.0)));

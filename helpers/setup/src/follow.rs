@@ -10,11 +10,11 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Failure, Fd, Named, channel, process};
+use rspawn_sys::{Failure, Fd, Named, channel, process};
 
 use crate::container_process::ContainerProcess;
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent, progress_word};
+use crate::parent::{End, Parent, ignore_hangup, progress_word};
 use crate::slots::Slots;
 use crate::worker::Worker;
 
@@ -115,7 +115,7 @@ pub fn send_finish(
     let InvokerRequest { audit, mode, .. } = invoker.request;
     let notice = notice(&finish, &invoker.request.purpose, container.pid).unwrap_or_default();
     let message = ToInit::Finish { finish, audit, mode, chroot, notice };
-    told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
+    ignore_hangup(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 
 /// Waits until rspawn-init has forked, if it is to.
@@ -143,7 +143,7 @@ pub fn follow_init(
     let place = Place::Finish(FinishStep::Receive);
     parent.progress.store(progress_word(place));
     let root: Vec<&Fd> = root.into_iter().collect();
-    told(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
+    ignore_hangup(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
     match (next_word(parent, container)?, unfinished(note.load())) {
         (Some(FromStage::Done), _) if mode == Mode::Created => Ok(()),
         (None, None) if mode != Mode::Created => Ok(()),
@@ -172,13 +172,4 @@ fn obituary(container: &mut ContainerProcess, noted: Option<StepError>) -> StepE
         Err(failure) => return failure.at(place),
     };
     noted.filter(|error| error.errno != 0).unwrap_or_else(|| Failure::check(&reason).at(place))
-}
-
-/// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other
-/// error is one now, since it would wait for ever for what it was not told.
-pub fn told(sent: rspawn_sys::Result<()>, place: Place) -> Result<(), StepError> {
-    match sent {
-        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-        sent => sent.named("sendmsg").map_err(|failure| failure.at(place)),
-    }
 }

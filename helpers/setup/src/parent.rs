@@ -9,7 +9,7 @@ use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
 use rspawn_sys::failure::timed;
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, Named, Outcome, channel};
+use rspawn_sys::{Errno, Fd, Named, Outcome, channel};
 
 /// How serving a parent can end before the payload does.
 pub enum End {
@@ -77,5 +77,14 @@ impl Parent {
             self.tell(&FromSetup::Audit(record), &[])?;
         }
         done.map_err(|failure| End::Failed(failure.at(place)))
+    }
+}
+
+/// The result of a send to a stage. That the stage has hung up is no error here: what it sent before says why, and is
+/// received next. Any other error is one now, since the stage would wait for ever for what it did not get.
+pub fn ignore_hangup(sent: rspawn_sys::Result<()>, place: Place) -> Result<(), StepError> {
+    match sent {
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        sent => sent.named("sendmsg").map_err(|failure| failure.at(place)),
     }
 }

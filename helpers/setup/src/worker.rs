@@ -18,9 +18,8 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, fixed_path};
 
 use crate::container_process::ContainerProcess;
-use crate::follow::told;
 use crate::inside::Inside;
-use crate::parent::progress_word;
+use crate::parent::{ignore_hangup, progress_word};
 use crate::rootfs::Rootfs;
 use crate::slots::Slots;
 use rspawn_sys::failure::timed;
@@ -42,7 +41,7 @@ impl Drop for Worker {
 impl Worker {
     /// The pivot may come.
     pub fn give_word(&self) -> Result<(), StepError> {
-        told(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
+        ignore_hangup(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
     }
 }
 
