@@ -68,7 +68,7 @@ impl<'a> Traces<'a> {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").
                 let ran = runner.run(None, slice::from_ref(hook), self.state_text("stopped", None), self.allowed());
                 if let Err(End::Failed(error)) = ran {
-                    parent.mention(error);
+                    parent.report_left(error);
                 }
             }
         }
@@ -205,7 +205,7 @@ pub fn create(
     drop(agent);
     await_init(parent, &container)?;
     if !has_hooks {
-        worker.give_word()?;
+        worker.resume()?;
     }
     follow_worker(parent, &worker, Until::Done, mounted)?;
     // The payload must not meet the worker, nor a host path: both are gone before rspawn-init hears Go.

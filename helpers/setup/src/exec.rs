@@ -47,7 +47,7 @@ pub fn exec(
         })?;
     }
     let slave = if finish.terminal {
-        match parent.hear(&process.stage)? {
+        match parent.recv(&process.stage)? {
             Some((FromStage::Console, fds)) => pass_console(parent, fds)?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
             _ => return Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),

@@ -23,7 +23,7 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess
     if !spawn.new.contains(Namespace::Cgroup) {
         return Ok(());
     }
-    match parent.hear(&container.stage)? {
+    match parent.recv(&container.stage)? {
         Some((FromStage::Done, _)) => Ok(()),
         Some((FromStage::Failed(error), _)) => Err(error.into()),
         _ => Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
@@ -49,15 +49,15 @@ pub fn follow_worker(
     mounted: impl Fn() -> Result<(), End>,
 ) -> Result<Option<Fd>, End> {
     loop {
-        match (parent.hear(&worker.socket)?, until) {
+        match (parent.recv(&worker.socket)?, until) {
             (Some((FromStage::Done, _)), Until::Done) => return Ok(None),
-            (Some((FromStage::Audit(record), _)), _) => parent.tell(&FromSetup::Audit(record), &[])?,
+            (Some((FromStage::Audit(record), _)), _) => parent.send(&FromSetup::Audit(record), &[])?,
             (Some((FromStage::Failed(error), _)), _) => return Err(error.into()),
             (Some((FromStage::Console, fds)), Until::Console) => return pass_console(parent, fds),
             (Some((FromStage::Root, mut fds)), Until::Root) => return Ok(fds.pop()),
             (Some((FromStage::Mounted, _)), Until::Done) => {
                 mounted()?;
-                worker.give_word()?;
+                worker.resume()?;
             }
             _ => {
                 let reason = "the worker died before it was done";
@@ -71,7 +71,7 @@ pub fn follow_worker(
 pub fn pass_console(parent: &Parent, mut fds: alloc::vec::Vec<Fd>) -> Result<Option<Fd>, End> {
     let slave = fds.pop();
     if let [master] = &fds[..] {
-        parent.tell(&FromSetup::Console, &[master])?;
+        parent.send(&FromSetup::Console, &[master])?;
     }
     Ok(slave)
 }
@@ -154,8 +154,8 @@ pub fn follow_init(
 /// What rspawn-init says next that is neither a record, which is passed on, nor a failure.
 fn next_word(parent: &Parent, container: &ContainerProcess) -> Result<Option<FromStage>, End> {
     loop {
-        match parent.hear(&container.stage)? {
-            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+        match parent.recv(&container.stage)? {
+            Some((FromStage::Audit(record), _)) => parent.send(&FromSetup::Audit(record), &[])?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
             other => return Ok(other.map(|(word, _)| word)),
         }

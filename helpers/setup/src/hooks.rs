@@ -104,7 +104,7 @@ impl Runner {
         let asked = channel::send_value(&self.socket, job, fds).named("sendmsg");
         asked.map_err(|failure| failure.at(place))?;
         let answer = match parent {
-            Some(parent) => parent.hear(&self.socket)?,
+            Some(parent) => parent.recv(&self.socket)?,
             None => {
                 let heard = channel::receive_value(&self.socket).named("recvmsg");
                 heard.map_err(|failure| failure.at(place))?

@@ -44,7 +44,7 @@ pub struct Parent {
 
 impl Parent {
     /// What a stage says next. The parent's end meanwhile is the end of all: a stage may be stuck in its work.
-    pub fn hear(&self, stage: &Fd) -> Result<Heard, End> {
+    pub fn recv(&self, stage: &Fd) -> Result<Heard, End> {
         loop {
             let readable = |fd| Interest { fd, read: true, write: false };
             let ready = channel::wait([readable(&self.control), readable(stage)], None);
@@ -60,13 +60,13 @@ impl Parent {
         }
     }
 
-    pub fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
+    pub fn send(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
         channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
     }
 
     /// Tells what changes nothing any more. A parent that is gone needs to know nothing.
-    pub fn mention(&self, error: StepError) {
-        let _ = self.tell(&FromSetup::Left(error), &[]);
+    pub fn report_left(&self, error: StepError) {
+        let _ = self.send(&FromSetup::Left(error), &[]);
     }
 
     /// Carries out one step: announces it, times it if asked, and names it in its error.
@@ -74,7 +74,7 @@ impl Parent {
         self.progress.store(progress_word(place));
         let (done, record) = timed(self.audit, place, action);
         if let Some(record) = record {
-            self.tell(&FromSetup::Audit(record), &[])?;
+            self.send(&FromSetup::Audit(record), &[])?;
         }
         done.map_err(|failure| End::Failed(failure.at(place)))
     }

@@ -74,7 +74,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let invoker = invoker::receive(parent)?;
     let InvokerRequest { mode, keep, preserve_fds, .. } = invoker.request;
     parent.audit = invoker.request.audit;
-    parent.tell(&FromSetup::Taken, &[])?;
+    parent.send(&FromSetup::Taken, &[])?;
     let inherited = inherited.into_iter().filter(|fd| fd.raw() < 3 + preserve_fds as i32).collect();
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.held {
@@ -88,7 +88,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             if (ended.is_err() || (mode == Mode::Foreground && !keep))
                 && let Err(failure) = traces.clear(parent)
             {
-                parent.mention(failure.at(Place::Spawn(SpawnStep::Record)));
+                parent.report_left(failure.at(Place::Spawn(SpawnStep::Record)));
             }
             ended?
         }
@@ -99,7 +99,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
         Held::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.request, Kind::Update)?)?,
     };
     match status {
-        Some(status) => parent.tell(&FromSetup::Exited { status }, &[]),
+        Some(status) => parent.send(&FromSetup::Exited { status }, &[]),
         None => Ok(()),
     }
 }
@@ -141,7 +141,7 @@ fn approve(parent: &Parent, request: &InvokerRequest, plan: Plan) -> Result<Appr
 
 /// Passes on what a policy in warn mode would have refused.
 pub fn warn(parent: &Parent, warnings: Vec<Violation>) -> Result<(), End> {
-    warnings.into_iter().try_for_each(|warning| parent.tell(&FromSetup::Warning(short(warning)), &[]))
+    warnings.into_iter().try_for_each(|warning| parent.send(&FromSetup::Warning(short(warning)), &[]))
 }
 
 /// Lets a new process run wherever its cgroups do: the CPUs that the caller was bound to are none of the container's
@@ -191,7 +191,7 @@ pub fn announce(parent: &Parent, invoker: &Invoker, container: &ContainerProcess
     let pid = pid as u32;
     let created = invoker.request.mode == Mode::Created;
     let message = if created { FromSetup::Created { pid } } else { FromSetup::Started { pid } };
-    parent.tell(&message, &[&container.process])
+    parent.send(&message, &[&container.process])
 }
 
 /// Stays as long as the invoker wants, and gives the wait status if that is to the end.

@@ -38,7 +38,7 @@ fn deliver(parent: &Parent, container: &ContainerProcess, number: u8) {
     match process::signal(&container.process, i32::from(number)) {
         // It has ended, which is heard next; or that is no signal.
         Ok(()) | Err(Errno::ESRCH | Errno::EINVAL) => {}
-        Err(errno) => parent.mention(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
+        Err(errno) => parent.report_left(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
     }
 }
 

@@ -40,7 +40,7 @@ impl Drop for Worker {
 
 impl Worker {
     /// The pivot may come.
-    pub fn give_word(&self) -> Result<(), StepError> {
+    pub fn resume(&self) -> Result<(), StepError> {
         ignore_hangup(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
     }
 }
