@@ -66,7 +66,7 @@ impl Cgroups {
 
     /// Makes a cgroup, or takes over an empty one, as a killed container leaves it; or that of a scope, in which there
     /// is a holder and nobody else.
-    pub fn open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
+    pub fn open(&mut self, op: &HostOp, holder: Option<&CgroupReaper>) -> Outcome<Fd> {
         // Another container's end may remove a directory on the way that it had made.
         for _ in 0..10 {
             match self.try_open(op, holder) {
@@ -80,7 +80,7 @@ impl Cgroups {
         })
     }
 
-    fn try_open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
+    fn try_open(&mut self, op: &HostOp, holder: Option<&CgroupReaper>) -> Outcome<Fd> {
         let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
             return Err(Failure::check("it opens no cgroup"));
         };
@@ -156,7 +156,7 @@ impl Cgroups {
 
     /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
     /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
-    pub fn entrust(&mut self) -> Outcome<Keeper> {
+    pub fn spawn_reaper(&mut self) -> Outcome<CgroupReaper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
         match process::fork(0).named("clone3")? {
             Side::Child => {
@@ -170,19 +170,19 @@ impl Cgroups {
             }
             Side::Parent { pid, child: _ } => {
                 self.0.clear();
-                Ok(Keeper { pid, line: Some(mine) })
+                Ok(CgroupReaper { pid, line: Some(mine) })
             }
         }
     }
 }
 
 /// The process that removes the cgroups. They are gone when this is dropped.
-pub struct Keeper {
+pub struct CgroupReaper {
     pub pid: i32,
     line: Option<Fd>,
 }
 
-impl Keeper {
+impl CgroupReaper {
     /// A scope that is not where it was to be is elsewhere.
     fn explain(&self, failure: Failure) -> Failure {
         let mut text = [0; 1024];
@@ -196,7 +196,7 @@ impl Keeper {
     }
 }
 
-impl Keeper {
+impl CgroupReaper {
     /// Has it remove them; whether it could.
     pub fn end(&mut self) -> bool {
         let Some(line) = self.line.take() else { return true };
@@ -205,10 +205,23 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CgroupReaper {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Opens the cgroups of a container, as its record has them. A resctrl group may be gone: who removes one leaves its
+/// processes in the first.
+pub fn open_recorded(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
+    let open = |cgroup: &CgroupDir| {
+        let path = cgroup.path.as_str();
+        match file::open_host(path, file::O_PATH | file::O_DIRECTORY) {
+            Err(Errno::ENOENT) if cgroup.hierarchy.as_str() == RESCTRL => Ok(None),
+            opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path)),
+        }
+    };
+    cgroups.iter().map(open).collect()
 }
 
 /// Opens the root of a mount. What the policy says of a path in a hierarchy is said from there.
@@ -223,9 +236,9 @@ fn open_mount(mount: &HostPath) -> Outcome<Fd> {
 }
 
 /// Whether a cgroup is for a new container: nobody is in it, and it lets run who comes into it.
-fn is_free(cgroup: &Fd, holder: Option<&Keeper>, fresh: bool) -> Outcome<()> {
+fn is_free(cgroup: &Fd, holder: Option<&CgroupReaper>, fresh: bool) -> Outcome<()> {
     let taken = match holder {
-        Some(Keeper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
+        Some(CgroupReaper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
         None => !fresh && cgroup::is_populated(cgroup).named("read")?,
     };
     if taken {

@@ -14,7 +14,7 @@ use rspawn_sys::process::StringArray;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, cgroup, channel, cred, fd, file, process, tune};
 
 /// How a new process gets into its cgroups.
-pub struct Seats<'a> {
+pub struct CgroupPlacement<'a> {
     /// The cgroup of v2 that it is created in (CLONE_INTO_CGROUP).
     pub born_in: Option<&'a Fd>,
     /// Or is put into by this program, where it could not get there from the namespaces that it is created in.
@@ -24,11 +24,11 @@ pub struct Seats<'a> {
     pub tasks: Vec<Fd>,
 }
 
-impl<'a> Seats<'a> {
-    pub fn take(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
+impl<'a> CgroupPlacement<'a> {
+    pub fn choose(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
         // As root of another user namespace it may not write there; from another cgroup namespace it may not see it.
         let is_far = joined.contains(Namespace::User) || joined.contains(Namespace::Cgroup);
-        let mut seats = Self { born_in: None, put_in: None, tasks: Vec::new() };
+        let mut placement = Self { born_in: None, put_in: None, tasks: Vec::new() };
         let mut hierarchies = Vec::new();
         for found in cgroups {
             let hierarchy = file::status(found).named("statx")?.device;
@@ -38,12 +38,12 @@ impl<'a> Seats<'a> {
             }
             hierarchies.push(hierarchy);
             match cgroup::is_v2(found).named("fstatfs")? {
-                true if is_far => seats.put_in = Some(found),
-                true => seats.born_in = Some(found),
-                false => seats.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
+                true if is_far => placement.put_in = Some(found),
+                true => placement.born_in = Some(found),
+                false => placement.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
             }
         }
-        Ok(seats)
+        Ok(placement)
     }
 
     /// Joins the cgroups of v1.
@@ -79,7 +79,7 @@ pub struct Entry<'a> {
     pub stage: Fd,
     /// rspawn-setup's end of it, by number.
     pub far_end: i32,
-    pub seats: Seats<'a>,
+    pub placement: CgroupPlacement<'a>,
     /// It has id maps.
     pub mapped: bool,
     /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
@@ -100,7 +100,12 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    pub fn prepare(finish: &Finish, (mine, stage): (&Fd, Fd), image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
+    pub fn prepare(
+        finish: &Finish,
+        (mine, stage): (&Fd, Fd),
+        image: &'a InitImage,
+        placement: CgroupPlacement<'a>,
+    ) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
@@ -110,7 +115,7 @@ impl<'a> Entry<'a> {
         Ok(Self {
             stage,
             far_end: mine.raw(),
-            seats,
+            placement,
             mapped: false,
             own_view: false,
             among_others: false,
@@ -152,7 +157,7 @@ impl<'a> Entry<'a> {
 
     /// The process is to wait until its id maps are written and it is where it belongs.
     pub fn waits(&self) -> bool {
-        self.mapped || self.seats.put_in.is_some()
+        self.mapped || self.placement.put_in.is_some()
     }
 
     /// Says that both is so, by an empty message.
@@ -184,7 +189,7 @@ impl<'a> Entry<'a> {
 
     pub fn join_cgroups(&self) -> Outcome<()> {
         if !self.among_others {
-            self.seats.join()?;
+            self.placement.join()?;
         }
         if self.waits() {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;

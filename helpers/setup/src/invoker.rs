@@ -11,26 +11,33 @@ use crate::state::StateDir;
 
 pub struct Invoker {
     pub request: InvokerRequest,
-    pub held: Held,
+    pub fds: PurposeFds,
     /// The directory of the pid file.
     pub pid_directory: Option<Fd>,
     /// A connection to the bus on which systemd is asked for a scope.
     pub bus: Option<Fd>,
 }
 
+impl Invoker {
+    /// What the container leaves goes with its payload, which this program waits for.
+    pub fn ends_with_container(&self) -> bool {
+        self.request.mode == Mode::Foreground && !self.request.keep
+    }
+}
+
 /// Where a container waits for its start: two pipes, and the page for its last words.
-pub struct Gates {
+pub struct StartGate {
     pub gate: Fd,
     pub report: Fd,
     pub page: Fd,
 }
 
 /// The descriptors of a purpose.
-pub enum Held {
+pub enum PurposeFds {
     Container {
         state: StateDir,
         /// Where the container is only created.
-        gate: Option<Gates>,
+        gate: Option<StartGate>,
     },
     Exec {
         target: Fd,
@@ -53,18 +60,18 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
     };
     let mut fds = fds.into_iter();
     let mut take = || fds.next().ok_or_else(|| refuse("the invoker's message lacks a descriptor"));
-    let held = match request.purpose {
+    let purpose_fds = match request.purpose {
         Purpose::Container { .. } => {
             let name = request.id.as_str().to_string();
             let state = StateDir { dir: take()?, root: take()?, name };
-            let mut gates = || Ok::<Gates, End>(Gates { gate: take()?, report: take()?, page: take()? });
+            let mut gates = || Ok::<StartGate, End>(StartGate { gate: take()?, report: take()?, page: take()? });
             let gate = if request.mode == Mode::Created { Some(gates()?) } else { None };
-            Held::Container { state, gate }
+            PurposeFds::Container { state, gate }
         }
-        Purpose::Exec { .. } => Held::Exec { target: take()? },
-        Purpose::Update { .. } => Held::Update,
+        Purpose::Exec { .. } => PurposeFds::Exec { target: take()? },
+        Purpose::Update { .. } => PurposeFds::Update,
     };
     let pid_directory = request.pid_file.as_ref().map(|_| take()).transpose()?;
     let bus = if request.bus { Some(take()?) } else { None };
-    Ok(Invoker { request, held, pid_directory, bus })
+    Ok(Invoker { request, fds: purpose_fds, pid_directory, bus })
 }

@@ -11,16 +11,19 @@ use alloc::vec::Vec;
 
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
+use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::Side;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, file, process, tune};
 
 use crate::container_process::ContainerProcess;
-use crate::entry::{Entry, Seats, become_root};
+use crate::entry::{CgroupPlacement, Entry, become_root};
 use crate::idmap::write_id_maps;
+use crate::parent::{End, Parent};
 use crate::proc_file;
 use crate::programs::InitImage;
+use crate::report::warn;
 use crate::slots::Slots;
 
 /// Raises the soft limit of open files to the hard one if a plan needs it: each bind mount is a descriptor for a
@@ -47,9 +50,9 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let cgroups = plan.cgroups.iter().map(|slot| slots.get(*slot)).collect::<Outcome<Vec<&Fd>>>();
     let joined = plan.join.iter().map(|step| step.op.kind).collect();
-    let seats = cgroups.and_then(|cgroups| Seats::take(cgroups.into_iter(), joined));
-    let seats = seats.map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
+    let placement = cgroups.and_then(|cgroups| CgroupPlacement::choose(cgroups.into_iter(), joined));
+    let placement = placement.map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, (&mine, theirs), image, placement).map_err(at(SpawnStep::Enter))?;
     entry.mapped = plan.new.contains(Namespace::User);
     entry.own_view = plan.new.contains(Namespace::Cgroup);
     entry.among_others = hides_root(plan);
@@ -65,7 +68,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         if !plan.join.is_empty() {
             return joined_clone(&entry, |answer| join_and_create(plan, new, slots, &entry, answer));
         }
-        let forked = process::fork_into(new.clone_flags(), entry.seats.born_in).named("clone3");
+        let forked = process::fork_into(new.clone_flags(), entry.placement.born_in).named("clone3");
         match forked.map_err(at(SpawnStep::Clone))? {
             Side::Child => entry.enter(),
             Side::Parent { pid, child } => Ok((pid, child)),
@@ -73,7 +76,7 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     })?;
     let container = ContainerProcess::new(pid, child, mine);
     raise_limits(pid, &finish.rlimits);
-    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    entry.placement.put(pid).map_err(at(SpawnStep::Cgroups))?;
     if entry.mapped {
         write_id_maps(pid, &plan.uid_map, &plan.gid_map).map_err(at(SpawnStep::IdMaps))?;
     }
@@ -92,6 +95,20 @@ fn raise_limits(pid: i32, wanted: &[Rlimit]) {
             let _ = tune::set_limit(pid, &Rlimit { hard: limit.hard, ..own });
         }
     }
+}
+
+/// Lets a new process run wherever its cgroups do: the CPUs that the caller was bound to are none of the container's
+/// limits. The kernel clips the mask to the cpuset, whenever the process gets there (sched_setaffinity(2)). Where it
+/// cannot be, the container runs all the same.
+pub fn leave_callers_cpus(parent: &Parent, pid: i32, finish: &Finish) -> Result<(), End> {
+    // As many CPUs as a kernel has today.
+    const ALL: [u64; 128] = [u64::MAX; 128];
+    if !finish.affinity.is_empty() || !finish.first_affinity.is_empty() {
+        return Ok(());
+    }
+    let Err(errno) = tune::set_affinity(pid, &ALL) else { return Ok(()) };
+    let what = format!("keeps the CPU affinity of the caller: sched_setaffinity: errno {}", errno.0);
+    warn(parent, Vec::from([Violation::new("", "/process", what)]))
 }
 
 /// Offsets can be written only while the new time namespace has no process: it is made first, and the child, not
@@ -124,8 +141,8 @@ pub fn spawn_inside(
 ) -> Result<ContainerProcess, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
-    let seats = Seats::take(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, (&mine, theirs), image, seats).map_err(at(SpawnStep::Enter))?;
+    let placement = CgroupPlacement::choose(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
+    let mut entry = Entry::prepare(finish, (&mine, theirs), image, placement).map_err(at(SpawnStep::Enter))?;
     entry.terminal = finish.terminal.then_some((finish.uid, finish.terminal_size));
     entry.among_others = true;
     let create = |answer: &Fd| {
@@ -140,7 +157,7 @@ pub fn spawn_inside(
     let (pid, child) = with_oom_score(spawn.oom_score_adj, || joined_clone(&entry, create))?;
     let container = ContainerProcess::new(pid, child, mine);
     raise_limits(pid, &finish.rlimits);
-    entry.seats.put(pid).map_err(at(SpawnStep::Cgroups))?;
+    entry.placement.put(pid).map_err(at(SpawnStep::Cgroups))?;
     entry.let_go(&container).map_err(at(SpawnStep::Cgroups))?;
     Ok(container)
 }
@@ -150,10 +167,10 @@ fn joined_clone(entry: &Entry, create: impl FnOnce(&Fd) -> Outcome<i32>) -> Resu
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
     // Among others the new process must have no descriptor of a cgroup, so it inherits the cgroups of the helper.
-    let born_in = if entry.among_others { entry.seats.born_in } else { None };
+    let born_in = if entry.among_others { entry.placement.born_in } else { None };
     match process::fork_into(0, born_in).named("clone3").map_err(at)? {
         Side::Child => {
-            let seated = if entry.among_others { entry.seats.join() } else { Ok(()) };
+            let seated = if entry.among_others { entry.placement.join() } else { Ok(()) };
             let created = seated.and_then(|()| create(&theirs)).map_err(at);
             process::exit(channel::send_value(&theirs, &created, &[]).is_err().into())
         }
@@ -201,7 +218,7 @@ pub fn hides_root(plan: &Spawn) -> bool {
 }
 
 fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
-    let born_in = if entry.among_others { None } else { entry.seats.born_in };
+    let born_in = if entry.among_others { None } else { entry.placement.born_in };
     match process::fork_sibling(new.clone_flags(), born_in).named("clone3")? {
         Side::Child => entry.enter(),
         Side::Parent { pid, .. } => Ok(pid),

@@ -1,5 +1,5 @@
 //! The wait for the payload's end, with no right left but that to send it signals.
-use rspawn_proto::msg::ToSetup;
+use rspawn_proto::msg::{Mode, ToSetup};
 use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
@@ -9,8 +9,19 @@ use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 use crate::container_process::ContainerProcess;
 use crate::parent::{End, Parent, progress_word};
 
+/// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself.
+pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Result<Option<i32>, End> {
+    if mode == Mode::Foreground {
+        // The console's slave stays open meanwhile: its last close would end the console for a payload that closes
+        // its streams and opens /dev/tty or /dev/console later.
+        return supervise(parent, &mut container).map(Some);
+    }
+    container.release();
+    Ok(None)
+}
+
 /// Delivers signals until the container ends; gives its wait status.
-pub fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, End> {
+fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine().map_err(|failure| failure.at(Place::Supervise))?;
     parent.early.take().into_iter().for_each(|number| deliver(parent, container, number));

@@ -3,7 +3,7 @@
 //! It is no ancestor of the payload, so that it can wear a seccomp filter which the payload does not inherit: no
 //! exec, no socket connections, no path-based mount call. It is created inside the container's new pid
 //! namespace, since procfs shows the pid namespace of the process that mounts it; it stays outside one that others are
-//! in already, who could look at the host's tree through it (see [`crate::procfs`]).
+//! in already, who could look at the host's tree through it (see [`crate::joined_procfs`]).
 use alloc::vec::Vec;
 
 use libc::*;
@@ -17,8 +17,7 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, fixed_path};
 
-use crate::container_process::ContainerProcess;
-use crate::inside::Inside;
+use crate::container_namespaces::ContainerNamespaces;
 use crate::parent::{ignore_hangup, progress_word};
 use crate::rootfs::Rootfs;
 use crate::slots::Slots;
@@ -48,7 +47,7 @@ impl Worker {
 /// What the worker needs beside the plan.
 pub struct Job<'a> {
     pub plan: &'a Plan,
-    pub inside: &'a Inside,
+    pub namespaces: &'a ContainerNamespaces<'a>,
     pub audit: bool,
     pub progress: SharedWord,
     /// rspawn-init enters the root by chroot(2), and needs its descriptor.
@@ -60,25 +59,25 @@ pub struct Job<'a> {
 }
 
 /// Starts the worker for a container.
-pub fn start(job: &Job, container: &ContainerProcess, slots: &mut Slots) -> Outcome<Worker> {
+pub fn start(job: &Job, slots: &mut Slots) -> Outcome<Worker> {
     let (mine, theirs) = channel::pair().named("socketpair")?;
-    match job.inside.fork(container)? {
+    match job.namespaces.fork()? {
         Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
         Side::Child => {
             drop(mine);
-            process::exit(run(job, container, slots, &theirs))
+            process::exit(run(job, slots, &theirs))
         }
     }
 }
 
 /// In the worker.
-fn run(job: &Job, container: &ContainerProcess, slots: &mut Slots, socket: &Fd) -> i32 {
+fn run(job: &Job, slots: &mut Slots, socket: &Fd) -> i32 {
     let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
     let failed = |failure: Failure, place: Place| {
         let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
         1
     };
-    let entered = job.inside.enter(container);
+    let entered = job.namespaces.enter();
     if let Err(failure) = entered.and_then(|()| confine(job.plan, job.kernel_mounts.is_some())) {
         return failed(failure, Place::Spawn(SpawnStep::Worker));
     }

@@ -13,9 +13,9 @@ use rspawn_sys::hook_program::Program;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 use crate::idmap;
-use crate::mount_table::{MountTable, Seat};
+use crate::mount_table::{DevicePath, MountTable};
 
-pub struct Gate<'a> {
+pub struct PolicyRecheck<'a> {
     pub policy: &'a Policy,
     pub plan: &'a Plan,
     /// What `bind.deny` speaks of, where it is there. Read when it is first needed.
@@ -31,10 +31,10 @@ struct Denied<'a> {
     rule: &'a PathRule,
     place: String,
     status: Status,
-    seats: Vec<Seat>,
+    device_paths: Vec<DevicePath>,
 }
 
-impl<'a> Gate<'a> {
+impl<'a> PolicyRecheck<'a> {
     pub fn new(policy: &'a Policy, plan: &'a Plan) -> Self {
         Self { policy, plan, denied: None, found: Vec::new(), root: None }
     }
@@ -45,7 +45,7 @@ impl<'a> Gate<'a> {
     }
 
     /// Has the policy judge what a path has led to.
-    pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
+    pub fn path(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
         let place = file::fd_path(opened).named("readlinkat")?;
         match &step.op {
             // By its slot: the origin is the planner's word.
@@ -83,7 +83,7 @@ impl<'a> Gate<'a> {
         Ok(())
     }
 
-    /// As [`Gate::pass`], of a place that is known.
+    /// As [`PolicyRecheck::path`], of a place that is known.
     pub fn judge(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<()> {
         if self.policy.mode == Enforcement::Off {
             return Ok(());
@@ -113,20 +113,21 @@ impl<'a> Gate<'a> {
         }
         let recursive = matches!(step.op, HostOp::CloneTree { recursive: true, .. });
         let Some((table, denied)) = &self.denied else { return Ok((None, false)) };
-        let seat = table.seat(opened, place)?;
+        let own = table.device_path(opened, place)?;
         let status = file::status(opened).named("statx")?;
         // Of a file with several names each may be the denied one.
         let has_other_names = !status.is_directory() && status.links > 1;
-        let mounted: Vec<&Seat> = table.below(place).collect();
+        let mounted: Vec<&DevicePath> = table.below(place).collect();
         let lexical = self.policy.bind_deny.iter().find(|rule| rule.is_shown_by(place)).map(|rule| rule.path.clone());
         let found = lexical.or_else(|| {
-            let seats = || [&seat].into_iter().chain(mounted.iter().copied().filter(|_| recursive));
+            let shown = || [&own].into_iter().chain(mounted.iter().copied().filter(|_| recursive));
             let is_shown = |denied: &&Denied| {
                 let rule = PathRule { path: denied.place.clone(), ..denied.rule.clone() };
                 rule.is_shown_by(place)
                     || status.is_same(&denied.status)
-                    || denied.rule.below && denied.seats.iter().any(|below| has_other_names && seat.is_beside(below))
-                    || seats().any(|own| denied.seats.iter().any(|seat| own.shows(seat, rule.below)))
+                    || denied.rule.below
+                        && denied.device_paths.iter().any(|below| has_other_names && own.is_beside(below))
+                    || shown().any(|own| denied.device_paths.iter().any(|other| own.shows(other, rule.below)))
             };
             denied.iter().find(is_shown).map(|denied| denied.rule.path.clone())
         });
@@ -193,11 +194,11 @@ impl<'a> Denied<'a> {
             opened => opened.named("openat2").map_err(|failure| failure.with(format!("bind.deny: {}", rule.path)))?,
         };
         let place = file::fd_path(&opened).named("readlinkat")?;
-        let mut seats = Vec::from([table.seat(&opened, &place)?]);
+        let mut device_paths = Vec::from([table.device_path(&opened, &place)?]);
         if rule.below {
-            seats.extend(table.below(&place).cloned());
+            device_paths.extend(table.below(&place).cloned());
         }
-        Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, seats }))
+        Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, device_paths }))
     }
 }
 

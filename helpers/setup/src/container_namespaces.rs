@@ -8,7 +8,9 @@ use rspawn_sys::{Named, Outcome, cred};
 use crate::container_process::ContainerProcess;
 
 /// The namespaces that a container has of its own.
-pub struct Inside {
+pub struct ContainerNamespaces<'a> {
+    /// A process that is in them.
+    process: &'a ContainerProcess,
     pub owned: NamespaceSet,
     /// Who makes files in it: its root, or, if its new user namespace has none, the first id that it has. An id that
     /// is not mapped could not make any.
@@ -17,19 +19,19 @@ pub struct Inside {
     new_pid: bool,
 }
 
-impl Inside {
-    pub fn of(spawn: &Spawn) -> Self {
+impl<'a> ContainerNamespaces<'a> {
+    pub fn of(process: &'a ContainerProcess, spawn: &Spawn) -> Self {
         let root = |map: &[IdMap]| match map {
             [first, ..] if map.iter().all(|range| range.inside > 0) => first.inside,
             _ => 0,
         };
         let (uid, gid) = (root(&spawn.uid_map), root(&spawn.gid_map));
-        Self { owned: owned_namespaces(spawn), uid, gid, new_pid: spawn.new.contains(Namespace::Pid) }
+        Self { process, owned: owned_namespaces(spawn), uid, gid, new_pid: spawn.new.contains(Namespace::Pid) }
     }
 
     /// The container's first process, as its pid namespace numbers it.
-    pub fn pid_of_first(&self, container: &ContainerProcess) -> i32 {
-        if self.new_pid { 1 } else { container.pid }
+    pub fn pid_of_first(&self) -> i32 {
+        if self.new_pid { 1 } else { self.process.pid }
     }
 
     /// It is in a pid namespace with others.
@@ -38,27 +40,27 @@ impl Inside {
     }
 
     /// Has the next children of this process be in the container's pid namespace.
-    pub fn join_pid(&self, container: &ContainerProcess) -> Outcome<()> {
-        process::join(&container.process, Namespace::Pid.clone_flag()).named("setns")
+    pub fn join_pid(&self) -> Outcome<()> {
+        process::join(&self.process.process, Namespace::Pid.clone_flag()).named("setns")
     }
 
     /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one,
     /// where that is its own: nobody is there yet to look at it. In one that others are in, they would find the host's
     /// tree at it, and the program of a hook. All later children of this program are in it too:
     /// without root there is no way back (pid_namespaces(7)).
-    pub fn fork(&self, container: &ContainerProcess) -> Outcome<Side> {
+    pub fn fork(&self) -> Outcome<Side> {
         if self.new_pid {
-            self.join_pid(container)?;
+            self.join_pid()?;
         }
         process::fork(0).named("clone3")
     }
 
     /// In the new process: joins the other namespaces, as their root. It does not outlive this program.
-    pub fn enter(&self, container: &ContainerProcess) -> Outcome<()> {
+    pub fn enter(&self) -> Outcome<()> {
         cred::set_parent_death_signal(9).named("prctl")?;
         let mut kinds = self.owned;
         kinds.remove(Namespace::Pid);
-        process::join(&container.process, kinds.clone_flags()).named("setns")?;
+        process::join(&self.process.process, kinds.clone_flags()).named("setns")?;
         if kinds.contains(Namespace::User) {
             cred::set_gid(self.gid).named("setresgid")?;
             cred::set_uid(self.uid).named("setresuid")?;

@@ -13,13 +13,12 @@ use rspawn_proto::unit::ScopeJob;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
-use crate::container_process::ContainerProcess;
-use crate::inside::Inside;
+use crate::container_namespaces::ContainerNamespaces;
 use crate::parent::{End, Parent};
 use crate::programs;
 
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
-pub fn scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
+pub fn ask_for_scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
     let bus = bus.ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
     parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
@@ -42,11 +41,7 @@ impl Drop for Runner {
 impl Runner {
     /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
     /// it enters before the container's root is attached; the bundle is where it works.
-    pub fn start(
-        directory: &Fd,
-        name: &'static str,
-        inside: Option<(&Inside, &ContainerProcess, &str)>,
-    ) -> Outcome<Self> {
+    pub fn start(directory: &Fd, name: &'static str, inside: Option<(&ContainerNamespaces, &str)>) -> Outcome<Self> {
         // Sealed where others than this program's equals could reach it.
         let image = match inside {
             Some(_) => programs::seal(directory, name)?,
@@ -54,12 +49,12 @@ impl Runner {
         };
         let (mine, theirs) = channel::pair().named("socketpair")?;
         let number = format!("{}", theirs.raw());
-        let words = [name, &number].into_iter().chain(inside.map(|(.., bundle)| bundle));
+        let words = [name, &number].into_iter().chain(inside.map(|(_, bundle)| bundle));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
         let forked = match inside {
             None => process::fork(0).named("clone3")?,
-            Some((inside, container, _)) => inside.fork(container)?,
+            Some((namespaces, _)) => namespaces.fork()?,
         };
         match forked {
             Side::Parent { pid, child } => {
@@ -73,7 +68,7 @@ impl Runner {
             }
             Side::Child => {
                 drop(mine);
-                let entered = inside.map_or(Ok(()), |(inside, container, _)| inside.enter(container));
+                let entered = inside.map_or(Ok(()), |(namespaces, _)| namespaces.enter());
                 let said = || inside.map_or(Ok(()), |_| channel::send(&theirs, &[], &[])).named("sendmsg");
                 let ready =
                     entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl")).and_then(|()| said());

@@ -10,8 +10,7 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
-use crate::container_process::ContainerProcess;
-use crate::inside::Inside;
+use crate::container_namespaces::ContainerNamespaces;
 use crate::objects::new_filesystem;
 use crate::slots::Slots;
 use rspawn_proto::report::{Place, SpawnStep};
@@ -20,19 +19,19 @@ use rspawn_proto::report::{Place, SpawnStep};
 type Answer = Result<(), StepError>;
 
 /// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are any.
-pub fn make(plan: &Plan, inside: &Inside, container: &ContainerProcess, slots: &mut Slots) -> Outcome<Option<Fd>> {
+pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) -> Outcome<Option<Fd>> {
     let planned = plan.rootfs.iter().filter_map(|step| match &step.op {
         RootfsOp::NewFilesystem { out, fs: VirtualFs::Proc, params, attrs } => Some((*out, (&params[..], *attrs))),
         _ => None,
     });
     let has_sysctls = plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::Sysctl { .. }));
     let wanted = planned.clone().map(|(_, wanted)| wanted).chain(has_sysctls.then_some((&[][..], 0)));
-    if !inside.joined_pid() || wanted.clone().next().is_none() {
+    if !namespaces.joined_pid() || wanted.clone().next().is_none() {
         return Ok(None);
     }
     let (mine, theirs) = channel::pair().named("socketpair")?;
     let Side::Parent { pid, child: _child } = process::fork(0).named("clone3")? else {
-        let answer = enter(inside, container, &theirs).map_err(|failure| failure.at(PLACE));
+        let answer = enter(namespaces, &theirs).map_err(|failure| failure.at(PLACE));
         process::exit(match answer {
             Ok(()) => make_inside(wanted, &theirs),
             Err(error) => channel::send_value(&theirs, &Answer::Err(error), &[]).is_err().into(),
@@ -57,12 +56,12 @@ pub fn make(plan: &Plan, inside: &Inside, container: &ContainerProcess, slots: &
 const PLACE: Place = Place::Spawn(SpawnStep::Worker);
 
 /// Into the container's other namespaces and an empty root, and then, for its child, into the pid namespace.
-fn enter(inside: &Inside, container: &ContainerProcess, socket: &Fd) -> Outcome<()> {
+fn enter(namespaces: &ContainerNamespaces, socket: &Fd) -> Outcome<()> {
     let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount")?;
     // Root of the container's user namespace may not enter what it does not own; and what it owns, nobody else.
-    let early = inside.join_pid(container);
-    inside.enter(container)?;
-    early.or_else(|_| inside.join_pid(container))?;
+    let early = namespaces.join_pid();
+    namespaces.enter()?;
+    early.or_else(|_| namespaces.join_pid())?;
     file::enter_root(&empty).named("chroot")?;
     fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")?;
     let own = CAP_SYS_ADMIN & cred::permitted_capabilities().named("capget")?;
