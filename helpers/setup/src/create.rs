@@ -20,6 +20,7 @@ use crate::invoker::{Invoker, StartGate};
 use crate::parent::{End, Parent, progress_word};
 use crate::programs::InitImage;
 use crate::report::announce;
+use crate::rootfs::BuildOptions;
 use crate::runner::Runner;
 use crate::slots::Slots;
 use crate::supervise::wait_or_detach;
@@ -145,7 +146,8 @@ fn start_worker(
     let kernel_mounts = invoker.request.no_pivot.then_some(&invoker.request.kernel_mounts[..]);
     let hands_root = invoker.request.no_pivot || spawn::hides_root(&plan.spawn);
     let (audit, progress) = (parent.audit, parent.progress);
-    let job = Job { plan, namespaces, audit, progress, hands_root, kernel_mounts, procfs };
+    let options = BuildOptions { hands_root, kernel_mounts, procfs };
+    let job = Job { plan, namespaces, audit, progress, options };
     parent.step(place, || worker::start(&job, slots))
 }
 

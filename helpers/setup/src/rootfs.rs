@@ -14,7 +14,7 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_path;
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, mount, net};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, mount, net};
 
 use crate::copy_up::{copy_mode, copy_up};
 use crate::objects::{new_filesystem, node_type, set_attributes, verify};
@@ -26,12 +26,24 @@ use crate::terminal::open_terminal;
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
+/// How a root is built, beside what the plan says.
+pub struct BuildOptions<'a> {
+    /// rspawn-init enters the root by chroot(2), and needs its descriptor.
+    pub hands_root: bool,
+    /// There is no pivot, and these mounts of the host's go.
+    pub kernel_mounts: Option<&'a [HostPath]>,
+    /// Where the worker cannot make a procfs, one to write sysctls through.
+    pub procfs: Option<Fd>,
+}
+
 /// A container's root under construction.
-#[derive(Default)]
 pub struct Rootfs<'a> {
+    /// To rspawn-setup.
+    socket: &'a Fd,
+    /// rspawn-setup has said that the pivot may come.
+    resumed: bool,
+    options: &'a BuildOptions<'a>,
     root: Option<Fd>,
-    /// Where no other can be made here, the procfs to write sysctls through.
-    procfs: Option<&'a Fd>,
     /// What lies below it, out of the container's sight.
     below: Option<Slot>,
     /// The root and that are attached over `/` itself.
@@ -52,16 +64,28 @@ struct Mounted {
     copy: bool,
 }
 
-/// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
-pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
-
 impl<'p> Rootfs<'p> {
-    pub fn new(procfs: Option<&'p Fd>) -> Self {
-        Self { procfs, ..Self::default() }
+    pub fn new(socket: &'p Fd, options: &'p BuildOptions) -> Self {
+        let (mounted, absent) = (Vec::new(), Vec::new());
+        Self { socket, options, resumed: false, root: None, below: None, over_all: false, mounted, absent }
     }
 
-    pub fn root(&self) -> Outcome<&Fd> {
+    fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
+    }
+
+    /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
+    fn send(&self, message: &FromStage, fds: &[&Fd]) -> Outcome<()> {
+        channel::send_value(self.socket, message, fds).named("sendmsg")
+    }
+
+    /// Waits for the only message that a worker ever gets, which is empty: rspawn-init is ready for the pivot, and the
+    /// hooks have run, if there are any.
+    fn wait_to_resume(&mut self) -> Outcome<()> {
+        if !core::mem::replace(&mut self.resumed, true) {
+            channel::receive(self.socket, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
+        }
+        Ok(())
     }
 
     fn tree<'a>(&'a self, slots: &'a Slots) -> Outcome<Tree<'a>> {
@@ -69,13 +93,16 @@ impl<'p> Rootfs<'p> {
     }
 
     /// Carries out one operation.
-    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots, tell: Tell) -> Outcome<()> {
+    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
             RootfsOp::AttachRoot { mount, over, below } => {
                 (self.below, self.over_all) = (*below, over.is_none());
                 let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
                 self.attach_root(slots.get(*mount)?, over?, below?)?;
+                if self.options.hands_root {
+                    self.send(&FromStage::Root, &[self.root()?])?;
+                }
             }
             // Made before, by one who can.
             RootfsOp::NewFilesystem { out, .. } if slots.filled(*out).is_some() => {}
@@ -110,7 +137,7 @@ impl<'p> Rootfs<'p> {
                 let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(devpts.absolute()))?;
                 let (master, slave) = open_terminal(&found, *uid, (*rows, *columns))?;
                 self.show_console(&slave, console, slots)?;
-                tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
+                self.send(&FromStage::Console, &[&master, &slave])?;
             }
             RootfsOp::Mask { at, covers, needed } => self.mask(at, slots.get(*covers)?, *needed, slots)?,
             RootfsOp::ReadOnly { at, out } => {
@@ -122,9 +149,18 @@ impl<'p> Rootfs<'p> {
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
-            RootfsOp::Pivot => self.pivot()?,
-            // The worker's own, which holds the socket.
-            RootfsOp::Hooks => {}
+            RootfsOp::Hooks => {
+                self.send(&FromStage::Mounted, &[])?;
+                self.wait_to_resume()?;
+            }
+            RootfsOp::Pivot => {
+                self.wait_to_resume()?;
+                self.verify_mounted()?;
+                match self.options.kernel_mounts {
+                    Some(gone) => self.move_over_all(gone)?,
+                    None => self.pivot()?,
+                }
+            }
         }
         Ok(())
     }
@@ -242,7 +278,6 @@ impl<'p> Rootfs<'p> {
     }
 
     fn pivot(&self) -> Outcome<()> {
-        self.verify_mounted()?;
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
         if self.over_all && self.below.is_some() {
@@ -252,11 +287,11 @@ impl<'p> Rootfs<'p> {
         mount::drop_old_root().named("umount2")
     }
 
-    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
-    /// the root is what lies on top. The host's procfs and sysfs go.
-    pub fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
-        self.verify_mounted()?;
-        attach_over_all(self.root()?)?;
+    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and sees nothing that is attached on top
+    /// of it; for whoever joins this namespace the root is what lies on top. The host's procfs and sysfs go.
+    fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
+        let slash = file::open_host("/", file::O_PATH).named("openat2")?;
+        mount::attach(self.root()?, &slash).named("move_mount")?;
         kernel_mounts.iter().try_for_each(|path| take_away(path.as_str()))
     }
 
@@ -264,8 +299,12 @@ impl<'p> Rootfs<'p> {
     /// (CVE-2025-52881).
     fn write_sysctl(&self, key: &str, value: &str) -> Outcome<()> {
         let path = format!("sys/{}", sysctl_path(key));
-        let made = if self.procfs.is_some() { None } else { Some(new_filesystem("proc", &[], 0, &Slots::default())?) };
-        let procfs = self.procfs.or(made.as_ref()).ok_or_else(|| Failure::check("there is no procfs"))?;
+        let made = match self.options.procfs {
+            Some(_) => None,
+            None => Some(new_filesystem("proc", &[], 0, &Slots::default())?),
+        };
+        let procfs =
+            self.options.procfs.as_ref().or(made.as_ref()).ok_or_else(|| Failure::check("there is no procfs"))?;
         let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
         file.write(value.as_bytes()).named("write")
     }
@@ -362,12 +401,6 @@ fn take_away(path: &str) -> Outcome<()> {
     }
     let cover = new_filesystem("tmpfs", &[], attr::RDONLY, &Slots::default())?;
     mount::attach(&cover, &place).named("move_mount").map_err(|failure| failure.with(path))
-}
-
-/// Attaches a mount on top of everything, where a process whose root is below does not see it.
-fn attach_over_all(mount: &Fd) -> Outcome<()> {
-    let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-    mount::attach(mount, &slash).named("move_mount")
 }
 
 /// Where a link held by an O_PATH descriptor leads; of anything else readlinkat says ENOENT.
