@@ -2,7 +2,7 @@
 use rspawn_proto::plan::AttachOp;
 use rspawn_sys::{Named, Outcome, net_device};
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
 
 pub fn carry_out(op: &AttachOp, container: &ContainerProcess) -> Outcome<()> {
     let AttachOp::MoveNetDevice { name, new_name } = op;

@@ -12,9 +12,9 @@ use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Failure, Fd, Named, Outcome, process};
 
-use crate::container_namespaces::ContainerNamespaces;
-use crate::container_process::ContainerProcess;
-use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, send_finish};
+use crate::container::{ContainerNamespaces, ContainerProcess};
+use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, resume, send_finish};
+use crate::helper_process::HelperProcess;
 use crate::host_cleanup::HostCleanup;
 use crate::invoker::{Invoker, StartGate};
 use crate::parent::{End, Parent, progress_word};
@@ -24,7 +24,7 @@ use crate::rootfs::BuildOptions;
 use crate::runner::Runner;
 use crate::slots::Slots;
 use crate::supervise::wait_or_detach;
-use crate::worker::{self, Job, Worker};
+use crate::worker::{self, Job};
 use crate::{attach, cgroup, host_phase, joined_procfs, spawn, streams};
 
 const CGROUPS: Place = Place::Spawn(SpawnStep::Cgroups);
@@ -140,7 +140,7 @@ fn start_worker(
     plan: &Plan,
     namespaces: &ContainerNamespaces,
     slots: &mut Slots,
-) -> Result<Worker, End> {
+) -> Result<HelperProcess, End> {
     let place = Place::Spawn(SpawnStep::Worker);
     let procfs = parent.step(place, || joined_procfs::make(plan, namespaces, slots))?;
     let kernel_mounts = invoker.request.no_pivot.then_some(&invoker.request.kernel_mounts[..]);
@@ -158,7 +158,7 @@ struct Stages<'a> {
     gate: Option<&'a StartGate>,
     cleanup: &'a HostCleanup<'a>,
     container: &'a ContainerProcess,
-    worker: Worker,
+    worker: HelperProcess,
     /// Runs hooks in the container's namespaces.
     guest: Option<Runner>,
     /// The pid of the container's process, as its pid namespace numbers it.
@@ -186,7 +186,7 @@ impl Stages<'_> {
         drop(agent);
         await_init(parent, container)?;
         if !has_hooks {
-            self.worker.resume()?;
+            resume(&self.worker)?;
         }
         self.follow_worker(Until::Done)?;
         Ok((note, root, slave))

@@ -2,7 +2,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
 use crate::programs::InitImage;
 use crate::terminal::open_terminal;
 use rspawn_proto::ids::Id;

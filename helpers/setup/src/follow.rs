@@ -12,11 +12,11 @@ use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Failure, Fd, Named, channel, process};
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
+use crate::helper_process::HelperProcess;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent, ignore_hangup, progress_word};
 use crate::slots::Slots;
-use crate::worker::Worker;
 
 /// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
 pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess) -> Result<(), End> {
@@ -44,7 +44,7 @@ pub enum Until {
 /// with the host's root. `mounted` runs at the moment of the hooks.
 pub fn follow_worker(
     parent: &Parent,
-    worker: &Worker,
+    worker: &HelperProcess,
     until: Until,
     mounted: impl Fn() -> Result<(), End>,
 ) -> Result<Option<Fd>, End> {
@@ -57,7 +57,7 @@ pub fn follow_worker(
             (Some((FromStage::Root, mut fds)), Until::Root) => return Ok(fds.pop()),
             (Some((FromStage::Mounted, _)), Until::Done) => {
                 mounted()?;
-                worker.resume()?;
+                resume(worker)?;
             }
             _ => {
                 let reason = "the worker died before it was done";
@@ -65,6 +65,11 @@ pub fn follow_worker(
             }
         }
     }
+}
+
+/// Lets the worker go on, to the pivot.
+pub fn resume(worker: &HelperProcess) -> Result<(), StepError> {
+    ignore_hangup(channel::send(&worker.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
 }
 
 /// Passes the master of a console on; keeps the slave.

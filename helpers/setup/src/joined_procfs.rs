@@ -10,7 +10,7 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
-use crate::container_namespaces::ContainerNamespaces;
+use crate::container::ContainerNamespaces;
 use crate::objects::new_filesystem;
 use crate::slots::Slots;
 use rspawn_proto::report::{Place, SpawnStep};

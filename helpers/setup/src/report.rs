@@ -7,7 +7,7 @@ use rspawn_proto::msg::{FromSetup, Mode};
 use rspawn_proto::policy::Violation;
 use rspawn_proto::report::{Place, SpawnStep};
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
 use crate::invoker::Invoker;
 use crate::parent::{End, Parent};
 use crate::state;

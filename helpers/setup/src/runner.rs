@@ -10,10 +10,11 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::policy::PathRule;
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_proto::unit::ScopeJob;
-use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::process::{self, StringArray};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
-use crate::container_namespaces::ContainerNamespaces;
+use crate::container::ContainerNamespaces;
+use crate::helper_process::HelperProcess;
 use crate::parent::{End, Parent};
 use crate::programs;
 
@@ -23,19 +24,10 @@ pub fn ask_for_scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &Scop
     parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 
-/// Such a program. Killed when dropped.
+/// Such a program.
 pub struct Runner {
     name: &'static str,
-    pid: i32,
-    process: Fd,
-    socket: Fd,
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        let _ = process::signal(&self.process, 9);
-        let _ = process::wait(self.pid, true);
-    }
+    process: HelperProcess,
 }
 
 impl Runner {
@@ -47,37 +39,27 @@ impl Runner {
             Some(_) => programs::seal(directory, name)?,
             None => programs::open(directory, name)?,
         };
-        let (mine, theirs) = channel::pair().named("socketpair")?;
-        let number = format!("{}", theirs.raw());
-        let words = [name, &number].into_iter().chain(inside.map(|(_, bundle)| bundle));
-        let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(core::iter::empty()).named("execveat")?;
-        let forked = match inside {
-            None => process::fork(0).named("clone3")?,
-            Some((namespaces, _)) => namespaces.fork()?,
+        let fork = || match inside {
+            None => process::fork(0).named("clone3"),
+            Some((namespaces, _)) => namespaces.fork(),
         };
-        match forked {
-            Side::Parent { pid, child } => {
-                drop(theirs);
-                let runner = Self { name, pid, process: child, socket: mine };
-                // Once others mount in that namespace, who enters it may find another root.
-                if inside.is_some() && channel::receive(&runner.socket, 0).named("recvmsg")?.is_none() {
-                    return Err(Failure::check(&format!("{name} died")));
-                }
-                Ok(runner)
-            }
-            Side::Child => {
-                drop(mine);
-                let entered = inside.map_or(Ok(()), |(namespaces, _)| namespaces.enter());
-                let said = || inside.map_or(Ok(()), |_| channel::send(&theirs, &[], &[])).named("sendmsg");
-                let ready =
-                    entered.and_then(|()| cred::set_parent_death_signal(9).named("prctl")).and_then(|()| said());
-                if ready.and_then(|()| theirs.keep_on_exec().named("fcntl")).is_ok() {
-                    process::execute_file(&image, &argv, &env);
-                }
-                process::exit(127)
-            }
+        let become_it = |socket: &Fd| -> Outcome<()> {
+            inside.map_or(Ok(()), |(namespaces, _)| namespaces.enter())?;
+            cred::set_parent_death_signal(9).named("prctl")?;
+            inside.map_or(Ok(()), |_| channel::send(socket, &[], &[])).named("sendmsg")?;
+            socket.keep_on_exec().named("fcntl")?;
+            let number = format!("{}", socket.raw());
+            let words = [name, &number].into_iter().chain(inside.map(|(_, bundle)| bundle));
+            let argv = StringArray::new(words).named("execveat")?;
+            Err(process::execute_file(&image, &argv, &env)).named("execveat")
+        };
+        let process = HelperProcess::start(fork, |socket| become_it(&socket).map_or(127, |()| 0))?;
+        // Once others mount in that namespace, who enters it may find another root.
+        if inside.is_some() && channel::receive(&process.socket, 0).named("recvmsg")?.is_none() {
+            return Err(Failure::check(&format!("{name} died")));
         }
+        Ok(Self { name, process })
     }
 
     /// Runs hooks in their order, up to the first that fails.
@@ -96,12 +78,12 @@ impl Runner {
 
     /// Has it do a job, up to the end of the parent, if there is one to hear.
     fn ask<T: Message>(&self, parent: Option<&Parent>, place: Place, job: &T, fds: &[&Fd]) -> Result<(), End> {
-        let asked = channel::send_value(&self.socket, job, fds).named("sendmsg");
+        let asked = channel::send_value(&self.process.socket, job, fds).named("sendmsg");
         asked.map_err(|failure| failure.at(place))?;
         let answer = match parent {
-            Some(parent) => parent.recv(&self.socket)?,
+            Some(parent) => parent.recv(&self.process.socket)?,
             None => {
-                let heard = channel::receive_value(&self.socket).named("recvmsg");
+                let heard = channel::receive_value(&self.process.socket).named("recvmsg");
                 heard.map_err(|failure| failure.at(place))?
             }
         };

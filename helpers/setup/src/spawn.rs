@@ -17,7 +17,7 @@ use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::Side;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, file, process, tune};
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
 use crate::entry::{CgroupPlacement, Entry, become_root};
 use crate::idmap::write_id_maps;
 use crate::parent::{End, Parent};

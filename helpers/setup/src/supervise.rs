@@ -6,7 +6,7 @@ use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
-use crate::container_process::ContainerProcess;
+use crate::container::ContainerProcess;
 use crate::parent::{End, Parent, progress_word};
 
 /// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself.

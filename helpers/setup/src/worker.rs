@@ -13,35 +13,14 @@ use rspawn_proto::plan::{Plan, RootfsOp};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Fd, Named, Outcome, channel, fixed_path};
 
-use crate::container_namespaces::ContainerNamespaces;
-use crate::parent::{ignore_hangup, progress_word};
+use crate::container::ContainerNamespaces;
+use crate::helper_process::HelperProcess;
+use crate::parent::progress_word;
 use crate::rootfs::{BuildOptions, Rootfs};
 use crate::slots::Slots;
 use rspawn_sys::failure::timed;
-
-/// A running worker, seen from rspawn-setup. Killed when dropped.
-pub struct Worker {
-    pid: i32,
-    process: Fd,
-    pub socket: Fd,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = process::signal(&self.process, 9);
-        let _ = process::wait(self.pid, true);
-    }
-}
-
-impl Worker {
-    /// The pivot may come.
-    pub fn resume(&self) -> Result<(), StepError> {
-        ignore_hangup(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
-    }
-}
 
 /// What the worker needs beside the plan.
 pub struct Job<'a> {
@@ -53,15 +32,8 @@ pub struct Job<'a> {
 }
 
 /// Starts the worker for a container.
-pub fn start(job: &Job, slots: &mut Slots) -> Outcome<Worker> {
-    let (mine, theirs) = channel::pair().named("socketpair")?;
-    match job.namespaces.fork()? {
-        Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
-        Side::Child => {
-            drop(mine);
-            process::exit(run(job, slots, &theirs))
-        }
-    }
+pub fn start(job: &Job, slots: &mut Slots) -> Outcome<HelperProcess> {
+    HelperProcess::start(|| job.namespaces.fork(), |socket| run(job, slots, &socket))
 }
 
 /// In the worker. Gives its exit status.
