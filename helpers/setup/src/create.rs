@@ -16,13 +16,14 @@ use crate::container::{ContainerNamespaces, ContainerProcess};
 use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker, reach_agent, resume, send_finish};
 use crate::helper_process::HelperProcess;
 use crate::host_cleanup::HostCleanup;
-use crate::invoker::{Invoker, StartGate};
-use crate::parent::{End, Parent, progress_word};
+use crate::invoker::Invoker;
+use crate::parent::{End, Ended, Parent, progress_word};
 use crate::programs::InitImage;
 use crate::report::announce;
 use crate::rootfs::BuildOptions;
 use crate::runner::Runner;
 use crate::slots::Slots;
+use crate::state::StateDir;
 use crate::supervise::wait_or_detach;
 use crate::worker::{self, Job};
 use crate::{attach, cgroup, host_phase, joined_procfs, spawn, streams};
@@ -31,37 +32,31 @@ const CGROUPS: Place = Place::Spawn(SpawnStep::Cgroups);
 const RECORD: Place = Place::Spawn(SpawnStep::Record);
 
 /// Carries a plan out. Gives the container's wait status where it was waited for.
-pub fn create(
-    parent: &Parent,
-    invoker: &Invoker,
-    gate: Option<&StartGate>,
-    plan: Approved<Plan>,
-    mut image: InitImage,
-    cleanup: &mut HostCleanup,
-) -> Result<Option<i32>, End> {
+pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cleanup: &mut HostCleanup) -> Ended {
+    let parent = invoker.parent;
     let mut plan = plan.into_inner();
     let mode = invoker.request.mode;
-    let directories = prepare(parent, &plan, &mut image, cleanup)?;
-    let (mut slots, scope) = host_phase::run(parent, invoker, &plan, &mut cleanup.cgroups)?;
+    let directories = prepare(parent, &plan, &mut image, cleanup.state)?;
+    let (mut slots, scope) = host_phase::run(invoker, &plan, &mut cleanup.cgroups)?;
     cleanup.cgroups.share();
     cleanup.memory = parent.step(CGROUPS, || cgroup::of_memory(&plan, &slots))?;
     let agent = reach_agent(&plan.finish, &slots)?;
-    let mut container = start_process(parent, invoker, &plan, &slots, &image, cleanup)?;
+    let mut container = start_process(invoker, &plan, &slots, &image, cleanup)?;
     // The scope has the container's process now, and needs no other.
     let unit = scope.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
     drop(image);
     let namespaces = ContainerNamespaces::of(&container, &plan.spawn);
-    let guest = start_runners(parent, invoker, core::mem::take(&mut plan.hooks), &namespaces, cleanup)?;
+    let guest = start_runners(invoker, core::mem::take(&mut plan.hooks), &namespaces, cleanup)?;
     for (index, step) in plan.attach.iter().enumerate() {
         parent.step(Place::Attach(index as u16), || attach::carry_out(&step.op, &container))?;
     }
-    let worker = start_worker(parent, invoker, &plan, &namespaces, &mut slots)?;
+    let worker = start_worker(invoker, &plan, &namespaces, &mut slots)?;
     // Made now, since a payload may have ended before its record is written.
     let made = || record(invoker, &container, &plan.finish, namespaces.owned, (directories, unit), &cleanup.hooks);
     let record = parent.step(RECORD, made)?;
     let pid_inside = namespaces.pid_of_first();
-    let stages = Stages { parent, invoker, gate, cleanup, container: &container, worker, guest, pid_inside };
+    let stages = Stages { invoker, cleanup, container: &container, worker, guest, pid_inside };
     // The console's slave stays open: see wait_or_detach.
     let (note, root, _slave) = stages.build(plan, agent)?;
     drop(slots);
@@ -72,31 +67,31 @@ pub fn create(
     if mode != Mode::Created {
         cleanup.run(parent, &cleanup.hooks.deferred.poststart, "running", container.pid)?;
     }
-    announce(parent, invoker, &container)?;
+    announce(invoker, &container)?;
     wait_or_detach(parent, mode, container)
 }
 
 /// Before the first effect outside this process. Gives the cgroups that the plan makes.
-fn prepare(parent: &Parent, plan: &Plan, image: &mut InitImage, cleanup: &HostCleanup) -> Result<Vec<CgroupDir>, End> {
+fn prepare(parent: &Parent, plan: &Plan, image: &mut InitImage, state: &StateDir) -> Result<Vec<CgroupDir>, End> {
     parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(plan))?;
     image.file_limit = parent.step(Place::Check, || spawn::make_room(plan))?;
     let directories = parent.step(Place::Check, || cgroup::directories(plan))?;
     if !directories.is_empty() {
         // Before they are made, until there is a record: whoever clears up after this program was killed finds them.
-        parent.step(RECORD, || cleanup.state.write("cgroups", &directories))?;
+        parent.step(RECORD, || state.write("cgroups", &directories))?;
     }
     Ok(directories)
 }
 
 /// The container's first process, in its cgroups and namespaces.
 fn start_process(
-    parent: &Parent,
     invoker: &Invoker,
     plan: &Plan,
     slots: &Slots,
     image: &InitImage,
     cleanup: &mut HostCleanup,
 ) -> Result<ContainerProcess, End> {
+    let parent = invoker.parent;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
     let container = spawn::spawn(&plan.spawn, &plan.finish, slots, image)?;
     if invoker.ends_with_container() {
@@ -109,7 +104,6 @@ fn start_process(
 
 /// What runs hooks in the caller's namespaces, if there are any; gives what runs them in the container's.
 fn start_runners(
-    parent: &Parent,
     invoker: &Invoker,
     mut hooks: Hooks,
     namespaces: &ContainerNamespaces,
@@ -118,7 +112,9 @@ fn start_runners(
     let Policy { mode: enforcement, hooks: allowed, .. } = &invoker.request.policy;
     hooks.deferred.allowed = allowed.clone().filter(|_| *enforcement == Enforcement::Enforce);
     let start = |inside| {
-        parent.step(Place::Spawn(SpawnStep::Hooks), || Runner::start(&parent.programs, "rspawn-hooks", inside))
+        invoker
+            .parent
+            .step(Place::Spawn(SpawnStep::Hooks), || Runner::start(&invoker.parent.programs, "rspawn-hooks", inside))
     };
     let has_poststart = invoker.request.mode != Mode::Created && !hooks.deferred.poststart.is_empty();
     let guest = match &invoker.request.purpose {
@@ -135,17 +131,16 @@ fn start_runners(
 
 /// Not before the network devices are there: a sysctl of one needs it.
 fn start_worker(
-    parent: &Parent,
     invoker: &Invoker,
     plan: &Plan,
     namespaces: &ContainerNamespaces,
     slots: &mut Slots,
 ) -> Result<HelperProcess, End> {
-    let place = Place::Spawn(SpawnStep::Worker);
+    let (parent, place) = (invoker.parent, Place::Spawn(SpawnStep::Worker));
     let procfs = parent.step(place, || joined_procfs::make(plan, namespaces, slots))?;
     let kernel_mounts = invoker.request.no_pivot.then_some(&invoker.request.kernel_mounts[..]);
     let hands_root = invoker.request.no_pivot || spawn::hides_root(&plan.spawn);
-    let (audit, progress) = (parent.audit, parent.progress);
+    let (audit, progress) = (parent.audit.get(), parent.progress);
     let options = BuildOptions { hands_root, kernel_mounts, procfs };
     let job = Job { plan, namespaces, audit, progress, options };
     parent.step(place, || worker::start(&job, slots))
@@ -153,9 +148,7 @@ fn start_worker(
 
 /// The processes of a container that is being made, and those that help.
 struct Stages<'a> {
-    parent: &'a Parent,
-    invoker: &'a Invoker,
-    gate: Option<&'a StartGate>,
+    invoker: &'a Invoker<'a>,
     cleanup: &'a HostCleanup<'a>,
     container: &'a ContainerProcess,
     worker: HelperProcess,
@@ -170,16 +163,17 @@ impl Stages<'_> {
     /// rspawn-init is left. Gives the word that it notes its steps in, the root that it is to enter, and the slave of its
     /// console.
     fn build(self, plan: Plan, agent: Option<Fd>) -> Result<(SharedWord, Option<Fd>, Option<Fd>), End> {
-        let Self { parent, invoker, container, .. } = self;
+        let Self { invoker, container, .. } = self;
+        let (parent, gate) = (invoker.parent, invoker.gate());
         let hides_root = spawn::hides_root(&plan.spawn);
         let has_hooks = plan.rootfs.iter().any(|step| step.op == RootfsOp::Hooks);
         let root = if invoker.request.no_pivot || hides_root { self.follow_worker(Until::Root)? } else { None };
         // Who has an empty root keeps it up to the pivot: until then the other one's `..` is the host's.
         let (first_root, root) = if hides_root { (None, root) } else { (root, None) };
         let slave = if plan.finish.terminal { self.follow_worker(Until::Console)? } else { None };
-        let page = self.gate.map_or(&parent.page, |gate| &gate.page);
+        let page = gate.map_or(&parent.page, |gate| &gate.page);
         let note = parent.step(RECORD, || SharedWord::map(page, true).named("mmap"))?;
-        let gates = self.gate.iter().flat_map(|gate| [&gate.gate, &gate.report]);
+        let gates = gate.iter().flat_map(|gate| [&gate.gate, &gate.report]);
         let fds: Vec<&Fd> = [page].into_iter().chain(&first_root).chain(&slave).chain(gates).chain(&agent).collect();
         send_finish(invoker, plan.finish, container, first_root.is_some(), &fds)?;
         // Agents take the end of the stream for the end of the message.
@@ -193,12 +187,12 @@ impl Stages<'_> {
     }
 
     fn follow_worker(&self, until: Until) -> Result<Option<Fd>, End> {
-        follow_worker(self.parent, &self.worker, until, || self.run_hooks())
+        follow_worker(self.invoker.parent, &self.worker, until, || self.run_hooks())
     }
 
     /// The hooks of the moment when everything is mounted.
     fn run_hooks(&self) -> Result<(), End> {
-        let Self { parent, cleanup, container, .. } = self;
+        let (parent, Self { cleanup, container, .. }) = (self.invoker.parent, self);
         cleanup.run(parent, &cleanup.hooks.runtime, "creating", container.pid)?;
         let Some(guest) = &self.guest else { return Ok(()) };
         let state = cleanup.state_text("creating", Some(self.pid_inside));

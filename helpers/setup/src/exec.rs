@@ -11,23 +11,18 @@ use rspawn_sys::{Failure, Fd, Named, tune};
 use crate::cgroup::{Cgroups, open_recorded};
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent, progress_word};
+use crate::parent::{End, Ended, progress_word};
 use crate::programs::InitImage;
 use crate::report::announce;
 use crate::supervise::wait_or_detach;
 use crate::{host_phase, spawn, streams};
 
 /// Carries a plan out in the container of a process. Gives the wait status where it was waited for.
-pub fn exec(
-    parent: &Parent,
-    invoker: &Invoker,
-    target: &Fd,
-    plan: Approved<Plan>,
-    image: InitImage,
-) -> Result<Option<i32>, End> {
+pub fn exec(invoker: &Invoker, target: &Fd, plan: Approved<Plan>, image: InitImage) -> Ended {
+    let parent = invoker.parent;
     let Purpose::Exec { namespaces, cgroups } = &invoker.request.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
-    let (slots, _) = host_phase::run(parent, invoker, &plan, &mut Cgroups::default())?;
+    let (slots, _) = host_phase::run(invoker, &plan, &mut Cgroups::default())?;
     let agent = reach_agent(&plan.finish, &slots)?;
     let mode = invoker.request.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
@@ -59,6 +54,6 @@ pub fn exec(
     drop(agent);
     await_init(parent, &process)?;
     follow_init(parent, &mut process, mode, note, None)?;
-    announce(parent, invoker, &process)?;
+    announce(invoker, &process)?;
     wait_or_detach(parent, mode, process)
 }

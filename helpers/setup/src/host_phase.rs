@@ -18,7 +18,7 @@ use crate::cgroup::{self, CgroupReaper, Cgroups};
 use crate::idmap;
 use crate::invoker::Invoker;
 use crate::objects::{new_filesystem, set_attributes, verify};
-use crate::parent::{End, Parent};
+use crate::parent::End;
 use crate::policy_recheck::PolicyRecheck;
 use crate::report::warn;
 use crate::runner::ask_for_scope;
@@ -26,24 +26,20 @@ use crate::slots::Slots;
 
 /// The host phase of a plan that is carried out.
 pub struct HostPhase<'a> {
-    parent: &'a Parent,
-    invoker: &'a Invoker,
+    invoker: &'a Invoker<'a>,
     recheck: PolicyRecheck<'a>,
     cgroups: &'a mut Cgroups,
     pub slots: Slots,
-    /// The scope that systemd has made, and a process that keeps it until the container's is there.
-    scope: Option<(Text, CgroupReaper)>,
+    scope: Option<Scope>,
 }
+
+/// A scope that systemd has made, and a process that keeps it until the container's is there.
+pub type Scope = (Text, CgroupReaper);
 
 /// Carries out the host phase of a container, or of a process that enters one. Of a container in a scope, it leaves a
 /// process there.
-pub fn run(
-    parent: &Parent,
-    invoker: &Invoker,
-    plan: &Plan,
-    cgroups: &mut Cgroups,
-) -> Result<(Slots, Option<(Text, CgroupReaper)>), End> {
-    let mut phase = HostPhase::new(parent, invoker, plan, cgroups);
+pub fn run(invoker: &Invoker, plan: &Plan, cgroups: &mut Cgroups) -> Result<(Slots, Option<Scope>), End> {
+    let mut phase = HostPhase::new(invoker, plan, cgroups);
     for (index, step) in plan.host.iter().enumerate() {
         // Before a filesystem reads a disk.
         if phase.recheck.refuses() && matches!(step.op, HostOp::NewFilesystem { .. }) {
@@ -55,19 +51,19 @@ pub fn run(
     if phase.recheck.refuses() {
         return Err(End::Refused(phase.recheck.found));
     }
-    warn(parent, phase.recheck.found)?;
+    warn(invoker.parent, phase.recheck.found)?;
     Ok((phase.slots, phase.scope))
 }
 
 impl<'a> HostPhase<'a> {
-    pub fn new(parent: &'a Parent, invoker: &'a Invoker, plan: &'a Plan, cgroups: &'a mut Cgroups) -> Self {
+    pub fn new(invoker: &'a Invoker, plan: &'a Plan, cgroups: &'a mut Cgroups) -> Self {
         let recheck = PolicyRecheck::new(&invoker.request.policy, plan);
-        Self { parent, invoker, recheck, cgroups, slots: Slots::default(), scope: None }
+        Self { invoker, recheck, cgroups, slots: Slots::default(), scope: None }
     }
 
     /// Carries an operation out.
     pub fn carry_out(&mut self, index: usize, step: &Step<HostOp>) -> Result<(), End> {
-        let (parent, place) = (self.parent, Place::Host(index as u16));
+        let (parent, place) = (self.invoker.parent, Place::Host(index as u16));
         let job = match &step.op {
             HostOp::StartScope { unit, properties } => {
                 // A reaper of nothing: all it does is wait.
@@ -88,7 +84,7 @@ impl<'a> HostPhase<'a> {
             },
             _ => return parent.step(place, || self.open_or_set(step)),
         };
-        ask_for_scope(parent, self.invoker.bus.as_ref(), place, &job)
+        ask_for_scope(self.invoker, place, &job)
     }
 
     fn open_or_set(&mut self, step: &Step<HostOp>) -> Outcome<()> {

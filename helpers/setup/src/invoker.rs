@@ -9,7 +9,8 @@ use rspawn_sys::{Failure, Fd, channel};
 use crate::parent::{End, Parent};
 use crate::state::StateDir;
 
-pub struct Invoker {
+pub struct Invoker<'a> {
+    pub parent: &'a Parent,
     pub request: InvokerRequest,
     pub fds: PurposeFds,
     /// The directory of the pid file.
@@ -18,10 +19,14 @@ pub struct Invoker {
     pub bus: Option<Fd>,
 }
 
-impl Invoker {
+impl Invoker<'_> {
     /// What the container leaves goes with its payload, which this program waits for.
     pub fn ends_with_container(&self) -> bool {
         self.request.mode == Mode::Foreground && !self.request.keep
+    }
+
+    pub fn gate(&self) -> Option<&StartGate> {
+        if let PurposeFds::Container { gate, .. } = &self.fds { gate.as_ref() } else { None }
     }
 }
 
@@ -46,7 +51,7 @@ pub enum PurposeFds {
 }
 
 /// Receives the first message.
-pub fn receive(parent: &Parent) -> Result<Invoker, End> {
+pub fn receive(parent: &Parent) -> Result<Invoker<'_>, End> {
     let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Receive));
     let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
         Ok(Some(received)) => received,
@@ -73,5 +78,6 @@ pub fn receive(parent: &Parent) -> Result<Invoker, End> {
     };
     let pid_directory = request.pid_file.as_ref().map(|_| take()).transpose()?;
     let bus = if request.bus { Some(take()?) } else { None };
-    Ok(Invoker { request, fds: purpose_fds, pid_directory, bus })
+    parent.audit.set(request.audit);
+    Ok(Invoker { parent, request, fds: purpose_fds, pid_directory, bus })
 }

@@ -41,7 +41,8 @@ fn truncate_violation(violation: Violation) -> Violation {
 }
 
 /// Leaves a pid file where one was asked for, and says that the process is there.
-pub fn announce(parent: &Parent, invoker: &Invoker, container: &ContainerProcess) -> Result<(), End> {
+pub fn announce(invoker: &Invoker, container: &ContainerProcess) -> Result<(), End> {
+    let parent = invoker.parent;
     let pid = container.pid;
     if let (Some(name), Some(directory)) = (&invoker.request.pid_file, &invoker.pid_directory) {
         let place = Place::Spawn(SpawnStep::Record);

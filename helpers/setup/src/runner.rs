@@ -15,12 +15,13 @@ use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
 use crate::container::ContainerNamespaces;
 use crate::helper_process::HelperProcess;
+use crate::invoker::Invoker;
 use crate::parent::{End, Parent};
 use crate::programs;
 
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
-pub fn ask_for_scope(parent: &Parent, bus: Option<&Fd>, place: Place, job: &ScopeJob) -> Result<(), End> {
-    let bus = bus.ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
+pub fn ask_for_scope(Invoker { parent, bus, .. }: &Invoker, place: Place, job: &ScopeJob) -> Result<(), End> {
+    let bus = bus.as_ref().ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
     parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 

@@ -1,6 +1,6 @@
 //! The pipeline of rspawn-setup, top to bottom.
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use rspawn_proto::check::check;
 use rspawn_proto::msg::{FromSetup, InvokerRequest, ToSetup};
@@ -12,7 +12,7 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, process, signal};
 
 use crate::host_cleanup::HostCleanup;
-use crate::invoker::{self, PurposeFds};
+use crate::invoker::{self, Invoker, PurposeFds};
 use crate::parent::{End, Parent, progress_word};
 use crate::programs::{self, InitImage};
 use crate::report::{truncate_list, warn};
@@ -28,8 +28,8 @@ pub fn serve(control: Fd, page: Fd, programs: Fd) -> i32 {
         Ok(word) => word,
         Err(failure) => return fail(&control, FromSetup::Failed(failure.at(Place::Receive))),
     };
-    let mut parent = Parent { control, progress, page, programs, audit: false, early: RefCell::default() };
-    match run(&mut parent, inherited) {
+    let parent = Parent { control, progress, page, programs, audit: Cell::new(false), early: RefCell::default() };
+    match run(&parent, inherited) {
         Ok(()) => 0,
         Err(End::Failed(error)) => fail(&parent.control, FromSetup::Failed(error)),
         Err(End::Refused(violations)) => fail(&parent.control, FromSetup::Refused(truncate_list(violations))),
@@ -59,19 +59,18 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
     file::change_directory_to("/").named("chdir")
 }
 
-fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
+fn run(parent: &Parent, inherited: Vec<Fd>) -> Result<(), End> {
     let sealed = parent.step(Place::Spawn(SpawnStep::SealInit), || programs::seal(&parent.programs, "rspawn-init"))?;
     let invoker = invoker::receive(parent)?;
     let preserve_fds = invoker.request.preserve_fds;
-    parent.audit = invoker.request.audit;
     parent.send(&FromSetup::Taken, &[])?;
     let inherited = inherited.into_iter().filter(|fd| fd.raw() < 3 + preserve_fds as i32).collect();
     let image = InitImage { sealed, preserve_fds, file_limit: None, inherited };
     let status = match &invoker.fds {
-        PurposeFds::Container { state, gate } => {
+        PurposeFds::Container { state, .. } => {
             let mut cleanup = HostCleanup::new(state);
-            let mut ended = receive_plan(parent, &invoker.request, Kind::Container)
-                .and_then(|plan| create::create(parent, &invoker, gate.as_ref(), plan, image, &mut cleanup));
+            let mut ended = receive_plan(&invoker, Kind::Container)
+                .and_then(|plan| create::create(&invoker, plan, image, &mut cleanup));
             if let Err(End::Failed(error)) = &mut ended {
                 cleanup.explain(error);
             }
@@ -83,10 +82,10 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
             ended?
         }
         PurposeFds::Exec { target } => {
-            let plan = receive_plan(parent, &invoker.request, Kind::Exec)?;
-            exec::exec(parent, &invoker, target, plan, image)?
+            let plan = receive_plan(&invoker, Kind::Exec)?;
+            exec::exec(&invoker, target, plan, image)?
         }
-        PurposeFds::Update => update::update(parent, &invoker, receive_plan(parent, &invoker.request, Kind::Update)?)?,
+        PurposeFds::Update => update::update(&invoker, receive_plan(&invoker, Kind::Update)?)?,
     };
     match status {
         Some(status) => parent.send(&FromSetup::Exited { status }, &[]),
@@ -95,7 +94,7 @@ fn run(parent: &mut Parent, inherited: Vec<Fd>) -> Result<(), End> {
 }
 
 /// The second message, judged.
-fn receive_plan(parent: &Parent, request: &InvokerRequest, kind: Kind) -> Result<Approved<Plan>, End> {
+fn receive_plan(Invoker { parent, request, .. }: &Invoker, kind: Kind) -> Result<Approved<Plan>, End> {
     let refuse = |reason: &str| End::Failed(Failure::check(reason).at(Place::Check));
     let (message, fds) = match channel::receive(&parent.control, MAX_PLAN) {
         Ok(Some(received)) => received,

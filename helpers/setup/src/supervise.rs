@@ -7,10 +7,10 @@ use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
 use crate::container::ContainerProcess;
-use crate::parent::{End, Parent, progress_word};
+use crate::parent::{End, Ended, Parent, progress_word};
 
 /// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself.
-pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Result<Option<i32>, End> {
+pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Ended {
     if mode == Mode::Foreground {
         // The console's slave stays open meanwhile: its last close would end the console for a payload that closes
         // its streams and opens /dev/tty or /dev/console later.

@@ -14,16 +14,16 @@ use rspawn_sys::Failure;
 use crate::cgroup::{Cgroups, open_recorded};
 use crate::host_phase::HostPhase;
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent};
+use crate::parent::{End, Ended};
 use crate::slots::Slots;
 
 /// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
-pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
+pub fn update(invoker: &Invoker, plan: Approved<Plan>) -> Ended {
     let Purpose::Update { cgroups: named, .. } = &invoker.request.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
     let mut made = Cgroups::default();
-    let mut phase = HostPhase::new(parent, invoker, &plan, &mut made);
-    let opened = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(named))?;
+    let mut phase = HostPhase::new(invoker, &plan, &mut made);
+    let opened = invoker.parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(named))?;
     for (index, cgroup) in opened.into_iter().enumerate() {
         if let Some(cgroup) = cgroup {
             phase.slots.fill(Slot(index as u16), cgroup);
@@ -31,7 +31,7 @@ pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Resul
     }
     for (index, step) in plan.host.iter().enumerate() {
         if let Some(reason) = objection(&step.op, named, &phase.slots) {
-            return parent.step(Place::Host(index as u16), || Err(Failure::check(reason)));
+            return invoker.parent.step(Place::Host(index as u16), || Err(Failure::check(reason)));
         }
         phase.carry_out(index, step)?;
     }
