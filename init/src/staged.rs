@@ -143,6 +143,10 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
     stage.audit = audit;
     let mut fds = fds.into_iter();
     let page = fds.next();
+    let enter_root = |root: Option<Fd>| {
+        let root = root.ok_or_else(|| Failure::check("there is no root to enter"))?;
+        file::enter_root(&root).named("chroot")
+    };
     // Before the fork, so that nobody keeps the host's root, and before anything is looked up.
     if chroot && stage.step(FinishStep::Receive, || enter_root(fds.next())).is_none() {
         return REPORTED;
@@ -195,12 +199,6 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
             }
         }
     }
-}
-
-fn enter_root(root: Option<Fd>) -> Outcome<()> {
-    let root = root.ok_or_else(|| Failure::check("there is no root to enter"))?;
-    file::change_directory(&root).named("fchdir")?;
-    file::change_root_to_working_directory().named("chroot")
 }
 
 /// Applies the last mile and executes the payload. Returns an exit status on failure.

@@ -194,9 +194,7 @@ impl CgroupReaper {
         let place = place.trim_end_matches(['\n', '\0']);
         Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
-}
 
-impl CgroupReaper {
     /// Has it remove them; whether it could.
     pub fn end(&mut self) -> bool {
         let Some(line) = self.line.take() else { return true };

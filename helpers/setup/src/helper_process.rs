@@ -4,7 +4,7 @@ use rspawn_sys::{Fd, Named, Outcome, channel};
 
 /// Such a process, and the socket to it. Killed when dropped.
 pub struct HelperProcess {
-    pid: i32,
+    pub pid: i32,
     process: Fd,
     pub socket: Fd,
 }

@@ -146,10 +146,9 @@ fn open(path: &HostPath, expect: Expect) -> Outcome<Fd> {
 /// name by links that are read here. Magic links are followed as `/proc/PID/ns/KIND` alone: one to a descriptor of this
 /// program's would have the plan join what it has made itself.
 fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<(Fd, String)> {
-    const NSFS_MAGIC: i64 = 0x6e73_6673;
     // Not opened for use yet, which some devices answer with an effect: a watchdog starts to count.
     let (held, place) = hold(path.as_str())?;
-    if file::filesystem_magic(&held).named("fstatfs")? != NSFS_MAGIC {
+    if file::filesystem_magic(&held).named("fstatfs")? != libc::NSFS_MAGIC {
         return Err(Failure::check("it is not a namespace"));
     }
     let opened = file::open_following(&file::proc_path(&held)).named("openat2")?;
@@ -169,7 +168,6 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<(Fd, String)> {
 
 /// Holds the file of a namespace, and gives its place.
 fn hold(path: &str) -> Outcome<(Fd, String)> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     const MOST_LINKS: usize = 8;
     let mut path = path.to_string();
     for _ in 0..MOST_LINKS {
@@ -178,7 +176,7 @@ fn hold(path: &str) -> Outcome<(Fd, String)> {
         let directory = file::open_host(above, file::O_PATH | file::O_DIRECTORY).named("openat2")?;
         let above = file::fd_path(&directory).named("readlinkat")?;
         let place = format!("{}/{name}", above.trim_end_matches('/'));
-        let of_procfs = file::filesystem_magic(&directory).named("fstatfs")? == PROC_SUPER_MAGIC;
+        let of_procfs = file::filesystem_magic(&directory).named("fstatfs")? == libc::PROC_SUPER_MAGIC;
         if of_procfs && above.ends_with("/ns") {
             return Ok((file::open_magic(&directory, name).named("openat2")?, place));
         }

@@ -7,6 +7,7 @@ use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::IdMap;
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, file, process};
 
+use crate::helper_process::HelperProcess;
 use crate::proc_file;
 
 /// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
@@ -39,31 +40,21 @@ fn odd() -> Failure {
 
 /// Looks at a process in a user namespace: a new one, or one that is joined.
 fn held<T>(joined: Option<&Fd>, look: impl FnOnce(i32) -> Outcome<T>) -> Outcome<T> {
-    let (mine, theirs) = channel::pair().named("socketpair")?;
     let new = if joined.is_none() { Namespace::User.clone_flag() } else { 0 };
-    match process::fork(new).named("clone3")? {
-        process::Side::Child => {
-            drop(mine);
-            let entered = joined.map_or(Ok(()), |namespace| process::join(namespace, Namespace::User.clone_flag()));
-            // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be
-            // left to do it.
-            if entered.and_then(|()| channel::send(&theirs, &[], &[])).is_ok() {
-                let _ = channel::receive(&theirs, 0);
-            }
-            process::exit(0)
-        }
-        process::Side::Parent { pid, child } => {
-            drop(theirs);
-            let entered = match channel::receive(&mine, 0).named("recvmsg") {
-                Ok(None) => Err(Failure::check("it cannot be entered")),
-                entered => entered,
-            };
-            let seen = entered.and_then(|_| look(pid));
-            let _ = process::signal(&child, 9);
-            let _ = process::wait(pid, true);
-            seen
-        }
-    }
+    let hold = |socket: Fd| {
+        let entered = joined.map_or(Ok(()), |namespace| process::join(namespace, Namespace::User.clone_flag()));
+        // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be left to
+        // do it.
+        entered
+            .and_then(|()| channel::send(&socket, &[], &[]))
+            .and_then(|()| channel::receive(&socket, 0))
+            .is_err()
+            .into()
+    };
+    let holder = HelperProcess::start(|| process::fork(new).named("clone3"), hold)?;
+    let entered = channel::receive(&holder.socket, 0).named("recvmsg")?;
+    entered.ok_or_else(|| Failure::check("it cannot be entered"))?;
+    look(holder.pid)
 }
 
 /// Writes the id maps of a process in a new user namespace.

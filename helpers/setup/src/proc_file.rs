@@ -3,9 +3,8 @@ use rspawn_sys::{Failure, Named, Outcome, file};
 
 /// Writes one, after making sure that it is on a procfs.
 pub fn write(path: &str, text: &[u8]) -> Outcome<()> {
-    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let opened = file::open_proc(path).named("openat2").map_err(|failure| failure.with(path))?;
-    if file::filesystem_magic(&opened).named("fstatfs")? != PROC_SUPER_MAGIC {
+    if file::filesystem_magic(&opened).named("fstatfs")? != libc::PROC_SUPER_MAGIC {
         return Err(Failure::check("/proc is not a procfs"));
     }
     opened.write(text).named("write").map_err(|failure| failure.with(path))

@@ -22,10 +22,6 @@ use crate::slots::Slots;
 use crate::target::{Leaf, Tree};
 use crate::terminal::open_terminal;
 
-/// Filesystem magics, `linux/magic.h`.
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-const SYSFS_MAGIC: i64 = 0x6265_6572;
-
 /// How a root is built, beside what the plan says.
 pub struct BuildOptions<'a> {
     /// rspawn-init enters the root by chroot(2), and needs its descriptor.
@@ -382,7 +378,7 @@ fn make_node(
 
 /// Whether something is on a procfs or sysfs.
 fn is_kernels(file: &Fd) -> Outcome<bool> {
-    Ok(matches!(file::filesystem_magic(file).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC))
+    Ok(matches!(file::filesystem_magic(file).named("fstatfs")?, libc::PROC_SUPER_MAGIC | libc::SYSFS_MAGIC))
 }
 
 /// Takes a mount of the host's out of this namespace; or, where it is locked to it, as in one that belongs to a user

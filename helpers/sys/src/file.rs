@@ -277,14 +277,10 @@ pub fn change_directory(dir: &Fd) -> Result<()> {
     sys!(SYS_fchdir, dir).map(drop)
 }
 
-/// chroot(2), without a name for the new root.
-pub fn change_root_to_working_directory() -> Result<()> {
-    sys!(SYS_chroot, c".").map(drop)
-}
-
-/// Makes a directory the root of this process, and its working directory.
+/// Makes a directory the root of this process, without a name for it, and its working directory.
 pub fn enter_root(root: &Fd) -> Result<()> {
-    change_directory(root).and_then(|()| change_root_to_working_directory())
+    change_directory(root)?;
+    sys!(SYS_chroot, c".").map(drop)
 }
 
 /// chdir(2) by name: for the payload's working directory, after the root has changed.
