@@ -33,8 +33,7 @@
 //! What goes wrong after the filter is noted in memory that is shared with whoever waits, then said by `write`, then
 //! the process ends by `exit_group`. Where the filter refuses these, the note is what is known (the step, and errno of
 //! an execve), and a fault ends the process.
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use rspawn_proto::plan::{Capabilities, Finish, Label, Seccomp};
 use rspawn_proto::report::FinishStep;

@@ -1,7 +1,5 @@
 //! Finding the payload's program, and saying why it cannot be executed.
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::{format, string::String, string::ToString, vec, vec::Vec};
 use core::ffi::CStr;
 
 use rspawn_sys::file::Status;

@@ -3,8 +3,7 @@
 //! Slots are defined once and used after that, as what they are; the root is attached once and left once. Whether a
 //! value is in the range of its system call is the kernel's to judge. What a plan may *hold* is the policy's
 //! business.
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use crate::ids::{Slot, Text};
 use crate::namespaces::{Namespace, NamespaceSet};

@@ -1,7 +1,5 @@
 //! Hooks: programs that config.json names, and the state that they read.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use bincode::{Decode, Encode};
 

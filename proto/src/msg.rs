@@ -2,8 +2,7 @@
 //!
 //! The sockets are SOCK_SEQPACKET pairs. A packet's first byte says whether more of the same message follows, so that
 //! a plan may be larger than a socket buffer; the receiver stops at its limit.
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use bincode::{Decode, Encode};
 

@@ -3,8 +3,7 @@
 //! The order of the phases is compiled into rspawn-setup, and each phase has its own operation type, so that a hostile
 //! planner cannot even say "mount" where only cgroups are made. What an operation works on are slots and checked
 //! types; host paths occur in [`HostOp`] alone.
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use bincode::{Decode, Encode};
 

@@ -8,8 +8,7 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 use core::ffi::CStr;
 
 use rspawn_proto::hook::{Hook, HookJob};

@@ -4,10 +4,7 @@
 //! component at a time and through no link; a cgroup with a process in it or below it is refused, so that no value
 //! reaches another container's; the structural check knows which files hold settings; device rules begin with none,
 //! whatever the plan says; and of a resctrl group that was there nothing changes but who is in it.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, string::String, string::ToString, vec::Vec};
 
 use rspawn_proto::ids::{HostPath, Id, Text};
 use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NewResctrl, NodeKind, Plan, access};

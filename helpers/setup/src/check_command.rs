@@ -1,6 +1,5 @@
 //! `rspawn-setup --check`: the verdict on a saved plan. Nothing is done.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 use core::fmt::Display;
 
 use rspawn_proto::MAX_PLAN;

@@ -1,6 +1,5 @@
 //! A new process of the container's on its way from clone3 to rspawn-init: cgroups, root, rights, descriptors.
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use crate::container::ContainerProcess;
 use crate::programs::InitImage;

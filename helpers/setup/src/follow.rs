@@ -1,8 +1,5 @@
 //! Following the other stages: what the worker and rspawn-init say, and what they are told.
-use alloc::format;
-
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::OUT_OF_MEMORY;
 use rspawn_proto::msg::{FromSetup, FromStage, InvokerRequest, Mode, Purpose, ToInit};

@@ -1,7 +1,5 @@
 //! What a container leaves on the host, and how it is cleared away when the container ends or never begins.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 use core::slice;
 
 use rspawn_proto::hook::{Hook, Hooks};

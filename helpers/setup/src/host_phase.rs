@@ -3,8 +3,7 @@
 //! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
 //! promised, and judged by the policy; every result is a descriptor or a detached mount, which no other process can see, or
 //! a cgroup or resctrl group of the container's own, or one of those groups that is there and stays as it is.
-use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::{format, string::String, string::ToString};
 
 use rspawn_proto::ids::{HostPath, Text};
 use rspawn_proto::msg::Purpose;

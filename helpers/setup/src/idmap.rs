@@ -1,7 +1,5 @@
 //! Id maps: written for a process in a new user namespace, made for mounts, or read of a namespace that is there.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::IdMap;

@@ -42,8 +42,7 @@ mod terminal;
 mod update;
 pub mod worker;
 
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::ffi::CStr;
 
 use rspawn_sys::Fd;

@@ -1,7 +1,6 @@
 //! This process's mounts, by which a file is recognised under any name: the filesystem that it is on, and its path there
 //! (proc_pid_mountinfo(5)).
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{string::String, string::ToString, vec::Vec};
 
 use rspawn_proto::policy::is_below;
 use rspawn_sys::{Failure, Fd, Named, Outcome, file};

@@ -1,6 +1,5 @@
 //! Files and detached mounts, as both the host phase and the rootfs phase verify and make them.
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{string::String, string::ToString, vec::Vec};
 
 use rspawn_proto::ids::Slot;
 use rspawn_proto::plan::*;

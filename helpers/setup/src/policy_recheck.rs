@@ -1,7 +1,5 @@
 //! The policy's look at every host path once it is open, and at the programs that are to be hooks.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;

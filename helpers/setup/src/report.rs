@@ -1,7 +1,5 @@
 //! What the parent is told of a plan's judgement, and of a process that is there.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::msg::{FromSetup, Mode};
 use rspawn_proto::policy::Violation;

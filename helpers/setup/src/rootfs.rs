@@ -4,9 +4,7 @@
 //! never leaves it; mounts arrive detached and attributed; before the pivot every mount is verified to be where the
 //! container will find it; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 use core::cell::Cell;
 
 use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};

@@ -1,8 +1,6 @@
 //! Programs that do for this one what it does not do itself, and get by message what it is: rspawn-hooks runs hooks, so
 //! that this program executes nothing that config.json names; rspawn-scope speaks to systemd.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::codec::Message;
 use rspawn_proto::hook::{Hook, HookJob};

@@ -5,9 +5,7 @@
 //! from a source that nobody can write to before the container's files are in sight.
 //! This program itself is executed from such a source: between clone3 and execveat the new process runs it in the
 //! container's pid namespace.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;

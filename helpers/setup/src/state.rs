@@ -2,9 +2,7 @@
 //!
 //! Both appear complete or not at all: written under another name, then renamed. The directories were opened by the
 //! invoker's own rights before anything was parsed; no plan can name them.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
+use alloc::{ffi::CString, format, string::String};
 
 use rspawn_proto::codec::{self, Message};
 use rspawn_sys::file::{self, Resolve};

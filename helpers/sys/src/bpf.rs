@@ -1,6 +1,5 @@
 //! Device programs of cgroup v2: loading, attaching, and asking what is attached (bpf(2)).
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use crate::raw::sys;
 use crate::{Errno, Fd, Result};

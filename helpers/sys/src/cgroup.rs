@@ -1,8 +1,5 @@
 //! Cgroups by descriptor: what rspawn-setup does with those it makes, and `rspawn delete` with those it finds.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, vec, vec::Vec};
 use core::ffi::CStr;
 
 use crate::file::{self, O_DIRECTORY, O_RDONLY, O_WRONLY, Resolve};

@@ -1,6 +1,5 @@
 //! Seccomp filters for rspawn's own stages: allow-lists whose default is to kill the process.
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use crate::Result;
 use crate::cred::{Filter, install_filter};

@@ -1,8 +1,5 @@
 //! Files by descriptor. Paths of the container are resolved by openat2(2) in its root and never by name again.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, string::String, vec::Vec};
 use core::ffi::CStr;
 
 use crate::fixed_path;

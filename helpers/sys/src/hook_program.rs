@@ -1,6 +1,5 @@
 //! Which program a hook is, where the administrator says which ones may be: judged on the descriptor that is executed.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 
 use rspawn_proto::hook::Hook;
 use rspawn_proto::policy::PathRule;

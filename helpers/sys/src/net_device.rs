@@ -2,8 +2,7 @@
 //!
 //! The kernel drops a device's addresses when it changes namespaces; the spec wants the global, permanent ones to stay
 //! (runtime-spec, config-linux.md, "Network Devices").
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use crate::file;
 use crate::process;

@@ -1,7 +1,5 @@
 //! Processes: creation, namespaces, exec, waiting.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, vec::Vec};
 
 use crate::file;
 use crate::raw::sys;

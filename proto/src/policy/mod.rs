@@ -3,8 +3,7 @@
 //! rspawn-setup judges the *decoded* plan, so that no disagreement between two readers of JSON can matter, and each host
 //! path on the descriptor that it led to. What a policy file leaves unsaid, its reader has filled in: here nothing is
 //! "not set".
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{string::String, string::ToString, vec::Vec};
 
 use bincode::{Decode, Encode};
 
