@@ -9,7 +9,7 @@ use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, Result, channel, signal};
 
-use crate::staged::Stage;
+use crate::stage::Stage;
 
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 /// What the word says where there is no listener.

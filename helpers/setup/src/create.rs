@@ -41,7 +41,13 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     cleanup.cgroups.share();
     cleanup.memory = parent.step(CGROUPS, || cgroup::of_memory(&plan, &slots))?;
     let agent = reach_agent(&plan.finish, &slots)?;
-    let mut container = start_process(invoker, &plan, &slots, &image, cleanup)?;
+    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
+    let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    if invoker.ends_with_container() {
+        cleanup.reaper = Some(parent.step(CGROUPS, || cleanup.cgroups.spawn_reaper())?);
+    }
+    spawn::leave_callers_cpus(parent, container.pid, &plan.finish)?;
+    follow_entry(parent, &plan.spawn, &container)?;
     // The scope has the container's process now, and needs no other.
     let unit = scope.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
@@ -81,25 +87,6 @@ fn prepare(parent: &Parent, plan: &Plan, image: &mut InitImage, state: &StateDir
         parent.step(RECORD, || state.write("cgroups", &directories))?;
     }
     Ok(directories)
-}
-
-/// The container's first process, in its cgroups and namespaces.
-fn start_process(
-    invoker: &Invoker,
-    plan: &Plan,
-    slots: &Slots,
-    image: &InitImage,
-    cleanup: &mut HostCleanup,
-) -> Result<ContainerProcess, End> {
-    let parent = invoker.parent;
-    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
-    let container = spawn::spawn(&plan.spawn, &plan.finish, slots, image)?;
-    if invoker.ends_with_container() {
-        cleanup.reaper = Some(parent.step(CGROUPS, || cleanup.cgroups.spawn_reaper())?);
-    }
-    spawn::leave_callers_cpus(parent, container.pid, &plan.finish)?;
-    follow_entry(parent, &plan.spawn, &container)?;
-    Ok(container)
 }
 
 /// What runs hooks in the caller's namespaces, if there are any; gives what runs them in the container's.
