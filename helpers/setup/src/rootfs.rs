@@ -90,14 +90,7 @@ impl<'p> Rootfs<'p> {
     pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
-            RootfsOp::AttachRoot { mount, over, below } => {
-                (self.below, self.over_all) = (*below, over.is_none());
-                let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
-                self.attach_root(slots.get(*mount)?, over?, below?)?;
-                if self.options.hands_root {
-                    self.send(&FromStage::Root, &[self.root()?])?;
-                }
-            }
+            RootfsOp::AttachRoot { mount, over, below } => self.attach_root(*mount, *over, *below, slots)?,
             // Made before, by one who can.
             RootfsOp::NewFilesystem { out, .. } if slots.filled(*out).is_some() => {}
             RootfsOp::NewFilesystem { out, fs, params, attrs } => {
@@ -111,8 +104,7 @@ impl<'p> Rootfs<'p> {
             }
             RootfsOp::Attach { mount, at, no_symlinks } => self.attach(*mount, at, *no_symlinks, slots)?,
             RootfsOp::CloneTree { out, from, recursive } => {
-                let found = self.tree(slots)?.find(from)?;
-                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(from.absolute()))?;
+                let found = self.tree(slots)?.find_existing(from)?;
                 slots.fill(*out, mount::clone_tree(&found, *recursive).named("open_tree")?);
             }
             RootfsOp::AttachLink { mount, at, copy, follow } => self.attach_link(*mount, at, *copy, *follow, slots)?,
@@ -127,8 +119,7 @@ impl<'p> Rootfs<'p> {
                 make_node(&self.tree(slots)?, at, mode, (*major, *minor), (*uid, *gid), expect)?;
             }
             RootfsOp::Console { devpts, console, rows, columns, uid } => {
-                let found = self.tree(slots)?.find(devpts)?;
-                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(devpts.absolute()))?;
+                let found = self.tree(slots)?.find_existing(devpts)?;
                 let (master, slave) = open_terminal(&found, *uid, (*rows, *columns))?;
                 self.show_console(&slave, console, slots)?;
                 self.send(&FromStage::Console, &[&master, &slave])?;
@@ -147,21 +138,17 @@ impl<'p> Rootfs<'p> {
                 self.send(&FromStage::Mounted, &[])?;
                 self.wait_to_resume()?;
             }
-            RootfsOp::Pivot => {
-                self.wait_to_resume()?;
-                self.verify_mounted()?;
-                match self.options.kernel_mounts {
-                    Some(gone) => self.move_over_all(gone)?,
-                    None => self.pivot()?,
-                }
-            }
+            RootfsOp::Pivot => self.pivot()?,
         }
         Ok(())
     }
 
     /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already. Or
     /// where hooks look for it: in this namespace's copy of the place that was opened in the host's.
-    fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>, below: Option<&Fd>) -> Outcome<()> {
+    fn attach_root(&mut self, mount: Slot, over: Option<Slot>, below: Option<Slot>, slots: &Slots) -> Outcome<()> {
+        (self.below, self.over_all) = (below, over.is_none());
+        let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
+        let (mount, over, below) = (slots.get(mount)?, over?, below?);
         let place = over.map_or(Ok("/".into()), file::fd_path).named("readlinkat")?;
         let target = file::open_host(&place, file::O_PATH).named("openat2")?;
         if let Some(over) = over
@@ -172,7 +159,7 @@ impl<'p> Rootfs<'p> {
         below.map_or(Ok(()), |below| mount::attach(below, &target)).named("move_mount")?;
         mount::attach(mount, &target).named("move_mount")?;
         self.root = Some(mount.duplicate(3).named("fcntl")?);
-        Ok(())
+        if self.options.hands_root { self.send(&FromStage::Root, &[self.root()?]) } else { Ok(()) }
     }
 
     fn attach(&mut self, mount: Slot, at: &Target, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
@@ -271,7 +258,12 @@ impl<'p> Rootfs<'p> {
         Ok(Some(cover))
     }
 
-    fn pivot(&self) -> Outcome<()> {
+    fn pivot(&mut self) -> Outcome<()> {
+        self.wait_to_resume()?;
+        self.verify_mounted()?;
+        if let Some(gone) = self.options.kernel_mounts {
+            return self.move_over_all(gone);
+        }
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
         if self.over_all && self.below.is_some() {
@@ -293,14 +285,14 @@ impl<'p> Rootfs<'p> {
     /// (CVE-2025-52881).
     fn write_sysctl(&self, key: &str, value: &str) -> Outcome<()> {
         let path = format!("sys/{}", sysctl_path(key));
-        let made = match self.options.procfs {
-            Some(_) => None,
-            None => Some(new_filesystem("proc", &[], 0, &Slots::default())?),
+        let write = |procfs: &Fd| {
+            let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
+            file.write(value.as_bytes()).named("write")
         };
-        let procfs =
-            self.options.procfs.as_ref().or(made.as_ref()).ok_or_else(|| Failure::check("there is no procfs"))?;
-        let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
-        file.write(value.as_bytes()).named("write")
+        match &self.options.procfs {
+            Some(procfs) => write(procfs),
+            None => write(&new_filesystem("proc", &[], 0, &Slots::default())?),
+        }
     }
 
     /// Each path leads to what was mounted there, or to what was mounted over it later; and what was not there to be

@@ -54,6 +54,10 @@ impl Tree<'_> {
         }
     }
 
+    pub fn find_existing(&self, at: &Target) -> Outcome<Fd> {
+        self.find(at)?.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(at.absolute()))
+    }
+
     /// Opens a target with O_PATH, creating what is missing of it.
     pub fn find_or_create(&self, at: &Target, leaf: Leaf) -> Outcome<Fd> {
         self.look_up(at, |dir, path, resolve| match path {
