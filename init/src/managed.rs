@@ -115,7 +115,7 @@ fn receive(stage: &Stage) -> Option<(ToInit, Vec<Fd>)> {
 /// Applies the last mile and executes the payload. Gives an exit status on failure.
 fn become_payload(mut stage: Stage, context: &FinishContext, payload: &Payload, page: Option<Fd>) -> Option<i32> {
     let note = || {
-        let page = page.ok_or_else(|| Failure::check("there is no page for its last words"))?;
+        let page = page.ok_or_else(|| Failure::check("rspawn-init got no page to note its steps in"))?;
         SharedWord::map(&page, true).named("mmap")
     };
     stage.word = Some(stage.step(FinishStep::Receive, note)?);

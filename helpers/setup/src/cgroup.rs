@@ -79,11 +79,11 @@ impl Cgroups {
 
     fn try_open(&mut self, op: &HostOp, holder: Option<&CgroupReaper>) -> Outcome<Fd> {
         let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
-            return Err(Failure::check("it opens no cgroup"));
+            return Err(Failure::check("the operation opens no cgroup"));
         };
         let mut here = open_mount(mount)?;
         if cgroup::is_v2(&here).named("fstatfs")? != hierarchy.as_str().is_empty() {
-            return Err(Failure::check("it is a hierarchy of the other version of cgroups"));
+            return Err(Failure::check("the plan and the mounted hierarchy are of different versions of cgroups"));
         }
         let is_cpuset = hierarchy.as_str().split(',').any(|controller| controller == "cpuset");
         let mut names = path.as_str().split('/').peekable();
@@ -96,7 +96,7 @@ impl Cgroups {
                     Err(Errno::EEXIST) => false,
                     made => made.named("mkdirat").map(|()| true)?,
                 };
-            let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+            let name = CString::new(name).map_err(|_| Failure::check("the name has a NUL byte"))?;
             let opened = cgroup::open(&here, &name).named("openat2").and_then(|below| {
                 if own {
                     is_free(&below, holder, fresh)?;
@@ -125,12 +125,12 @@ impl Cgroups {
     pub fn open_resctrl(&mut self, mount: &HostPath, group: &str, new: Option<&NewResctrl>) -> Outcome<Fd> {
         let root = open_mount(mount)?;
         if !cgroup::is_resctrl(&root).named("fstatfs")? {
-            return Err(Failure::check("it is no resctrl filesystem"));
+            return Err(Failure::check("it is not a resctrl filesystem"));
         }
         // The kernel's own words for what it refuses.
         let explain = |failure: Failure| {
             if failure.errno == Errno::EEXIST.0 {
-                return failure.with("it is there by now, and was made for others");
+                return failure.with("the group exists by now, made by someone else");
             }
             match cgroup::read(&root, "info/last_cmd_status") {
                 Ok(words) => failure.with(String::from_utf8_lossy(words.trim_ascii())),
@@ -143,7 +143,7 @@ impl Cgroups {
         let above = below(&root, above).named("openat2")?;
         file::make_directory(&above, name, 0o755).named("mkdirat").map_err(explain)?;
         let made = below(&above, name).named("openat2")?;
-        let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        let name = CString::new(name).map_err(|_| Failure::check("the name has a NUL byte"))?;
         self.0.push(Made { above, name, own: false, is_scope: false, stays: *stays });
         if !schemata.as_str().is_empty() {
             cgroup::write(&made, "schemata", schemata.as_str()).named("write").map_err(explain)?;

@@ -28,7 +28,7 @@ impl ContainerProcess {
     pub fn wait(&mut self) -> Outcome<i32> {
         let status = process::wait(self.pid, true).named("wait4")?;
         self.ended = true;
-        status.map(|(_, status)| status).ok_or_else(|| Failure::check("it has not ended"))
+        status.map(|(_, status)| status).ok_or_else(|| Failure::check("the process has not ended"))
     }
 
     /// Kills it. Its wait status, if it ends: what is frozen does so only when its cgroups are removed.

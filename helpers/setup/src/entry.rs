@@ -33,7 +33,7 @@ impl<'a> CgroupPlacement<'a> {
             let hierarchy = file::status(found).named("statx")?.device;
             // It would be in the last one alone, and the limits and device rules of the others would not hold.
             if hierarchies.contains(&hierarchy) && !cgroup::is_resctrl(found).named("fstatfs")? {
-                return Err(Failure::check("two cgroups of one hierarchy"));
+                return Err(Failure::check("the plan has two cgroups of one hierarchy"));
             }
             hierarchies.push(hierarchy);
             match cgroup::is_v2(found).named("fstatfs")? {

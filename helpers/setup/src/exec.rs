@@ -42,7 +42,7 @@ pub fn exec(invoker: &Invoker, target: &Fd, plan: Approved<Plan>, image: InitIma
         match parent.recv(&process.stage)? {
             Some((FromStage::Console, fds)) => pass_console(parent, fds)?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            _ => return Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+            _ => return Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
         }
     } else {
         None

@@ -23,7 +23,7 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess
     match parent.recv(&container.stage)? {
         Some((FromStage::Done, _)) => Ok(()),
         Some((FromStage::Failed(error), _)) => Err(error.into()),
-        _ => Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+        _ => Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
     }
 }
 
@@ -170,7 +170,7 @@ fn obituary(container: &mut ContainerProcess, noted: Option<StepError>) -> StepE
     let reason = match container.kill().map(|status| status.map(process::exit_status)) {
         Ok(Some(OUT_OF_MEMORY)) => "rspawn-init was out of memory".into(),
         Ok(Some(status)) => format!("rspawn-init ended with status {status} before the payload began"),
-        Ok(None) => "rspawn-init makes no sense, and does not end".into(),
+        Ok(None) => "rspawn-init sent an unexpected message, and does not end".into(),
         Err(failure) => return failure.at(place),
     };
     noted.filter(|error| error.errno != 0).unwrap_or_else(|| Failure::check(&reason).at(place))

@@ -159,7 +159,7 @@ fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<(Fd, String)> {
     if kind == Namespace::Mount {
         let own = file::open_following("/proc/self/ns/mnt").named("openat2")?;
         if file::is_same(&opened, &own).named("statx")? {
-            return Err(Failure::check("it is the caller's mount namespace, whose root the container would replace"));
+            return Err(Failure::check("it is the caller's mount namespace: the container would replace its root"));
         }
     }
     Ok((opened, place))
@@ -185,7 +185,7 @@ fn hold(path: &str) -> Outcome<(Fd, String)> {
             return Ok((held, place));
         }
         if of_procfs {
-            return Err(Failure::check("it is a link of procfs, and no namespace of a process"));
+            return Err(Failure::check("it is a link of procfs that does not lead to a namespace"));
         }
         let target = file::read_link(&held).named("readlinkat")?;
         path = if target.starts_with('/') { target } else { format!("{above}/{target}") };

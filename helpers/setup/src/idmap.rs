@@ -33,7 +33,7 @@ pub fn maps_of(namespace: &Fd) -> Outcome<Vec<IdMap>> {
 }
 
 fn odd() -> Failure {
-    Failure::check("its id map is none")
+    Failure::check("its id map cannot be read")
 }
 
 /// Looks at a process in a user namespace: a new one, or one that is joined.
@@ -51,7 +51,7 @@ fn held<T>(joined: Option<&Fd>, look: impl FnOnce(i32) -> Outcome<T>) -> Outcome
     };
     let holder = HelperProcess::start(|| process::fork(new).named("clone3"), hold)?;
     let entered = channel::receive(&holder.socket, 0).named("recvmsg")?;
-    entered.ok_or_else(|| Failure::check("it cannot be entered"))?;
+    entered.ok_or_else(|| Failure::check("the user namespace cannot be entered"))?;
     look(holder.pid)
 }
 

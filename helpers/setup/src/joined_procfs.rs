@@ -43,7 +43,7 @@ pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) ->
         Some((Err(StepError { errno, detail, .. }), _)) => {
             Err(Failure::of("fsopen", rspawn_sys::Errno(errno)).with(detail))
         }
-        None => Err(Failure::check("who makes a procfs died")),
+        None => Err(Failure::check("the process that makes a procfs died")),
     };
     let mut outs = planned.map(|(out, _)| out);
     let made = outs.try_for_each(|out| receive().map(|made| slots.fill(out, made)));

@@ -40,7 +40,7 @@ impl MountTable {
         let text = text.map_err(|failure| failure.with("/proc/self/mountinfo"))?;
         let text = String::from_utf8_lossy(&text);
         let lines = text.lines().map(Mount::parse).collect::<Option<_>>();
-        lines.map(Self).ok_or_else(|| Failure::check("/proc/self/mountinfo has a line that is none"))
+        lines.map(Self).ok_or_else(|| Failure::check("/proc/self/mountinfo has a line that cannot be read"))
     }
 
     /// Where an open file lies, whose place is known.
@@ -49,7 +49,7 @@ impl MountTable {
         let mount = self.0.iter().find(|mount| mount.number == number);
         let mount = mount.ok_or_else(|| Failure::check("it is on a mount of another namespace"))?;
         let rest = place.strip_prefix(mount.point.trim_end_matches('/'));
-        let rest = rest.ok_or_else(|| Failure::check("it lies elsewhere than its mount"))?;
+        let rest = rest.ok_or_else(|| Failure::check("its path is not below its mount point"))?;
         let path = mount.root.path.trim_end_matches('/').to_string() + rest;
         Ok(DevicePath { device: mount.root.device.clone(), path })
     }

@@ -155,7 +155,7 @@ impl<'a> PolicyRecheck<'a> {
             return Ok(());
         }
         if needed {
-            return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
+            return Err(Failure::check("it is the host's own namespace; the container needs one of its own"));
         }
         let what = format!("joins the host's own {} namespace", kind.name());
         self.found.push(Violation::new("namespaces.own", origin, what));

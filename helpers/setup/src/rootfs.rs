@@ -173,7 +173,7 @@ impl<'p> Rootfs<'p> {
         let linked = tree.linked.get();
         match self.place(mount, &target, at, linked, false) {
             Err(failure) if failure.errno == Errno::EINVAL.0 && is_directory(&target)? != directory => {
-                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
+                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("only one of the two is a directory"))
             }
             attached => attached,
         }

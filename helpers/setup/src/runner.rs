@@ -19,7 +19,7 @@ use crate::programs;
 
 /// Asks systemd for a scope with a process, or for other properties of one that is there.
 pub fn ask_for_scope(Invoker { parent, bus, .. }: &Invoker, place: Place, job: &ScopeJob) -> Result<(), End> {
-    let bus = bus.as_ref().ok_or_else(|| Failure::check("the invoker asks for no scope of systemd's").at(place))?;
+    let bus = bus.as_ref().ok_or_else(|| Failure::check("the invoker asks for no scope of systemd").at(place))?;
     parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 

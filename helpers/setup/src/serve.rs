@@ -114,7 +114,7 @@ fn receive_plan(Invoker { parent, request, .. }: &Invoker, kind: Kind) -> Result
 /// Puts pipes of the parent's in the place of standard streams, which the payload gets from this process.
 fn take_streams(streams: &[u8], pipes: &[Fd]) -> Outcome<()> {
     if streams.len() > pipes.len() || streams.iter().any(|number| *number > 2) {
-        return Err(Failure::check("descriptors that are no standard streams"));
+        return Err(Failure::check("the descriptors are not for standard streams"));
     }
     streams.iter().zip(pipes).try_for_each(|(number, pipe)| pipe.install(i32::from(*number)).named("dup3"))
 }

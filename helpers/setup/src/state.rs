@@ -40,7 +40,7 @@ impl StateDir {
             let remove = if entry.is_directory { file::remove_directory } else { file::remove };
             remove(&self.dir, &entry.name).named("unlinkat")?;
         }
-        let name = CString::new(self.name.as_str()).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        let name = CString::new(self.name.as_str()).map_err(|_| Failure::check("the name has a NUL byte"))?;
         file::remove_directory(&self.root, &name).named("unlinkat")
     }
 }

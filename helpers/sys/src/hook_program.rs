@@ -24,7 +24,7 @@ impl Program {
     /// Opens a hook's program, following links (docker's is `/proc/PID/exe`), and judges where they led.
     pub fn judge(hook: &Hook, allowed: &[PathRule]) -> Outcome<Self> {
         if hook.outputs.iter().any(Option::is_some) {
-            return Err(Failure::check("what it says may be written to no file where the policy names the hooks"));
+            return Err(Failure::check("its output may not be written to files where the policy names the hooks"));
         }
         for word in hook.env.iter().flatten() {
             judge_variable(word.as_str())?;
@@ -38,7 +38,7 @@ impl Program {
         let length = file.read(&mut head).named("read")?;
         let Some(line) = head[..length].strip_prefix(b"#!") else { return Ok(Self::Opened(file)) };
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let words = core::str::from_utf8(line).map_err(|_| Failure::check("its interpreter has an odd name"))?;
+        let words = core::str::from_utf8(line).map_err(|_| Failure::check("its interpreter's name is not UTF-8"))?;
         let interpreter = words.split_ascii_whitespace().next().unwrap_or_default();
         judge_way(&open_trusted(interpreter)?.1)?;
         Ok(Self::Script(place))

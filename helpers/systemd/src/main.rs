@@ -61,7 +61,7 @@ fn serve(socket: &Fd) -> Outcome<()> {
     confine().named("confine")?;
     let (message, fds) = channel::receive(socket, MAX_PLAN)
         .named("recvmsg")?
-        .ok_or_else(|| Failure::check("rspawn-scope was asked nothing"))?;
+        .ok_or_else(|| Failure::check("rspawn-scope got no request"))?;
     let job: ScopeJob = codec::decode_plan(&message).map_err(Failure::check)?;
     let bus = fds.into_iter().next().ok_or_else(|| Failure::check("rspawn-scope got no connection to the bus"))?;
     systemd::carry_out(bus, &job).map_err(|reason| Failure::check(&reason))
