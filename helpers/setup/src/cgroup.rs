@@ -16,11 +16,11 @@ use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, bpf, cgroup, channel, fd, f
 use crate::device_program;
 use crate::slots::Slots;
 
-/// A directory that is to go at the end.
+/// A directory that is removed at the end.
 struct Made {
     above: Fd,
     name: CString,
-    /// The container's own, and not one on the way to it, which others may use by now.
+    /// It is the container's own, and not one on the way to it, which others may use by now.
     own: bool,
     /// systemd made it, and removes it too.
     is_scope: bool,
@@ -28,14 +28,15 @@ struct Made {
     stays: bool,
 }
 
-/// The directories that one container brought about.
+/// The directories that were made for one container.
 #[derive(Default)]
 pub struct Cgroups(Vec<Made>);
 
 impl Cgroups {
-    /// Removes them, and kills what is in them. An error names the last that stays.
+    /// Removes them, and kills the processes in them. An error names the first that could not be removed.
     pub fn remove(&mut self) -> Outcome<()> {
-        // What is frozen, in whichever hierarchy the payload did it, keeps the processes alive, and so the others.
+        // A process that is frozen in one hierarchy, by the payload perhaps, cannot die, and keeps its cgroups in all
+        // others.
         let thaw = |made: &Made| cgroup::open(&made.above, &made.name).and_then(|cgroup| cgroup::thaw(&cgroup));
         let mut done = self.0.iter().try_for_each(|made| match thaw(made) {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
@@ -43,7 +44,7 @@ impl Cgroups {
         });
         while let Some(Made { above, name, own, is_scope, .. }) = self.0.pop() {
             let removed = match own {
-                // They have one patience together.
+                // After one has failed, the others do not wait again.
                 true => cgroup::remove(&above, &name, is_scope, done.is_ok()),
                 false => match file::remove_directory(&above, &name) {
                     // On the way to it: others are in it by now, or have removed it.
@@ -56,7 +57,7 @@ impl Cgroups {
         done
     }
 
-    /// Leaves what is for others too: from now on they may be in it.
+    /// Forgets what outlives the container: from now on others may use it.
     pub fn share(&mut self) {
         self.0.retain(|made| !made.stays);
     }
@@ -90,7 +91,7 @@ impl Cgroups {
         while let Some(name) = names.next() {
             let own = names.peek().is_none();
             enable(&here, controllers.iter().map(|name| name.as_str()));
-            // Of a scope, systemd has made all there is.
+            // systemd has made the whole path of a scope.
             let fresh = holder.is_none()
                 && match file::make_directory(&here, name, 0o755) {
                     Err(Errno::EEXIST) => false,
@@ -127,7 +128,7 @@ impl Cgroups {
         if !cgroup::is_resctrl(&root).named("fstatfs")? {
             return Err(Failure::check("it is not a resctrl filesystem"));
         }
-        // The kernel's own words for what it refuses.
+        // The kernel says there why it has refused.
         let explain = |failure: Failure| {
             if failure.errno == Errno::EEXIST.0 {
                 return failure.with("the group exists by now, made by someone else");
@@ -152,17 +153,18 @@ impl Cgroups {
     }
 
     /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
-    /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
+    /// payload runs, this one gives up the rights that the removal takes. The process receives nothing, so nobody can
+    /// subvert it.
     pub fn spawn_reaper(&mut self) -> Outcome<CgroupReaper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
         match process::fork(0).named("clone3")? {
             Side::Child => {
-                // Else it would hold the invoker's streams open, and its own line.
+                // Else it would hold the invoker's streams open, and its own end of the socket.
                 let directories = self.0.iter().map(|made| made.above.raw());
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
                 let told = confined.and_then(|_| channel::receive(&theirs, 0));
-                // Removed in any case: else what could not wait would leave them, in silence.
+                // Removed in any case: a process that cannot wait would otherwise leave them in silence.
                 process::exit(i32::from(self.remove().is_err() || told.is_err()))
             }
             Side::Parent { pid, child: _ } => {
@@ -180,7 +182,7 @@ pub struct CgroupReaper {
 }
 
 impl CgroupReaper {
-    /// A scope that is not where it was to be is elsewhere.
+    /// If a scope's cgroup is not where it was expected, says where it is.
     fn explain(&self, failure: Failure) -> Failure {
         let mut text = [0; 1024];
         let mut read = || file::open_plainly(&format!("/proc/{}/cgroup", self.pid))?.read(&mut text);
@@ -192,7 +194,7 @@ impl CgroupReaper {
         Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
 
-    /// Has it remove them; whether it could.
+    /// Has it remove them, and says whether it could.
     pub fn end(&mut self) -> bool {
         let Some(line) = self.line.take() else { return true };
         drop(line);
@@ -219,18 +221,18 @@ pub fn open_recorded(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
     cgroups.iter().map(open).collect()
 }
 
-/// Opens the root of a mount. What the policy says of a path in a hierarchy is said from there.
+/// Opens the root of a mounted hierarchy, from which the policy's paths of cgroups start.
 fn open_mount(mount: &HostPath) -> Outcome<Fd> {
     let opened = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
     match file::open_above(&opened) {
-        // Above it is another mount.
+        // The directory above is on another mount: this one is the root.
         Err(Errno::EXDEV) => Ok(opened),
         Err(errno) => Err(Failure::of("openat2", errno)),
         Ok(_) => Err(Failure::check("it is a directory in a hierarchy, and not its root")),
     }
 }
 
-/// Whether a cgroup is for a new container: nobody is in it, and it lets run who comes into it.
+/// Checks that a cgroup may be a new container's: no process is in it, and it is not frozen.
 fn is_free(cgroup: &Fd, holder: Option<&CgroupReaper>, fresh: bool) -> Outcome<()> {
     let taken = match holder {
         Some(CgroupReaper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
@@ -245,8 +247,8 @@ fn is_free(cgroup: &Fd, holder: Option<&CgroupReaper>, fresh: bool) -> Outcome<(
     }
 }
 
-/// Enables controllers of cgroup v2 for what is below a cgroup, as far as it has them. One that a value needs and
-/// that is not there shows when the value is written.
+/// Enables controllers of cgroup v2 below a cgroup, as far as it has them. If a value needs a controller that is
+/// missing, the write of the value fails and says so.
 fn enable<'a>(cgroup: &Fd, controllers: impl Iterator<Item = &'a str>) {
     const FILE: &str = "cgroup.subtree_control";
     let words: Vec<String> = controllers.map(|name| format!("+{name}")).collect();
@@ -257,8 +259,8 @@ fn enable<'a>(cgroup: &Fd, controllers: impl Iterator<Item = &'a str>) {
     }
 }
 
-/// A cpuset of v1 begins without processors and memory nodes, and takes no process then. Where the copy is refused,
-/// since a neighbour has some for itself, the plan's own values are to come.
+/// Copies CPUs and memory nodes to a cpuset of v1, which begins without any and takes no process then. The kernel
+/// refuses the copy where a neighbour has some exclusively: the plan sets values of its own later.
 fn inherit_cpuset(above: &Fd, below: &Fd) {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if cgroup::read(below, name).is_ok_and(|now| now.trim_ascii().is_empty())
@@ -295,7 +297,7 @@ pub fn set(cgroup: &Fd, choices: &[CgroupSetting], needed: bool) -> Outcome<()> 
     if needed { Err(Failure::check("the container's cgroup has no such file here")) } else { Ok(()) }
 }
 
-/// Denies every device, then lets the rules be heard.
+/// Denies every device, then applies the rules.
 pub fn set_device_rules(cgroup: &Fd, rules: &[DeviceAccess]) -> Outcome<()> {
     if cgroup::is_v2(cgroup).named("fstatfs")? {
         return bpf::set_device_program(cgroup, &device_program::assemble(rules)).named("bpf");
@@ -318,7 +320,7 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
     let kind = match kind {
         Some(NodeKind::Block) => 'b',
         Some(_) => 'c',
-        // The kernel reads no further than that letter.
+        // After `a` the kernel ignores the rest of the line.
         None if (major, minor, ways) == (None, None, access::ALL) => 'a',
         None => return Err(Failure::check("cgroup v1 has no rule for some devices of every kind")),
     };
@@ -339,7 +341,7 @@ pub fn of_memory(plan: &Plan, slots: &Slots) -> Outcome<Option<Fd>> {
     found.map(|slot| slots.get(slot)?.duplicate(0).named("fcntl")).transpose()
 }
 
-/// What a file of a cgroup says, for the words of an error.
+/// The content of a file of a cgroup, for an error message.
 pub fn words_of(directory: &Fd, name: &str) -> Option<String> {
     let text = cgroup::read(directory, name).ok()?;
     Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())

@@ -1,5 +1,5 @@
-//! The container as rspawn-setup holds it: a process of its, and the way into its namespaces for processes that are no
-//! part of it, the worker and hooks.
+//! The container as rspawn-setup holds it: one of its processes, and the way into its namespaces for the worker and for
+//! hooks, which are not part of it.
 use rspawn_proto::check::owned_namespaces;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::{IdMap, Spawn};
@@ -31,7 +31,7 @@ impl ContainerProcess {
         status.map(|(_, status)| status).ok_or_else(|| Failure::check("the process has not ended"))
     }
 
-    /// Kills it. Its wait status, if it ends: what is frozen does so only when its cgroups are removed.
+    /// Kills the process, and gives its wait status if it ends. A frozen one ends only when its cgroups are removed.
     pub fn kill(&mut self) -> Outcome<Option<i32>> {
         match process::signal(&self.process, 9) {
             Err(Errno::ESRCH) => {}
@@ -57,8 +57,8 @@ pub struct ContainerNamespaces<'a> {
     /// A process that is in them.
     process: &'a ContainerProcess,
     pub owned: NamespaceSet,
-    /// Who makes files in it: its root, or, if its new user namespace has none, the first id that it has. An id that
-    /// is not mapped could not make any.
+    /// The ids by which files are made in the container: its root's, or, if its new user namespace maps no root, the
+    /// first that it maps. An id that is not mapped cannot make files.
     uid: u32,
     gid: u32,
     new_pid: bool,
@@ -84,15 +84,15 @@ impl<'a> ContainerNamespaces<'a> {
         self.owned.contains(Namespace::Pid) && !self.new_pid
     }
 
-    /// Has the next children of this process be in the container's pid namespace.
+    /// Joins the container's pid namespace for the next children of this process.
     pub fn join_pid(&self) -> Outcome<()> {
         process::join(&self.process.process, Namespace::Pid.clone_flag()).named("setns")
     }
 
-    /// Forks a process that is in the container's pid namespace from its beginning, as there is no other way into one,
-    /// where that is its own: nobody is there yet to look at it. In one that others are in, they would find the host's
-    /// tree at it, and the program of a hook. All later children of this program are in it too:
-    /// without root there is no way back (pid_namespaces(7)).
+    /// Forks a process. If the container's pid namespace is new, the process is in it from its beginning, since a
+    /// process cannot enter one later; nobody is in there yet who could look at it. If it was joined, the process
+    /// stays outside: others in it would find the host's tree and the program of a hook at `/proc/PID`. All later
+    /// children of this program are in the new namespace too: without root there is no way back (pid_namespaces(7)).
     pub fn fork(&self) -> Outcome<Side> {
         if self.new_pid {
             self.join_pid()?;

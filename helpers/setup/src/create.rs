@@ -146,9 +146,9 @@ struct Stages<'a> {
 }
 
 impl Stages<'_> {
-    /// Has the worker build the root while rspawn-init goes its last mile, up to where it looks up paths. On return only
-    /// rspawn-init is left. Gives the word that it notes its steps in, the root that it is to enter, and the slave of its
-    /// console.
+    /// Has the worker build the root while rspawn-init goes its last mile, up to where it looks up paths. On return
+    /// only rspawn-init is left. Gives the word that it notes its steps in, the root that it is to enter, and the
+    /// slave of its console.
     fn build(self, plan: Plan, agent: Option<Fd>) -> Result<(SharedWord, Option<Fd>, Option<Fd>), End> {
         let Self { invoker, container, .. } = self;
         let (parent, gate) = (invoker.parent, invoker.gate());

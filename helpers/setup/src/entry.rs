@@ -16,10 +16,11 @@ use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, cgroup, channel, cred, fd, 
 pub struct CgroupPlacement<'a> {
     /// The cgroup of v2 that it is created in (CLONE_INTO_CGROUP).
     pub born_in: Option<&'a Fd>,
-    /// Or is put into by this program, where it could not get there from the namespaces that it is created in.
+    /// The cgroup of v2 that rspawn-setup puts it into, where clone3(2) cannot, for the namespaces that are joined
+    /// before.
     pub put_in: Option<&'a Fd>,
-    /// Files by which it joins cgroups of v1 itself. To move a whole process the kernel stops every fork and exit of
-    /// the machine, and waits for a grace period; not so for a thread that moves itself.
+    /// The `tasks` files by which it joins cgroups of v1 itself. A thread that moves itself costs little; to move a
+    /// process by `cgroup.procs`, the kernel stops every fork and exit of the machine and waits for a grace period.
     pub tasks: Vec<Fd>,
 }
 
@@ -31,7 +32,8 @@ impl<'a> CgroupPlacement<'a> {
         let mut hierarchies = Vec::new();
         for found in cgroups {
             let hierarchy = file::status(found).named("statx")?.device;
-            // It would be in the last one alone, and the limits and device rules of the others would not hold.
+            // A process is in one cgroup of a hierarchy: the limits and device rules of all but the last would not
+            // hold.
             if hierarchies.contains(&hierarchy) && !cgroup::is_resctrl(found).named("fstatfs")? {
                 return Err(Failure::check("the plan has two cgroups of one hierarchy"));
             }
@@ -53,15 +55,15 @@ impl<'a> CgroupPlacement<'a> {
         })
     }
 
-    /// Puts a process where it was not born.
+    /// Puts a process into the cgroup of v2 that it was not created in.
     pub fn put(&self, pid: i32) -> Outcome<()> {
         let Some(found) = self.put_in else { return Ok(()) };
         cgroup::write(found, "cgroup.procs", &format!("{pid}")).named("write")
     }
 }
 
-/// Keeps over the next exec what being in a new user namespace, or joining one, gave: as its root, or, where no id is
-/// mapped to root, by ambient capabilities, which rspawn-init replaces with the payload's.
+/// Keeps the capabilities that a new or joined user namespace has given over the next exec: as its root; or, where no
+/// id is mapped to root, as ambient capabilities, which rspawn-init replaces with the payload's.
 pub fn become_root() -> Outcome<()> {
     let became_root = match cred::set_gid(0).and_then(|()| cred::set_uid(0)) {
         Err(Errno::EINVAL) => cred::permitted_capabilities().and_then(|all| {
@@ -81,7 +83,8 @@ pub struct Entry<'a> {
     pub placement: CgroupPlacement<'a>,
     /// It has id maps.
     pub mapped: bool,
-    /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
+    /// It unshares its cgroup namespace once it is in its cgroups, and says so: one that clone3(2) creates would have
+    /// its root in the cgroups of rspawn-setup.
     pub own_view: bool,
     /// It is created in a pid namespace with others, who may look at it.
     pub among_others: bool,
@@ -127,7 +130,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// In the helper, whose end is near: closes what the new process would otherwise have until its exec.
+    /// In the helper process, which ends soon: closes what the new process would otherwise have open until its exec.
     pub fn close_the_rest(&self, answer: &Fd) -> Outcome<()> {
         let own = [&self.stage, &self.image.sealed, answer].into_iter().chain(&self.root);
         let mut kept: Vec<i32> = (0..3).chain(own.chain(&self.image.inherited).map(Fd::raw)).collect();
@@ -159,7 +162,7 @@ impl<'a> Entry<'a> {
         self.mapped || self.placement.put_in.is_some()
     }
 
-    /// Says that both is so, by an empty message.
+    /// Lets the process go on, by an empty message.
     pub fn let_go(&self, container: &ContainerProcess) -> Outcome<()> {
         if self.waits() { channel::send(&container.stage, &[], &[]).named("sendmsg") } else { Ok(()) }
     }

@@ -16,7 +16,7 @@ use crate::state::StateDir;
 pub struct HostCleanup<'a> {
     pub state: &'a StateDir,
     pub cgroups: Cgroups,
-    /// Removes them where this program can no longer.
+    /// Removes the cgroups where this program has given up the rights to.
     pub reaper: Option<CgroupReaper>,
     /// Runs hooks in the caller's namespaces.
     pub runner: Option<Runner>,
@@ -30,8 +30,8 @@ impl<'a> HostCleanup<'a> {
         Self { state, cgroups: Cgroups::default(), reaper: None, runner: None, hooks: Hooks::default(), memory: None }
     }
 
-    /// Clears them away, if nobody else has: the container has ended, or never began. What cannot be removed stays
-    /// recorded, so that `delete --force` and the next container of this name find it.
+    /// Clears everything away, unless another command has. What cannot be removed stays recorded, so that `delete
+    /// --force` and the next container of this name find it.
     pub fn clear(&mut self, parent: &Parent) -> Outcome<()> {
         if !self.state.lock()? {
             return Ok(());
@@ -55,10 +55,10 @@ impl<'a> HostCleanup<'a> {
         self.state.remove()
     }
 
-    /// Why a stage has died without a word, where the container's own limit of memory did it.
+    /// Explains the death of a stage that sent no error, where the container's own memory limit has killed it.
     pub fn explain(&self, error: &mut StepError) {
         let died = matches!(error.place, Place::Spawn(SpawnStep::Enter) | Place::Finish(FinishStep::Receive));
-        // Or what was to be done with it found nobody.
+        // Or an operation on the process failed because it was gone.
         let gone = error.errno == libc::ESRCH;
         let Some(memory) = self.memory.as_ref().filter(|_| gone || (died && error.errno == 0)) else { return };
         let read = |names: [&str; 2]| names.iter().find_map(|name| cgroup::words_of(memory, name));

@@ -1,8 +1,8 @@
 //! The host phase, and its operations: the only code that takes paths of the host from a plan.
 //!
 //! Safe for a hostile planner because: paths are opened without magic links; what is opened is compared with what was
-//! promised, and judged by the policy; every result is a descriptor or a detached mount, which no other process can see, or
-//! a cgroup or resctrl group of the container's own, or one of those groups that is there and stays as it is.
+//! promised, and judged by the policy; every result is a descriptor or a detached mount, which no other process can
+//! see, or a cgroup or resctrl group of the container's own, or one of those groups that is there and stays as it is.
 use alloc::{format, string::String, string::ToString};
 
 use rspawn_proto::ids::{HostPath, Text};
@@ -141,9 +141,9 @@ fn open(path: &HostPath, expect: Expect) -> Outcome<Fd> {
     Ok(opened)
 }
 
-/// Opens a namespace, and says where it was found. The directory is found by ordinary links (`/var/run/netns`), the last
-/// name by links that are read here. Magic links are followed as `/proc/PID/ns/KIND` alone: one to a descriptor of this
-/// program's would have the plan join what it has made itself.
+/// Opens a namespace, and says where it was found. The directory is found by ordinary links (`/var/run/netns`), the
+/// last name by links that are read here. Magic links are followed as `/proc/PID/ns/KIND` alone: one to a descriptor
+/// of this program's would have the plan join what it has made itself.
 fn open_namespace(path: &HostPath, kind: Namespace) -> Outcome<(Fd, String)> {
     // Not opened for use yet, which some devices answer with an effect: a watchdog starts to count.
     let (held, place) = hold(path.as_str())?;

@@ -1,8 +1,8 @@
 //! procfs of a pid namespace that was joined.
 //!
 //! It shows the pid namespace of the process that makes it, so that one must be there, where others may look at it.
-//! That is a process which has nothing to look at: no descriptor but a socket and the streams, and an empty directory as
-//! its root; and which somebody who takes it over by ptrace(2) can have make a procfs, and no more.
+//! That is a process which has nothing to look at: no descriptor but a socket and the streams, and an empty directory
+//! as its root; and which somebody who takes it over by ptrace(2) can have make a procfs, and no more.
 use rspawn_proto::plan::{Capabilities, FsParam, Plan, RootfsOp, VirtualFs};
 use rspawn_proto::report::StepError;
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
@@ -18,7 +18,8 @@ use rspawn_proto::report::{Place, SpawnStep};
 /// What is answered for each: its descriptor rides on it.
 type Answer = Result<(), StepError>;
 
-/// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are any.
+/// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are
+/// any.
 pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) -> Outcome<Option<Fd>> {
     let planned = plan.rootfs.iter().filter_map(|step| match &step.op {
         RootfsOp::NewFilesystem { out, fs: VirtualFs::Proc, params, attrs } => Some((*out, (&params[..], *attrs))),

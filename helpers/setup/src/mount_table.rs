@@ -1,5 +1,5 @@
-//! This process's mounts, by which a file is recognised under any name: the filesystem that it is on, and its path there
-//! (proc_pid_mountinfo(5)).
+//! This process's mounts, by which a file is recognised under any name: the filesystem that it is on, and its path
+//! there (proc_pid_mountinfo(5)).
 use alloc::{string::String, string::ToString, vec::Vec};
 
 use rspawn_proto::policy::is_below;

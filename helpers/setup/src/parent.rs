@@ -44,7 +44,8 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// The next message of a stage with its descriptors; `None` at the end of its stream. The parent's end meanwhile is the end of all: a stage may be stuck in its work.
+    /// The next message of a stage with its descriptors; `None` at the end of its stream. The parent's end meanwhile
+    /// is the end of all: a stage may be stuck in its work.
     pub fn recv(&self, stage: &Fd) -> Result<Option<(FromStage, Vec<Fd>)>, End> {
         loop {
             let readable = |fd| Interest { fd, read: true, write: false };

@@ -64,8 +64,8 @@ impl<'a> PolicyRecheck<'a> {
         })
     }
 
-    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
-    /// is on that mount.
+    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is
+    /// meant is on that mount.
     fn refuse_covered(&self, clone: Slot, real: &str) -> Outcome<()> {
         let beneath = self.root.as_deref().and_then(|root| real.strip_prefix(root)?.strip_prefix('/'));
         let Some(Ok(beneath)) = beneath.map(RelPath::new) else { return Ok(()) };
@@ -133,8 +133,8 @@ impl<'a> PolicyRecheck<'a> {
     }
 
     /// The caller's own namespace, named by a path, counts for nothing that a namespace of the container's own is for:
-    /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user namespace
-    /// that is joined, the ids that it stands for are judged.
+    /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user
+    /// namespace that is joined, the ids that it stands for are judged.
     pub fn judge_namespace(&mut self, opened: &Fd, origin: &str, kind: Namespace) -> Outcome<()> {
         let on = self.policy.mode != Enforcement::Off;
         if on && kind == Namespace::User && self.policy.min_host_id > 0 {
@@ -166,8 +166,8 @@ impl<'a> PolicyRecheck<'a> {
     /// executed later, rspawn-hooks judges itself.
     pub fn judge_hooks(&mut self) {
         let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Enforcement::Off) else { return };
-        // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are: a hook
-        // in the container's namespaces would find the bundle's in their place.
+        // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are:
+        // a hook in the container's namespaces would find the bundle's in their place.
         const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];
         let meets =
             |root: &&str| PROGRAMS.iter().any(|place| place == root || is_below(place, root) || is_below(root, place));

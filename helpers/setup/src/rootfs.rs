@@ -179,8 +179,8 @@ impl<'p> Rootfs<'p> {
         }
     }
 
-    /// A link that was cloned is not attached but made anew, if that is asked for; a link that is mounted on is opened by
-    /// its name, in its directory.
+    /// A link that was cloned is not attached but made anew, if that is asked for; a link that is mounted on is opened
+    /// by its name, in its directory.
     fn attach_link(&mut self, mount: Slot, at: &Target, copy: bool, follow: bool, slots: &Slots) -> Outcome<()> {
         let tree = self.tree(slots)?;
         let open =
@@ -273,8 +273,8 @@ impl<'p> Rootfs<'p> {
         mount::drop_old_root().named("umount2")
     }
 
-    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and sees nothing that is attached on top
-    /// of it; for whoever joins this namespace the root is what lies on top. The host's procfs and sysfs go.
+    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and sees nothing that is attached on
+    /// top of it; for whoever joins this namespace the root is what lies on top. The host's procfs and sysfs go.
     fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
         let slash = file::open_host("/", file::O_PATH).named("openat2")?;
         mount::attach(self.root()?, &slash).named("move_mount")?;

@@ -1,5 +1,5 @@
-//! Programs that do for this one what it does not do itself, and get by message what it is: rspawn-hooks runs hooks, so
-//! that this program executes nothing that config.json names; rspawn-scope speaks to systemd.
+//! The programs that do what rspawn-setup does not do itself, and get their jobs by message: rspawn-hooks runs hooks,
+//! so that rspawn-setup executes nothing that config.json names; rspawn-scope speaks to systemd.
 use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::codec::Message;
@@ -17,23 +17,23 @@ use crate::invoker::Invoker;
 use crate::parent::{End, Parent};
 use crate::programs;
 
-/// Asks systemd for a scope with a process, or for other properties of one that is there.
+/// Has systemd make a scope with a process in it, or change the properties of a scope.
 pub fn ask_for_scope(Invoker { parent, bus, .. }: &Invoker, place: Place, job: &ScopeJob) -> Result<(), End> {
     let bus = bus.as_ref().ok_or_else(|| Failure::check("the invoker asks for no scope of systemd").at(place))?;
     parent.step(place, || Runner::start(&parent.programs, "rspawn-scope", None))?.ask(Some(parent), place, job, &[bus])
 }
 
-/// Such a program.
+/// One of these programs, while it runs.
 pub struct Runner {
     name: &'static str,
     process: HelperProcess,
 }
 
 impl Runner {
-    /// Starts it in this process's namespaces, or inside a container's. There it still has the host's files in sight:
-    /// it enters before the container's root is attached; the bundle is where it works.
+    /// Starts it in this process's namespaces, or inside a container's, with the bundle as working directory. There it
+    /// enters before the container's root is attached, so that it still has the host's files in sight.
     pub fn start(directory: &Fd, name: &'static str, inside: Option<(&ContainerNamespaces, &str)>) -> Outcome<Self> {
-        // Sealed where others than this program's equals could reach it.
+        // In a container's namespaces others could reach its program: it is executed from a sealed copy.
         let image = match inside {
             Some(_) => programs::seal(directory, name)?,
             None => programs::open(directory, name)?,
@@ -54,7 +54,7 @@ impl Runner {
             Err(process::execute_file(&image, &argv, &env)).named("execveat")
         };
         let process = HelperProcess::start(fork, |socket| become_it(&socket).map_or(127, |()| 0))?;
-        // Once others mount in that namespace, who enters it may find another root.
+        // It must have entered before the worker mounts: whoever enters later may find another root.
         if inside.is_some() && channel::receive(&process.socket, 0).named("recvmsg")?.is_none() {
             return Err(Failure::check(&format!("{name} died")));
         }
@@ -75,7 +75,7 @@ impl Runner {
         self.ask(parent, Place::Spawn(SpawnStep::Hooks), &HookJob { hooks: Vec::from(hooks), state, allowed }, &[])
     }
 
-    /// Has it do a job, up to the end of the parent, if there is one to hear.
+    /// Has it do a job. If there is a parent to listen to, its end is the end of the wait.
     fn ask<T: Message>(&self, parent: Option<&Parent>, place: Place, job: &T, fds: &[&Fd]) -> Result<(), End> {
         let asked = channel::send_value(&self.process.socket, job, fds).named("sendmsg");
         asked.map_err(|failure| failure.at(place))?;

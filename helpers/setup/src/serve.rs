@@ -54,7 +54,8 @@ fn sanitise(lowest: i32, own: [i32; 3]) -> Outcome<()> {
     process::set_name(c"rspawn-setup").named("prctl")?;
     signal::reset_dispositions();
     file::set_umask(0);
-    // A write beyond the invoker's limit of file sizes is to fail, and not to end this program before it has cleared up.
+    // A write beyond the invoker's limit of file sizes is to fail, and not to end this program before it has cleared
+    // up.
     signal::set_blocked(1 << (libc::SIGXFSZ - 1)).named("rt_sigprocmask")?;
     file::change_directory_to("/").named("chdir")
 }

@@ -59,7 +59,8 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         entry.root = Some(empty.map_err(at(SpawnStep::Enter))?);
     }
     let mut new = plan.new;
-    // The one is made by this process before, the other by the new one once it is in its cgroups.
+    // This process has made the time namespace; the new process unshares the cgroup namespace once it is in its
+    // cgroups, which become the root of it.
     new.remove(Namespace::Time);
     new.remove(Namespace::Cgroup);
     let (pid, child) = with_oom_score(plan.oom_score_adj, || {
@@ -83,8 +84,8 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     Ok(container)
 }
 
-/// Raises hard limits to those that are wanted: only a process of the first user namespace may (getrlimit(2)). Where
-/// this one may not either, the new one's own attempt says so.
+/// Raises hard limits of the new process, for which it takes CAP_SYS_RESOURCE in the first user namespace
+/// (getrlimit(2)). A failure is not reported here: rspawn-init sets the same limits later, and reports it.
 fn raise_limits(pid: i32, wanted: &[Rlimit]) {
     for limit in wanted {
         if let Ok(own) = tune::limit(limit.resource)
@@ -95,11 +96,11 @@ fn raise_limits(pid: i32, wanted: &[Rlimit]) {
     }
 }
 
-/// Lets a new process run wherever its cgroups do: the CPUs that the caller was bound to are none of the container's
-/// limits. The kernel clips the mask to the cpuset, whenever the process gets there (sched_setaffinity(2)). Where it
-/// cannot be, the container runs all the same.
+/// Lets a new process run wherever its cgroups do: the container is not limited to the CPUs
+/// that the caller is bound to. The kernel clips the mask to the cpuset when the process enters it
+/// (sched_setaffinity(2)). A failure is a warning: the container runs on the caller's CPUs then.
 pub fn leave_callers_cpus(parent: &Parent, pid: i32, finish: &Finish) -> Result<(), End> {
-    // As many CPUs as a kernel has today.
+    // The most CPUs that a kernel is built for today.
     const ALL: [u64; 128] = [u64::MAX; 128];
     if !finish.affinity.is_empty() || !finish.first_affinity.is_empty() {
         return Ok(());
@@ -160,7 +161,8 @@ pub fn spawn_inside(
     Ok(container)
 }
 
-/// A helper process joins namespaces, creates the container's process as a sibling, all by `create`, and ends.
+/// Forks a helper process, which joins namespaces and creates the container's process as its sibling, both by `create`,
+/// and ends.
 fn joined_clone(entry: &Entry, create: impl FnOnce(&Fd) -> Outcome<i32>) -> Result<(i32, Fd), StepError> {
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::Join));
     let (mine, theirs) = channel::pair().named("socketpair").map_err(at)?;
@@ -192,13 +194,15 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
     };
     let joins = plan.join.iter().map(|step| step.op);
     let (user, others): (Vec<Join>, Vec<Join>) = joins.partition(|join| join.kind == Namespace::User);
-    // Those that the caller may enter and root of the user namespace may not; then those of which the opposite is so.
+    // First the namespaces that the caller may enter, and that root of the joined user namespace may not; then the user
+    // namespace; then the others, which its root may enter.
     let rest: Vec<&Join> = others.iter().filter(|other| user.is_empty() || join(other).is_err()).collect();
     user.iter().chain(rest).try_for_each(join)?;
     if !user.is_empty() {
         become_root()?;
     }
-    // A process whose root is not its mount namespace's can make no user namespace (clone(2)): the child enters it then.
+    // A process whose root is not its mount namespace's can make no user namespace (clone(2)): the child enters it
+    // then.
     if entry.among_others {
         if !new.contains(Namespace::User) {
             entry.enter_empty_root()?;
@@ -223,8 +227,8 @@ fn create_sibling(new: NamespaceSet, entry: &Entry) -> Outcome<i32> {
     }
 }
 
-/// Creates a process with an OOM score that it inherits from this one. A process that is not dumpable, as the new one
-/// soon is, has files in procfs that a user may not write.
+/// Creates a process that inherits its OOM score from this one. The score of the new process itself could not be set:
+/// it is soon not dumpable, and its files in procfs belong to root.
 fn with_oom_score<T>(score: Option<i32>, create: impl FnOnce() -> Result<T, StepError>) -> Result<T, StepError> {
     const FILE: &str = "/proc/self/oom_score_adj";
     let at = |failure: Failure| failure.at(Place::Spawn(SpawnStep::OomScore));
