@@ -174,7 +174,7 @@ fn no_equal_may_look_at_a_process_before_it_is_the_payload() {
     if cannot_make_containers() {
         return;
     }
-    let life = Life::script("sleep 1000 & wait");
+    let life = Life::script("true");
     let (mut closed, mut payload) = (0, 0);
     let mut look = |pid: Pid| {
         let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else { return };
@@ -190,8 +190,10 @@ fn no_equal_may_look_at_a_process_before_it_is_the_payload() {
             false => {}
         }
     };
-    let output = at_each_stop(&life.making("run", &["--detach", "--init=exec"]), &mut look);
+    let output = at_each_stop(&life.making("run", &["--init=exec"]), &mut look);
     assert_eq!(output.status, 0, "{}", output.stderr);
+    let life = Life::idle();
+    life.created(&[]).started();
     let output = at_each_stop(&life.command(&["exec", life.id(), "true"]), &mut look);
     assert_eq!(output.status, 0, "{}", output.stderr);
     // That the payload may be looked at shows that there is something to see.
