@@ -231,7 +231,7 @@ fn host(cases: &mut Cases, secret: &str) {
         step(HostOp::NewFilesystem { out: Slot(500), fs: text(fs), params, attrs: MountAttrs::default() })
     };
     for fs in ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"] {
-        cases.add(format!("the host's {fs}"), "container's namespaces is made in the host's", |p| {
+        cases.add(format!("the host's {fs}"), "would show the host's", |p| {
             p.host.push(new(fs, vec![]));
         });
     }
