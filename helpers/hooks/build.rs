@@ -1,4 +1,4 @@
-//! Links the binary without the C library's start files: rspawn-start brings its own entry point.
+//! Links the binary without the C library's start files: rspawn-nolibc brings its own entry point.
 fn main() {
     for flag in [
         "-nostartfiles", "-nostdlib", "-static-pie", "-Wl,--build-id=none", "-Wl,-z,relro,-z,now",

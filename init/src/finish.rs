@@ -33,8 +33,7 @@
 //! What goes wrong after the filter is noted in memory that is shared with whoever waits, then said by `write`, then
 //! the process ends by `exit_group`. Where the filter refuses these, the note is what is known (the step, and errno of
 //! an execve), and a fault ends the process.
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
 use rspawn_proto::plan::{Capabilities, Finish, Label, Seccomp};
 use rspawn_proto::report::FinishStep;
@@ -42,15 +41,15 @@ use rspawn_sys::cred::Filter;
 use rspawn_sys::file::Resolve;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, Fd, Result, cred, fd, file, process, pty, signal, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, Result, cred, fd, file, process, pty, signal, tune};
 
-use crate::lookup::{Found, Program};
+use crate::lookup::{FoundProgram, Payload};
 use crate::{home, hooks, listener, streams};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 
-use crate::staged::Stage;
+use crate::stage::Stage;
 
-pub struct Last<'a> {
+/// What the last mile needs beside the process that goes it.
+pub struct FinishContext<'a> {
     pub finish: &'a Finish,
     /// The slave of the container's console.
     pub console: Option<&'a Fd>,
@@ -61,15 +60,15 @@ pub struct Last<'a> {
 }
 
 /// What is left to execute when all steps are taken.
-pub struct Ready {
-    pub program: Found,
+pub struct PayloadExec {
+    pub program: FoundProgram,
     pub argv: StringArray,
     pub env: StringArray,
 }
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
 
-impl Last<'_> {
+impl FinishContext<'_> {
     /// What PID 1 and the payload share: session, terminal, standard streams. `None` if a step failed.
     pub fn prepare(&self, stage: &Stage) -> Option<()> {
         stage.step(FinishStep::Session, || {
@@ -85,7 +84,7 @@ impl Last<'_> {
     }
 
     /// Everything else, up to but without the exec. Gives what to execute; `None` if a step failed.
-    pub fn apply(&self, stage: &mut Stage, payload: &Program) -> Option<Ready> {
+    pub fn apply(&self, stage: &mut Stage, payload: &Payload) -> Option<PayloadExec> {
         let finish = self.finish;
         self.take_attributes(stage)?;
         stage.wait_for_root()?;
@@ -128,7 +127,7 @@ impl Last<'_> {
         }
         // Closed under the filter, they would be a call of rspawn's own; the exec closes them.
         core::mem::forget(hooks);
-        Some(Ready { program, argv: StringArray::from_start(payload.argv), env })
+        Some(PayloadExec { program, argv: StringArray::from_start(payload.argv), env })
     }
 
     /// What needs the rights that go next, and no look-up.

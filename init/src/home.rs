@@ -1,8 +1,7 @@
 //! HOME, where config.json does not give it: from the container's /etc/passwd, as runc and crun do.
 //!
 //! Looked up with the payload's rights, before its filter is on; what can go wrong ends in `/`.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 use core::ffi::CStr;
 
 use rspawn_sys::{Fd, file};

@@ -7,10 +7,9 @@
 use alloc::vec::Vec;
 
 use rspawn_proto::plan::{Finish, InitMode};
-use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::hook::Prepared;
 use rspawn_sys::process::{self, StringArray};
-use rspawn_sys::{Result, cred, fd};
+use rspawn_sys::{Named, Outcome, Result, cred, fd};
 
 /// Makes everything ready. `environment` is for those that have none of their own.
 pub fn prepare(finish: &Finish, environment: impl Fn() -> Result<StringArray>) -> Outcome<Vec<Prepared<'_>>> {

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
+mod complaint;
 mod finish;
 mod home;
 mod hooks;
 mod listener;
 mod lookup;
-mod staged;
+mod managed;
+mod stage;
 mod standalone;
 mod streams;
 mod supervise;
@@ -21,21 +23,10 @@ use core::ffi::CStr;
 
 use rspawn_sys::Fd;
 
-/// Exit statuses of a program that could not be executed, as shells and env(1) use them.
-pub const NOT_EXECUTABLE: i32 = 126;
-pub const NOT_FOUND: i32 = 127;
-
 pub fn main(argv: Vec<&'static CStr>, env: Vec<&'static CStr>) -> i32 {
     let first = argv.get(1).and_then(|word| word.to_str().ok()).unwrap_or_default();
     match first.strip_prefix("--stage=").and_then(|number| number.parse().ok()) {
-        Some(stage) => staged::run(Fd::from_raw(stage), argv, &env),
+        Some(stage) => managed::run(Fd::from_raw(stage), argv, &env),
         None => standalone::run(&argv, &env),
     }
-}
-
-/// Writes to stderr; there is nothing to do if that fails.
-fn complain(text: &str) {
-    let stderr = Fd::from_raw(2);
-    let _ = stderr.write(text.as_bytes());
-    stderr.leak();
 }

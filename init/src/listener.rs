@@ -5,12 +5,11 @@
 //! listener appears, and a word of memory, in which its number does. It closes both ends in that table, so that the
 //! agent has the only listener, and hears the end of its connection, while the container waits for its start.
 use rspawn_proto::report::FinishStep;
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, Result, channel, signal};
+use rspawn_sys::{Failure, Fd, Named, Outcome, Result, channel, signal};
 
-use crate::staged::Stage;
+use crate::stage::Stage;
 
 const CLONE_FILES: u64 = libc::CLONE_FILES as u64;
 /// What the word says where there is no listener.

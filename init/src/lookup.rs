@@ -1,39 +1,35 @@
 //! Finding the payload's program, and saying why it cannot be executed.
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::{format, string::String, string::ToString, vec, vec::Vec};
 use core::ffi::CStr;
 
 use rspawn_sys::file::Status;
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, file, process};
-
-use rspawn_sys::failure::{Failure, Outcome};
+use rspawn_sys::{Errno, Failure, Outcome, file, process};
 
 /// The payload as it was given: arguments and environment.
-pub struct Program<'a> {
+pub struct Payload<'a> {
     pub argv: &'a [&'static CStr],
     pub env: &'a [&'static CStr],
 }
 
 /// What there is to execute.
-pub struct Found {
+pub struct FoundProgram {
     /// Usually one. What a look-up was not let say of comes before the first that is sure: execve tells.
     paths: Vec<String>,
     /// The beginning of the last one, if it is a file that may be read: [`explain`] is for when nothing may be.
     head: Vec<u8>,
 }
 
-impl Program<'_> {
+impl Payload<'_> {
     /// The path to execute. A name without a slash is looked up in the payload's own PATH. The error texts are runc's,
     /// which podman and docker match on.
-    pub fn find(&self) -> Outcome<Found> {
+    pub fn find(&self) -> Outcome<FoundProgram> {
         let name = self.argv.first().and_then(|word| word.to_str().ok()).unwrap_or_default();
         let failed = |errno: Errno, detail: String| Err(Failure::of("exec", errno).with(detail));
         if name.contains('/') {
             let reason = match usable(name) {
-                Ok(found) => return Ok(Found::of(vec![name.to_string()], found.is(libc::S_IFREG))),
-                Err(errno) if is_unknown(errno) => return Ok(Found::of(vec![name.to_string()], false)),
+                Ok(found) => return Ok(FoundProgram::of(vec![name.to_string()], found.is(libc::S_IFREG))),
+                Err(errno) if is_unknown(errno) => return Ok(FoundProgram::of(vec![name.to_string()], false)),
                 Err(Errno::ENOENT) => format!("stat {name}: no such file or directory"),
                 Err(Errno::ENOTDIR) => format!("stat {name}: not a directory"),
                 Err(Errno::ELOOP) => format!("stat {name}: too many levels of symbolic links"),
@@ -52,14 +48,14 @@ impl Program<'_> {
             match usable(&candidate) {
                 Ok(found) => {
                     paths.push(candidate);
-                    return Ok(Found::of(paths, found.is(libc::S_IFREG)));
+                    return Ok(FoundProgram::of(paths, found.is(libc::S_IFREG)));
                 }
                 Err(errno) if is_unknown(errno) => paths.push(candidate),
                 Err(errno) => denied |= errno == Errno::EACCES,
             }
         }
         if !paths.is_empty() {
-            return Ok(Found::of(paths, false));
+            return Ok(FoundProgram::of(paths, false));
         }
         let reason = if denied { "permission denied" } else { "executable file not found in $PATH" };
         failed(Errno(0), format!("exec: {name:?}: {reason}"))
@@ -80,7 +76,7 @@ fn is_unknown(errno: Errno) -> bool {
     matches!(errno, Errno::EPERM | Errno::ENOSYS)
 }
 
-impl Found {
+impl FoundProgram {
     /// Becomes it. On failure, errno and what it means.
     pub fn execute(&self, argv: &StringArray, env: &StringArray) -> (Errno, String) {
         let mut failed = (Errno::ENOENT, "");

@@ -5,9 +5,9 @@ use core::ffi::CStr;
 use rspawn_sys::process::{self, Side, StringArray};
 use rspawn_sys::{Errno, cred, signal};
 
-use crate::lookup::Program;
+use crate::complaint::{NOT_EXECUTABLE, NOT_FOUND, complain};
+use crate::lookup::Payload;
 use crate::supervise;
-use crate::{NOT_EXECUTABLE, NOT_FOUND, complain};
 
 pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
     let command = match argv.get(1) {
@@ -24,7 +24,7 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
         complain("rspawn-init: not PID 1, and cannot become a subreaper: orphans go elsewhere\n");
     }
     match process::fork(0) {
-        Ok(Side::Child) => execute(&Program { argv: command, env }, blocked),
+        Ok(Side::Child) => execute(&Payload { argv: command, env }, blocked),
         Ok(Side::Parent { pid, child }) => {
             drop(child);
             supervise::supervise(pid)
@@ -37,7 +37,7 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
 }
 
 /// In the child. Returns an exit status on failure.
-fn execute(program: &Program, blocked: u64) -> i32 {
+fn execute(program: &Payload, blocked: u64) -> i32 {
     if let Err(errno) = supervise::lead_process_group() {
         complain(&format!("rspawn-init: cannot lead a process group: errno {}\n", errno.0));
         return NOT_EXECUTABLE;

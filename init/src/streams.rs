@@ -1,17 +1,12 @@
 //! The payload's standard streams, where they are the caller's.
-use rspawn_sys::failure::{Named, Outcome};
-use rspawn_sys::file;
-use rspawn_sys::{Errno, Fd};
-
-/// Type of a pipe in st_mode, inode(7).
-const FIFO: u32 = 0o010_000;
+use rspawn_sys::{Errno, Fd, Named, Outcome, file};
 
 /// Pipes go to the payload's user, as with runc: images open `/dev/stdout` again by its name. Files, terminals and pipes
 /// with a name are the caller's and stay so.
 pub fn give_pipes(uid: u32) -> Outcome<()> {
     each(|stream| {
         let found = file::status(stream).named("statx")?;
-        let is_pipe = found.is(FIFO) && file::filesystem_magic(stream).named("fstatfs")? == file::PIPEFS_MAGIC;
+        let is_pipe = found.is(libc::S_IFIFO) && file::filesystem_magic(stream).named("fstatfs")? == file::PIPEFS_MAGIC;
         if !is_pipe || found.uid == uid {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use rspawn_proto::plan::{Capabilities, Finish};
 use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Fd, cred, process, pty, signal};
 
-use crate::complain;
+use crate::complaint::complain;
 
 const CAP_KILL: u64 = 1 << 5;
 

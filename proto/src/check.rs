@@ -3,8 +3,7 @@
 //! Slots are defined once and used after that, as what they are; the root is attached once and left once. Whether a
 //! value is in the range of its system call is the kernel's to judge. What a plan may *hold* is the policy's
 //! business.
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
 use crate::ids::{Slot, Text};
 use crate::namespaces::{Namespace, NamespaceSet};
@@ -99,7 +98,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     }
     if plan.header.kind == Kind::Update {
         let alone = plan.attach.is_empty() && plan.rootfs.is_empty() && plan.hooks == Hooks::default();
-        return if alone && plan.spawn == Spawn::default() { Ok(()) } else { Err(fault("an update is values alone")) };
+        return if alone && plan.spawn == Spawn::default() { Ok(()) } else { Err(fault("an update only sets values")) };
     }
     plan.finish.listener().map_or(Ok(()), |listener| slots.uses(listener.socket, SlotKind::Path)).map_err(fault)?;
     spawn(&plan.spawn, &slots).map_err(at(Place::Spawn(SpawnStep::Clone)))?;
@@ -120,7 +119,7 @@ pub fn check(plan: &Plan) -> Result<(), Fault> {
     let words = words.filter(|op| matches!(op, RootfsOp::Console { .. } | RootfsOp::Hooks));
     let is_expected = |(index, op): (usize, &RootfsOp)| (index < consoles) == (*op != RootfsOp::Hooks);
     if !words.clone().enumerate().all(is_expected) || !(consoles..=consoles + 1).contains(&words.count()) {
-        return Err(fault("a console without a terminal, or hooks out of their place"));
+        return Err(fault("a console without a terminal, or hooks at another moment than theirs"));
     }
     Ok(())
 }
@@ -166,7 +165,7 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
         HostOp::NewFilesystem { out, fs, params, attrs } => {
             // In the host's namespaces they would show the host's processes, cgroups and terminals.
             if VirtualFs::from_name(fs.as_str()).is_some() {
-                return Err("a filesystem of the container's namespaces is made in the host's");
+                return Err("a filesystem that shows a namespace would show the host's");
             }
             fs_params(params, slots)?;
             params.iter().try_for_each(|param| no_hidden_path(fs.as_str(), param))?;
@@ -177,7 +176,7 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             mount_attrs(attrs, slots)?;
             slots.uses(*mount, SlotKind::Mount)
         }
-        HostOp::OpenCgroup { path, .. } if path.is_root() => Err("the root of a hierarchy is nobody's own cgroup"),
+        HostOp::OpenCgroup { path, .. } if path.is_root() => Err("the root of a hierarchy is not for a container"),
         HostOp::OpenCgroup { mount, path, .. } | HostOp::OpenResctrl { mount, group: path, .. }
             if mount.as_str().len() + path.as_str().len() >= MAX_PATH =>
         {
@@ -196,15 +195,15 @@ fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
             let living = slots.uses(*cgroup, SlotKind::Living).is_ok();
             let is_setting = |file: &str| is_cgroup_setting(file) || (living && file == "schemata");
             if !choices.iter().all(|choice| is_setting(choice.file.as_str())) {
-                return Err("a file of a cgroup that holds no setting");
+                return Err("the file of a cgroup holds no setting");
             }
             slots.uses_cgroup(*cgroup)
         }
         HostOp::DeviceRules { rules, .. } if rules.len() > MAX_DEVICE_RULES => Err("there are too many device rules"),
-        HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("a device rule that is none"),
+        HostOp::DeviceRules { rules, .. } if !rules.iter().all(is_device_rule) => Err("an invalid device rule"),
         HostOp::DeviceRules { cgroup, .. } => slots.uses_cgroup(*cgroup),
         // One of another kind may run programs.
-        HostOp::StartScope { unit, .. } if !unit.as_str().ends_with(".scope") => Err("a unit that is no scope"),
+        HostOp::StartScope { unit, .. } if !unit.as_str().ends_with(".scope") => Err("the unit is not a scope"),
         HostOp::StartScope { .. } | HostOp::SetScope { .. } => Ok(()),
     }
 }
@@ -305,7 +304,7 @@ fn fs_params(params: &[FsParam], slots: &Slots) -> Result<(), &'static str> {
 fn attach(op: &AttachOp, owned: NamespaceSet) -> Result<(), &'static str> {
     match op {
         AttachOp::MoveNetDevice { name, new_name } if [name, new_name].iter().any(|name| name.as_str().len() > 15) => {
-            Err("a name that no network device has")
+            Err("no network device can have this name")
         }
         AttachOp::MoveNetDevice { .. } if owned.contains(Namespace::Network) => Ok(()),
         AttachOp::MoveNetDevice { .. } => Err("a network device without a network namespace of the container's own"),
@@ -336,7 +335,7 @@ fn rootfs(op: &RootfsOp, slots: &mut Slots, root: &mut Root, owned: NamespaceSet
             }
             // It would show the host's whole hierarchy (CVE-2023-25809), and its options would be set for the machine.
             if matches!(fs, VirtualFs::Cgroup | VirtualFs::Cgroup2) && !owned.contains(Namespace::Cgroup) {
-                return Err("a new view of the host's cgroups");
+                return Err("a cgroup filesystem would show the host's cgroups");
             }
             slots.define(*out, SlotKind::Fresh)
         }
@@ -423,7 +422,7 @@ fn in_root(op: &RootfsOp, slots: &mut Slots, root: Slot) -> Result<(), &'static 
             any(slots, devpts)?;
             inner(slots, console)
         }
-        RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode says what it is"),
+        RootfsOp::MakeNode { mode, .. } if mode & !0o7777 != 0 => Err("a node's mode has a type"),
         RootfsOp::ReadOnly { at, out } => {
             inner(slots, at)?;
             slots.define(*out, SlotKind::Mount)

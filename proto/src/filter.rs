@@ -4,8 +4,7 @@
 //! refuses, but checks while running: jumps only go forward, so a program of n instructions ends after at most n steps on
 //! each way through it, and nothing a hostile program holds can panic. Where a jump depends on what is not known, both
 //! ways are taken; a way that was taken before is not taken again.
-use alloc::collections::BTreeSet;
-use alloc::vec;
+use alloc::{collections::BTreeSet, vec};
 
 use crate::plan::Instruction;
 

@@ -1,7 +1,6 @@
 //! Small checked types. A value of one of them has passed its check, whether it was built by the planner or decoded
 //! from a hostile wire: their decoders call the same constructors.
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{string::String, string::ToString, vec::Vec};
 use core::fmt;
 
 use bincode::de::Decoder;

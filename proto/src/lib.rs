@@ -10,6 +10,7 @@ extern crate alloc;
 pub mod check;
 pub mod codec;
 pub mod filter;
+pub mod hook;
 pub mod ids;
 pub mod mount_attr;
 pub mod msg;

@@ -2,8 +2,7 @@
 //!
 //! The sockets are SOCK_SEQPACKET pairs. A packet's first byte says whether more of the same message follows, so that
 //! a plan may be larger than a socket buffer; the receiver stops at its limit.
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use bincode::{Decode, Encode};
 
@@ -36,7 +35,7 @@ pub fn packets(message: &[u8]) -> impl Iterator<Item = Vec<u8>> {
 
 /// What the parent says before it reads a byte of the bundle, so before anything could have taken it over.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Trusted {
+pub struct InvokerRequest {
     pub version: u32,
     pub id: ContainerId,
     pub policy: Policy,
@@ -89,7 +88,7 @@ pub enum Purpose {
 #[allow(clippy::large_enum_variant)]
 pub enum ToSetup {
     /// The first message, sent once.
-    Trusted(Trusted),
+    Request(InvokerRequest),
     /// The second, sent once. Descriptors ride on it that take the place of these standard streams.
     Plan { plan: Plan, streams: Vec<u8> },
     /// Any number of times while the payload runs.

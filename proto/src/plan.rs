@@ -3,16 +3,15 @@
 //! The order of the phases is compiled into rspawn-setup, and each phase has its own operation type, so that a hostile
 //! planner cannot even say "mount" where only cgroups are made. What an operation works on are slots and checked
 //! types; host paths occur in [`HostOp`] alone.
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 
 use bincode::{Decode, Encode};
 
+pub use crate::hook::Hooks;
+use crate::hook::{Hook, StateTemplate};
 pub use crate::ids::Target;
 use crate::ids::{ContainerId, GuestPath, HostPath, Id, RelPath, Slot, Text};
-use crate::msg::Mode;
 use crate::namespaces::{Namespace, NamespaceSet};
-use crate::record::{After, Hook, StateTemplate};
 pub use crate::unit::{UnitProperty, UnitValue};
 pub use crate::virtual_fs::VirtualFs;
 
@@ -31,31 +30,6 @@ pub struct Plan {
     /// What rspawn-init applies to itself before it becomes, or starts, the payload.
     pub finish: Finish,
     pub hooks: Hooks,
-}
-
-/// Programs that config.json names, which rspawn-hooks runs at fixed moments (runtime-spec, runtime.md, "Lifecycle").
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
-pub struct Hooks {
-    /// prestart and createRuntime, in the caller's namespaces: at [`RootfsOp::Hooks`].
-    pub runtime: Vec<Hook>,
-    /// createContainer, in the container's namespaces, the host's files in sight: right after those.
-    pub container: Vec<Hook>,
-    /// poststart and poststop, kept for later commands; and the state that every hook reads.
-    pub after: After,
-}
-
-impl Hooks {
-    /// Every hook that runs with the host's files in sight.
-    pub fn of_the_host(&self) -> impl Iterator<Item = &Hook> {
-        let After { poststart, poststop, .. } = &self.after;
-        self.runtime.iter().chain(&self.container).chain(poststart).chain(poststop)
-    }
-
-    /// Whether any runs in the caller's namespaces while rspawn-setup is there.
-    pub fn needs_runner(&self, mode: Mode) -> bool {
-        let later = mode != Mode::Created && !self.after.poststart.is_empty();
-        later || !self.runtime.is_empty() || !self.after.poststop.is_empty()
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]

@@ -1,15 +1,13 @@
 //! What a container leaves in its state directory: written by rspawn-setup when it is created, read by every later
 //! command. Not JSON, and bounded like all else on the wire: commands that act with privilege parse nothing.
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 use bincode::{Decode, Encode};
 
+use crate::hook::DeferredHooks;
 use crate::ids::{ContainerId, HostPath, Text};
 use crate::namespaces::NamespaceSet;
-use crate::plan::{InitMode, UnitProperty};
-use crate::policy::PathRule;
+use crate::plan::InitMode;
 
 /// First word of every record. Changes with every change of [`Record`].
 pub const RECORD_VERSION: u32 = 0x5253_1007;
@@ -42,7 +40,7 @@ pub struct Record {
     pub cgroups: Vec<CgroupDir>,
     /// The scope that systemd made for it.
     pub unit: Option<Text>,
-    pub after: After,
+    pub deferred: DeferredHooks,
 }
 
 /// A cgroup of a container, or a resctrl group.
@@ -58,66 +56,3 @@ pub struct CgroupDir {
 
 /// What stands for the controllers of a resctrl group. They are the last ones of a record.
 pub const RESCTRL: &str = "resctrl";
-
-/// What is left to do at later commands, as the planner found it in config.json.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
-pub struct After {
-    pub poststart: Vec<Hook>,
-    pub poststop: Vec<Hook>,
-    pub state: StateTemplate,
-    /// Which programs may be hooks: the policy's, which is put here when the container is created.
-    pub allowed: Option<Vec<PathRule>>,
-}
-
-/// A program of the host's that config.json names (runtime-spec, config.md, "POSIX-platform Hooks").
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct Hook {
-    /// The JSON pointer of the hook.
-    pub origin: String,
-    pub path: HostPath,
-    pub argv: Vec<Text>,
-    /// Where config.json gives none: of a startContainer hook the payload's, of any other nothing.
-    pub env: Option<Vec<Text>>,
-    /// Seconds; 0 for no limit.
-    pub timeout: u32,
-    /// Files that its standard output and standard error are appended to. Without, an error quotes them.
-    pub outputs: [Option<HostPath>; 2],
-}
-
-/// The container's state as JSON (runtime-spec, runtime.md, "State"), but for what is known later: who sends it
-/// writes status and pid between `head` and `tail`. So nobody with privileges has to write JSON.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
-pub struct StateTemplate {
-    /// From `{` up to the member `"status":`, that included.
-    pub head: String,
-    /// From the comma after the pid to the end.
-    pub tail: String,
-}
-
-/// What rspawn-hooks is asked to do: run hooks one after another until one fails.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct HookJob {
-    pub hooks: Vec<Hook>,
-    /// The container's state in JSON, for each hook's standard input.
-    pub state: String,
-    /// The programs that may be hooks, judged when each is executed. `None`: any.
-    pub allowed: Option<Vec<PathRule>>,
-}
-
-/// What rspawn-scope is asked to do. The connection to the bus rides on the message.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct ScopeJob {
-    pub unit: Text,
-    /// The process of a scope that is to be made. Without one, the properties are for a scope that is there.
-    pub pid: Option<i32>,
-    pub properties: Vec<UnitProperty>,
-}
-
-impl StateTemplate {
-    /// The whole state, with a status of the specification and the pid of the container's first process, if it has
-    /// one.
-    pub fn fill(&self, status: &str, pid: Option<i32>) -> String {
-        let pid = pid.map_or_else(String::new, |pid| format!(",\"pid\":{pid}"));
-        format!("{}\"{status}\"{pid}{}", self.head, self.tail)
-    }
-}

@@ -26,3 +26,12 @@ pub enum UnitValue {
     Devices(Vec<(Text, u64)>),
     Bytes(Vec<u8>),
 }
+
+/// What rspawn-scope is asked to do. The connection to the bus rides on the message.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub struct ScopeJob {
+    pub unit: Text,
+    /// The process of a scope that is to be made. Without one, the properties are for a scope that is there.
+    pub pid: Option<i32>,
+    pub properties: Vec<UnitProperty>,
+}

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rspawn_planner::{InitChoice, Options};
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
-use rspawn_proto::msg::{FromSetup, Mode, Purpose, ToSetup, Trusted};
+use rspawn_proto::msg::{FromSetup, InvokerRequest, Mode, Purpose, ToSetup};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::{Policy, Violation};
 use rspawn_proto::report::StepError;
@@ -110,12 +110,12 @@ pub fn plan_message(plan: Plan) -> ToSetup {
     ToSetup::Plan { plan, streams: Vec::new() }
 }
 
-pub fn trusted(id: &str, policy: Policy) -> Trusted {
+pub fn trusted(id: &str, policy: Policy) -> InvokerRequest {
     let id = ContainerId::new(id).expect("an id");
     let text = |text: &str| Text::new(text).expect("a text");
     let bundle = HostPath::new("/").expect("a path");
     let purpose = Purpose::Container { bundle, created: 0, owner: 0, boot: text("none") };
-    Trusted {
+    InvokerRequest {
         version: WIRE_VERSION,
         id,
         policy,
@@ -132,11 +132,11 @@ pub fn trusted(id: &str, policy: Policy) -> Trusted {
 }
 
 /// What an invoker says who wants a process in a running container.
-pub fn trusted_exec(id: &str, policy: Policy) -> Trusted {
+pub fn trusted_exec(id: &str, policy: Policy) -> InvokerRequest {
     use rspawn_proto::namespaces::Namespace;
     // What a container of root's has of its own: the kernel lets nobody join the user namespace they are in.
     let namespaces = Namespace::ALL.into_iter().filter(|kind| *kind != Namespace::User).collect();
-    Trusted { purpose: Purpose::Exec { namespaces, cgroups: Vec::new() }, ..trusted(id, policy) }
+    InvokerRequest { purpose: Purpose::Exec { namespaces, cgroups: Vec::new() }, ..trusted(id, policy) }
 }
 
 /// A parent that says what it likes to a real rspawn-setup.
@@ -264,9 +264,9 @@ pub fn packets(message: &[u8]) -> Vec<Vec<u8>> {
 
 /// Sends an invoker's message and a plan; gives how it ended.
 #[track_caller]
-pub fn submit(trusted: Trusted, plan: Plan) -> (Verdict, i32, String) {
+pub fn submit(trusted: InvokerRequest, plan: Plan) -> (Verdict, i32, String) {
     let parent = EvilParent::start();
-    parent.say(&ToSetup::Trusted(trusted));
+    parent.say(&ToSetup::Request(trusted));
     parent.say(&plan_message(plan));
     parent.verdict()
 }

@@ -3,11 +3,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What has rights that no payload has. Its size is held by tests/budget.rs.
-pub const PRIVILEGED: [&str; 5] = ["proto", "helpers/sys", "helpers/start", "helpers/setup", "init"];
+pub const PRIVILEGED: [&str; 5] = ["proto", "helpers/sys", "helpers/nolibc", "helpers/setup", "init"];
 
 /// With the invoker's rights too, but only where there is something to do, and with nothing but that job: programs of
 /// config.json to execute, a question to systemd.
-pub const BESIDE: [&str; 2] = ["helpers/hooks", "helpers/scope"];
+pub const BESIDE: [&str; 2] = ["helpers/hooks", "helpers/systemd"];
 
 /// What has no rights at all while it handles a bundle.
 pub const CONFINED: [&str; 1] = ["parent"];

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::fd::IntoRawFd;
 
 use rspawn_proto::check::check;
+use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{HostPath, Slot, Text};
-use rspawn_proto::msg::{Mode, ToSetup, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, ToSetup};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
-use rspawn_proto::record::{After, Hook};
 use rspawn_proto::report::Place;
 use rspawn_sys::{Fd, process};
 use rspawn_tests::hostile::{EvilParent, Verdict, options, plan_message, plan_of, trusted, trusted_exec};
@@ -33,9 +33,9 @@ fn hook(path: &str) -> Hook {
 
 /// Says it all, with a pidfd of a container's first process.
 #[track_caller]
-fn submit(trusted: Trusted, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
+fn submit(trusted: InvokerRequest, plan: Plan, target: &Fd) -> (Verdict, i32, String) {
     let parent = EvilParent::start();
-    parent.say_with(&ToSetup::Trusted(trusted), &[target]);
+    parent.say_with(&ToSetup::Request(trusted), &[target]);
     parent.say_with(&plan_message(plan), &[]);
     parent.verdict()
 }
@@ -77,8 +77,18 @@ fn a_plan_for_a_process_is_its_last_mile_alone() {
         ("stays PID 1", Box::new(|p| p.finish.init = InitMode::Supervise)),
         ("prestart hooks", Box::new(|p| p.hooks.runtime.push(touch.clone()))),
         ("createContainer hooks", Box::new(|p| p.hooks.container.push(touch.clone()))),
-        ("poststart hooks", Box::new(|p| p.hooks.after = After { poststart: vec![touch.clone()], ..After::default() })),
-        ("poststop hooks", Box::new(|p| p.hooks.after = After { poststop: vec![touch.clone()], ..After::default() })),
+        (
+            "poststart hooks",
+            Box::new(|p| {
+                p.hooks.deferred = DeferredHooks { poststart: vec![touch.clone()], ..DeferredHooks::default() }
+            }),
+        ),
+        (
+            "poststop hooks",
+            Box::new(|p| {
+                p.hooks.deferred = DeferredHooks { poststop: vec![touch.clone()], ..DeferredHooks::default() }
+            }),
+        ),
         ("startContainer hooks", Box::new(|p| p.finish.hooks.push(touch.clone()))),
     ];
     for (name, change) in &cases {
@@ -139,9 +149,9 @@ fn an_invokers_message_that_lacks_descriptors() {
     let some = [directory(), directory(), directory(), directory()];
     let with = |mode: Mode, pid_file: bool| {
         let pid_file = pid_file.then(|| Text::new("pid").unwrap());
-        Trusted { mode, pid_file, ..trusted(&bundle.id, Policy::default()) }
+        InvokerRequest { mode, pid_file, ..trusted(&bundle.id, Policy::default()) }
     };
-    let exec = |pid_file: bool| Trusted {
+    let exec = |pid_file: bool| InvokerRequest {
         pid_file: with(Mode::Foreground, pid_file).pid_file,
         ..trusted_exec("x", Policy::default())
     };
@@ -155,7 +165,7 @@ fn an_invokers_message_that_lacks_descriptors() {
         for count in 0..needed {
             let parent = EvilParent::start();
             let fds: Vec<&Fd> = some.iter().take(count).collect();
-            parent.say_with(&ToSetup::Trusted(trusted.clone()), &fds);
+            parent.say_with(&ToSetup::Request(trusted.clone()), &fds);
             match parent.verdict() {
                 (Verdict::Failed(error), 1, stderr) => {
                     assert_eq!(error.detail, "the invoker's message lacks a descriptor", "{name} {count}");

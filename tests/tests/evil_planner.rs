@@ -103,7 +103,7 @@ fn hostile_bytes_are_refused() {
     let host = Host::look();
     let plan = base(&bundle);
     let good = codec::encode(&plan_message(plan.clone())).unwrap();
-    let invoker = codec::encode(&ToSetup::Trusted(trusted(&bundle.id, Policy::default()))).unwrap();
+    let invoker = codec::encode(&ToSetup::Request(trusted(&bundle.id, Policy::default()))).unwrap();
     // What is sent, in messages or packets, and part of the reason; "" where it may only hang up.
     let refused = |name: &str, send: &dyn Fn(&EvilParent), reason: &str| {
         let parent = EvilParent::start();
@@ -129,7 +129,7 @@ fn hostile_bytes_are_refused() {
     refused("a signal for a plan", &|p| after(&codec::encode(&ToSetup::Signal(9)).unwrap(), p), "not a plan");
     let mut other = trusted(&bundle.id, Policy::default());
     other.version = WIRE_VERSION + 1;
-    let other = codec::encode(&ToSetup::Trusted(other)).unwrap();
+    let other = codec::encode(&ToSetup::Request(other)).unwrap();
     refused("an invoker of another build", &|p| p.say_bytes(&other), "different builds");
     refused("bytes after the plan", &|p| after(&[&good[..], &[0]].concat(), p), "bytes after its end");
     refused("an empty message", &|p| after(&[], p), "not well formed");
@@ -168,7 +168,7 @@ fn a_parent_that_hangs_up_leaves_nothing() {
     }
     let bundle = Bundle::script("sleep 60");
     let plan = base(&bundle);
-    let invoker = || ToSetup::Trusted(trusted(&bundle.id, Policy::default()));
+    let invoker = || ToSetup::Request(trusted(&bundle.id, Policy::default()));
     for said in 0..3 {
         let mut parent = EvilParent::start();
         if said > 0 {
@@ -192,10 +192,10 @@ fn a_second_plan_ends_the_container() {
     }
     let bundle = Bundle::script("touch /started; sleep 60");
     let plan = base(&bundle);
-    for second in [plan_message(plan.clone()), ToSetup::Trusted(trusted(&bundle.id, Policy::default()))] {
+    for second in [plan_message(plan.clone()), ToSetup::Request(trusted(&bundle.id, Policy::default()))] {
         let _ = fs::remove_file(bundle.rootfs().join("started"));
         let parent = EvilParent::start();
-        parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
+        parent.say(&ToSetup::Request(trusted(&bundle.id, Policy::default())));
         parent.say(&plan_message(plan.clone()));
         wait_for("the payload starts", || bundle.rootfs().join("started").exists());
         parent.say(&second);
@@ -208,7 +208,7 @@ fn a_second_plan_ends_the_container() {
     // Signals of any number are no more than signals; the last one kills.
     let parent = EvilParent::start();
     let _ = fs::remove_file(bundle.rootfs().join("started"));
-    parent.say(&ToSetup::Trusted(trusted(&bundle.id, Policy::default())));
+    parent.say(&ToSetup::Request(trusted(&bundle.id, Policy::default())));
     parent.say(&plan_message(plan));
     wait_for("the payload starts", || bundle.rootfs().join("started").exists());
     for number in [0, 65, 128, 255, 9] {

@@ -2,7 +2,7 @@
 use std::fs;
 
 use rspawn_proto::ids::{HostPath, RelPath, Slot, Text};
-use rspawn_proto::msg::{Purpose, ToSetup, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Purpose, ToSetup};
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::Policy;
 use rspawn_proto::record::CgroupDir;
@@ -54,7 +54,7 @@ fn a_hostile_plan_reaches_no_other_container() {
     let submit = |plan: &Plan| {
         let purpose = Purpose::Update { cgroups: vec![pids(&life)], unit: None };
         let parent = EvilParent::start();
-        parent.say_with(&ToSetup::Trusted(Trusted { purpose, ..trusted(life.id(), Policy::default()) }), &[]);
+        parent.say_with(&ToSetup::Request(InvokerRequest { purpose, ..trusted(life.id(), Policy::default()) }), &[]);
         parent.say_with(&plan_message(plan.clone()), &[]);
         parent.verdict()
     };

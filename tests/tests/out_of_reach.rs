@@ -15,7 +15,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::Pid;
 use rspawn_proto::plan::{MountAttrs, attr};
-use rspawn_sys::{Fd, mount};
+use rspawn_sys::{Fd, cred, mount};
 use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::life::Life;
 use rspawn_tests::{Bundle, Output, cannot_make_containers, program, skip_unless, status_field, wait_for};
@@ -153,6 +153,53 @@ fn nobody_finds_the_hosts_programs_or_tree_at_an_exec() {
             census.assert_clean(40);
         }
     }
+}
+
+/// Whether somebody with this process's ids and rights, but for CAP_SYS_PTRACE, may look at another: it is dumpable
+/// (ptrace(2), "Ptrace access mode checking").
+fn is_open_to_equals(pid: Pid) -> bool {
+    const CAP_SYS_PTRACE: u64 = 1 << 19;
+    // Rights are a thread's own.
+    let equal = std::thread::spawn(move || {
+        cred::drop_effective(CAP_SYS_PTRACE).expect("capset");
+        fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+    });
+    equal.join().expect("a thread")
+}
+
+/// Until it is the payload, rspawn-init has rights that a neighbour does not have, and may have descriptors of the host's.
+/// Nobody may read its image, and so nobody may look at its process (CVE-2016-9962).
+#[test]
+fn no_equal_may_look_at_a_process_before_it_is_the_payload() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("true");
+    let (mut closed, mut payload) = (0, 0);
+    let mut look = |pid: Pid| {
+        let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else { return };
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let is_inside = status_field(&status, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1);
+        match exe.to_string_lossy().contains("memfd:rspawn-") {
+            true if is_inside => {
+                assert!(!is_open_to_equals(pid), "{exe:?} at stop {closed}: {status}");
+                closed += 1;
+            }
+            true => {}
+            false if is_inside => payload += usize::from(is_open_to_equals(pid)),
+            false => {}
+        }
+    };
+    let output = at_each_stop(&life.making("run", &["--init=exec"]), &mut look);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    let life = Life::idle();
+    life.created(&[]).started();
+    let output = at_each_stop(&life.command(&["exec", life.id(), "true"]), &mut look);
+    assert_eq!(output.status, 0, "{}", output.stderr);
+    // That the payload may be looked at shows that there is something to see.
+    assert!(closed > 80 && payload > 0, "{closed} stops before the payload, {payload} of it");
+    life.delete(&["--force"]).ok();
+    life.assert_gone();
 }
 
 #[test]

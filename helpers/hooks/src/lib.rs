@@ -8,22 +8,20 @@
 #![forbid(unsafe_code)]
 extern crate alloc;
 
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 use core::ffi::CStr;
 
+use rspawn_proto::hook::{Hook, HookJob};
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::attr;
 use rspawn_proto::policy::PathRule;
-use rspawn_proto::record::{Hook, HookJob};
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_proto::{MAX_PLAN, codec};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::hook::Prepared;
 use rspawn_sys::hook_program::Program;
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, StringArray};
-use rspawn_sys::{Fd, Result, channel, cred, fd, file, signal};
+use rspawn_sys::{Failure, Fd, Named, Outcome, Result, channel, cred, fd, file, signal};
 
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let number = argv.get(1).and_then(|word| word.to_str().ok()?.parse().ok());

@@ -4,27 +4,23 @@
 //! component at a time and through no link; a cgroup with a process in it or below it is refused, so that no value
 //! reaches another container's; the structural check knows which files hold settings; device rules begin with none,
 //! whatever the plan says; and of a resctrl group that was there nothing changes but who is in it.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, string::String, string::ToString, vec::Vec};
 
 use rspawn_proto::ids::{HostPath, Id, Text};
 use rspawn_proto::plan::{CgroupSetting, DeviceAccess, HostOp, NewResctrl, NodeKind, Plan, access};
 use rspawn_proto::record::{CgroupDir, RESCTRL};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::Resolve::Beneath;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Errno, Fd, bpf, cgroup, channel, fd, file, signal};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, bpf, cgroup, channel, fd, file, signal};
 
 use crate::device_program;
-use crate::host::Slots;
+use crate::slots::Slots;
 
-/// A directory that is to go at the end.
+/// A directory that is removed at the end.
 struct Made {
     above: Fd,
     name: CString,
-    /// The container's own, and not one on the way to it, which others may use by now.
+    /// It is the container's own, and not one on the way to it, which others may use by now.
     own: bool,
     /// systemd made it, and removes it too.
     is_scope: bool,
@@ -32,14 +28,15 @@ struct Made {
     stays: bool,
 }
 
-/// The directories that one container brought about.
+/// The directories that were made for one container.
 #[derive(Default)]
 pub struct Cgroups(Vec<Made>);
 
 impl Cgroups {
-    /// Removes them, and kills what is in them. An error names the last that stays.
+    /// Removes them, and kills the processes in them. An error names the first that could not be removed.
     pub fn remove(&mut self) -> Outcome<()> {
-        // What is frozen, in whichever hierarchy the payload did it, keeps the processes alive, and so the others.
+        // A process that is frozen in one hierarchy, by the payload perhaps, cannot die, and keeps its cgroups in all
+        // others.
         let thaw = |made: &Made| cgroup::open(&made.above, &made.name).and_then(|cgroup| cgroup::thaw(&cgroup));
         let mut done = self.0.iter().try_for_each(|made| match thaw(made) {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
@@ -47,7 +44,7 @@ impl Cgroups {
         });
         while let Some(Made { above, name, own, is_scope, .. }) = self.0.pop() {
             let removed = match own {
-                // They have one patience together.
+                // After one has failed, the others do not wait again.
                 true => cgroup::remove(&above, &name, is_scope, done.is_ok()),
                 false => match file::remove_directory(&above, &name) {
                     // On the way to it: others are in it by now, or have removed it.
@@ -60,14 +57,14 @@ impl Cgroups {
         done
     }
 
-    /// Leaves what is for others too: from now on they may be in it.
+    /// Forgets what outlives the container: from now on others may use it.
     pub fn share(&mut self) {
         self.0.retain(|made| !made.stays);
     }
 
     /// Makes a cgroup, or takes over an empty one, as a killed container leaves it; or that of a scope, in which there
     /// is a holder and nobody else.
-    pub fn open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
+    pub fn open(&mut self, op: &HostOp, holder: Option<&CgroupReaper>) -> Outcome<Fd> {
         // Another container's end may remove a directory on the way that it had made.
         for _ in 0..10 {
             match self.try_open(op, holder) {
@@ -81,26 +78,26 @@ impl Cgroups {
         })
     }
 
-    fn try_open(&mut self, op: &HostOp, holder: Option<&Keeper>) -> Outcome<Fd> {
+    fn try_open(&mut self, op: &HostOp, holder: Option<&CgroupReaper>) -> Outcome<Fd> {
         let HostOp::OpenCgroup { hierarchy, mount, path, controllers, owner, .. } = op else {
-            return Err(Failure::check("it opens no cgroup"));
+            return Err(Failure::check("the operation opens no cgroup"));
         };
         let mut here = open_mount(mount)?;
         if cgroup::is_v2(&here).named("fstatfs")? != hierarchy.as_str().is_empty() {
-            return Err(Failure::check("it is a hierarchy of the other version of cgroups"));
+            return Err(Failure::check("the plan and the mounted hierarchy are of different versions of cgroups"));
         }
         let is_cpuset = hierarchy.as_str().split(',').any(|controller| controller == "cpuset");
         let mut names = path.as_str().split('/').peekable();
         while let Some(name) = names.next() {
             let own = names.peek().is_none();
             enable(&here, controllers.iter().map(|name| name.as_str()));
-            // Of a scope, systemd has made all there is.
+            // systemd has made the whole path of a scope.
             let fresh = holder.is_none()
                 && match file::make_directory(&here, name, 0o755) {
                     Err(Errno::EEXIST) => false,
                     made => made.named("mkdirat").map(|()| true)?,
                 };
-            let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+            let name = CString::new(name).map_err(|_| Failure::check("the name has a NUL byte"))?;
             let opened = cgroup::open(&here, &name).named("openat2").and_then(|below| {
                 if own {
                     is_free(&below, holder, fresh)?;
@@ -129,12 +126,12 @@ impl Cgroups {
     pub fn open_resctrl(&mut self, mount: &HostPath, group: &str, new: Option<&NewResctrl>) -> Outcome<Fd> {
         let root = open_mount(mount)?;
         if !cgroup::is_resctrl(&root).named("fstatfs")? {
-            return Err(Failure::check("it is no resctrl filesystem"));
+            return Err(Failure::check("it is not a resctrl filesystem"));
         }
-        // The kernel's own words for what it refuses.
+        // The kernel says there why it has refused.
         let explain = |failure: Failure| {
             if failure.errno == Errno::EEXIST.0 {
-                return failure.with("it is there by now, and was made for others");
+                return failure.with("the group exists by now, made by someone else");
             }
             match cgroup::read(&root, "info/last_cmd_status") {
                 Ok(words) => failure.with(String::from_utf8_lossy(words.trim_ascii())),
@@ -147,7 +144,7 @@ impl Cgroups {
         let above = below(&root, above).named("openat2")?;
         file::make_directory(&above, name, 0o755).named("mkdirat").map_err(explain)?;
         let made = below(&above, name).named("openat2")?;
-        let name = CString::new(name).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        let name = CString::new(name).map_err(|_| Failure::check("the name has a NUL byte"))?;
         self.0.push(Made { above, name, own: false, is_scope: false, stays: *stays });
         if !schemata.as_str().is_empty() {
             cgroup::write(&made, "schemata", schemata.as_str()).named("write").map_err(explain)?;
@@ -156,35 +153,36 @@ impl Cgroups {
     }
 
     /// Hands the directories to a process that removes them when this one ends, even if it is killed: while the
-    /// payload runs, this one gives up the rights that it takes. It hears nobody, so nobody can subvert it.
-    pub fn entrust(&mut self) -> Outcome<Keeper> {
+    /// payload runs, this one gives up the rights that the removal takes. The process receives nothing, so nobody can
+    /// subvert it.
+    pub fn spawn_reaper(&mut self) -> Outcome<CgroupReaper> {
         let (mine, theirs) = channel::pair().named("socketpair")?;
         match process::fork(0).named("clone3")? {
             Side::Child => {
-                // Else it would hold the invoker's streams open, and its own line.
+                // Else it would hold the invoker's streams open, and its own end of the socket.
                 let directories = self.0.iter().map(|made| made.above.raw());
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
                 let told = confined.and_then(|_| channel::receive(&theirs, 0));
-                // Removed in any case: else what could not wait would leave them, in silence.
+                // Removed in any case: a process that cannot wait would otherwise leave them in silence.
                 process::exit(i32::from(self.remove().is_err() || told.is_err()))
             }
             Side::Parent { pid, child: _ } => {
                 self.0.clear();
-                Ok(Keeper { pid, line: Some(mine) })
+                Ok(CgroupReaper { pid, line: Some(mine) })
             }
         }
     }
 }
 
 /// The process that removes the cgroups. They are gone when this is dropped.
-pub struct Keeper {
+pub struct CgroupReaper {
     pub pid: i32,
     line: Option<Fd>,
 }
 
-impl Keeper {
-    /// A scope that is not where it was to be is elsewhere.
+impl CgroupReaper {
+    /// If a scope's cgroup is not where it was expected, says where it is.
     fn explain(&self, failure: Failure) -> Failure {
         let mut text = [0; 1024];
         let mut read = || file::open_plainly(&format!("/proc/{}/cgroup", self.pid))?.read(&mut text);
@@ -195,10 +193,8 @@ impl Keeper {
         let place = place.trim_end_matches(['\n', '\0']);
         Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
-}
 
-impl Keeper {
-    /// Has it remove them; whether it could.
+    /// Has it remove them, and says whether it could.
     pub fn end(&mut self) -> bool {
         let Some(line) = self.line.take() else { return true };
         drop(line);
@@ -206,27 +202,40 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for CgroupReaper {
     fn drop(&mut self) {
         self.end();
     }
 }
 
-/// Opens the root of a mount. What the policy says of a path in a hierarchy is said from there.
+/// Opens the cgroups of a container, as its record has them. A resctrl group may be gone: who removes one leaves its
+/// processes in the first.
+pub fn open_recorded(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
+    let open = |cgroup: &CgroupDir| {
+        let path = cgroup.path.as_str();
+        match file::open_host(path, file::O_PATH | file::O_DIRECTORY) {
+            Err(Errno::ENOENT) if cgroup.hierarchy.as_str() == RESCTRL => Ok(None),
+            opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path)),
+        }
+    };
+    cgroups.iter().map(open).collect()
+}
+
+/// Opens the root of a mounted hierarchy, from which the policy's paths of cgroups start.
 fn open_mount(mount: &HostPath) -> Outcome<Fd> {
     let opened = file::open_host(mount.as_str(), file::O_RDONLY | file::O_DIRECTORY).named("openat2")?;
     match file::open_above(&opened) {
-        // Above it is another mount.
+        // The directory above is on another mount: this one is the root.
         Err(Errno::EXDEV) => Ok(opened),
         Err(errno) => Err(Failure::of("openat2", errno)),
         Ok(_) => Err(Failure::check("it is a directory in a hierarchy, and not its root")),
     }
 }
 
-/// Whether a cgroup is for a new container: nobody is in it, and it lets run who comes into it.
-fn is_free(cgroup: &Fd, holder: Option<&Keeper>, fresh: bool) -> Outcome<()> {
+/// Checks that a cgroup may be a new container's: no process is in it, and it is not frozen.
+fn is_free(cgroup: &Fd, holder: Option<&CgroupReaper>, fresh: bool) -> Outcome<()> {
     let taken = match holder {
-        Some(Keeper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
+        Some(CgroupReaper { pid, .. }) => !cgroup::holds_only(cgroup, *pid).named("read")?,
         None => !fresh && cgroup::is_populated(cgroup).named("read")?,
     };
     if taken {
@@ -238,8 +247,8 @@ fn is_free(cgroup: &Fd, holder: Option<&Keeper>, fresh: bool) -> Outcome<()> {
     }
 }
 
-/// Enables controllers of cgroup v2 for what is below a cgroup, as far as it has them. One that a value needs and
-/// that is not there shows when the value is written.
+/// Enables controllers of cgroup v2 below a cgroup, as far as it has them. If a value needs a controller that is
+/// missing, the write of the value fails and says so.
 fn enable<'a>(cgroup: &Fd, controllers: impl Iterator<Item = &'a str>) {
     const FILE: &str = "cgroup.subtree_control";
     let words: Vec<String> = controllers.map(|name| format!("+{name}")).collect();
@@ -250,8 +259,8 @@ fn enable<'a>(cgroup: &Fd, controllers: impl Iterator<Item = &'a str>) {
     }
 }
 
-/// A cpuset of v1 begins without processors and memory nodes, and takes no process then. Where the copy is refused,
-/// since a neighbour has some for itself, the plan's own values are to come.
+/// Copies CPUs and memory nodes to a cpuset of v1, which begins without any and takes no process then. The kernel
+/// refuses the copy where a neighbour has some exclusively: the plan sets values of its own later.
 fn inherit_cpuset(above: &Fd, below: &Fd) {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         if cgroup::read(below, name).is_ok_and(|now| now.trim_ascii().is_empty())
@@ -288,7 +297,7 @@ pub fn set(cgroup: &Fd, choices: &[CgroupSetting], needed: bool) -> Outcome<()> 
     if needed { Err(Failure::check("the container's cgroup has no such file here")) } else { Ok(()) }
 }
 
-/// Denies every device, then lets the rules be heard.
+/// Denies every device, then applies the rules.
 pub fn set_device_rules(cgroup: &Fd, rules: &[DeviceAccess]) -> Outcome<()> {
     if cgroup::is_v2(cgroup).named("fstatfs")? {
         return bpf::set_device_program(cgroup, &device_program::assemble(rules)).named("bpf");
@@ -311,7 +320,7 @@ fn device_line(rule: &DeviceAccess) -> Outcome<String> {
     let kind = match kind {
         Some(NodeKind::Block) => 'b',
         Some(_) => 'c',
-        // The kernel reads no further than that letter.
+        // After `a` the kernel ignores the rest of the line.
         None if (major, minor, ways) == (None, None, access::ALL) => 'a',
         None => return Err(Failure::check("cgroup v1 has no rule for some devices of every kind")),
     };
@@ -332,7 +341,7 @@ pub fn of_memory(plan: &Plan, slots: &Slots) -> Outcome<Option<Fd>> {
     found.map(|slot| slots.get(slot)?.duplicate(0).named("fcntl")).transpose()
 }
 
-/// What a file of a cgroup says, for the words of an error.
+/// The content of a file of a cgroup, for an error message.
 pub fn words_of(directory: &Fd, name: &str) -> Option<String> {
     let text = cgroup::read(directory, name).ok()?;
     Some(String::from_utf8_lossy(text.trim_ascii()).into_owned())

@@ -1,32 +1,16 @@
 //! `rspawn-setup --check`: the verdict on a saved plan. Nothing is done.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 use core::fmt::Display;
 
 use rspawn_proto::MAX_PLAN;
 use rspawn_proto::check::check as check_structure;
 use rspawn_proto::codec;
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::{Mode, Policy, Violation, violations};
+use rspawn_proto::policy::{Enforcement, Policy, Violation, violations};
 use rspawn_sys::file;
 
-use crate::say;
-
-/// Exit status 0: the plan would be carried out; 1: it would be refused; 2: it could not be read.
-pub fn check(plan: &str, policy: Option<&str>) -> i32 {
-    match verdict(plan, policy) {
-        Ok(text) => {
-            say(1, &text);
-            0
-        }
-        Err((status, text)) => {
-            say(if status == 1 { 1 } else { 2 }, &text);
-            status
-        }
-    }
-}
-
-fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
+/// The verdict in words. Exit status 0: the plan would be carried out; 1: it would be refused; 2: it could not be read.
+pub fn check(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     let refused = |reason: &dyn Display| (1, format!("refused: {reason}\n"));
     let read = |path: &str| file::open_relative(path)?.read_all(MAX_PLAN);
     let load = |path: &str| read(path).map_err(|errno| (2, format!("cannot read {path}: errno {}\n", errno.0)));
@@ -37,7 +21,7 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
         None => Policy::default(),
         Some(path) => codec::decode_message(&load(path)?).map_err(|reason| refused(&format!("{path}: {reason}")))?,
     };
-    let found = if policy.mode == Mode::Off { [].into() } else { violations(&policy, &plan) };
+    let found = if policy.mode == Enforcement::Off { [].into() } else { violations(&policy, &plan) };
     if !found.is_empty() {
         let line = |Violation { origin, rule, what, capabilities }: &Violation| match capabilities {
             0 => format!("violates {rule}: {origin} {what}\n"),
@@ -49,7 +33,7 @@ fn verdict(plan: &str, policy: Option<&str>) -> Result<String, (i32, String)> {
     }
     const JUDGED: &str =
         "the policy grants it, but for host paths and hooks, which are judged where they lead at a start";
-    let judged = if policy.mode == Mode::Off { "no policy was given" } else { JUDGED };
+    let judged = if policy.mode == Enforcement::Off { "no policy was given" } else { JUDGED };
     let steps = plan.host.len() + plan.attach.len() + plan.rootfs.len();
     Ok(format!("well formed: {steps} operations for container {}; {judged}\n", plan.header.id))
 }

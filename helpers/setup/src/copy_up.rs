@@ -1,15 +1,9 @@
 //! tmpcopyup: what the image has at a mount point is copied into the tmpfs that will cover it.
-use rspawn_sys::Fd;
 use rspawn_sys::file::{self, Resolve, Status};
-
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_sys::{Failure, Fd, Named, Outcome};
 
 /// Directories deeper than this are an error: the copy recurses, and its stack is finite.
 const MAX_DEPTH: u32 = 64;
-
-const DIRECTORY: u32 = 0o040_000;
-const REGULAR: u32 = 0o100_000;
-const SYMLINK: u32 = 0o120_000;
 
 /// Copies a directory into a mount that is not attached yet.
 pub fn copy_up(source: &Fd, mount: &Fd) -> Outcome<()> {
@@ -47,18 +41,18 @@ fn copy_entries(from: &Fd, to: &Fd, depth: u32) -> Outcome<()> {
 
 fn copy_entry(from: &Fd, to: &Fd, name: &str, depth: u32) -> Outcome<()> {
     let found = file::status_at(from, name).named("statx")?;
-    match found.mode & 0o170_000 {
-        DIRECTORY => {
+    match found.mode & libc::S_IFMT {
+        libc::S_IFDIR => {
             file::make_directory(to, name, 0o700).named("mkdirat")?;
             let (source, target) = (open_directory(from, name)?, open_directory(to, name)?);
             copy_attributes(&target, &found)?;
             copy_entries(&source, &target, depth - 1)
         }
-        REGULAR => {
+        libc::S_IFREG => {
             // A neighbour may have put a pipe in its place meanwhile, whose opening would wait for ever.
             let flags = file::O_RDONLY | file::O_NOFOLLOW | file::O_NONBLOCK;
             let source = file::open_at(from, name, flags, 0, Resolve::Beneath).named("openat2")?;
-            if !file::status(&source).named("statx")?.is(REGULAR) {
+            if !file::status(&source).named("statx")?.is(libc::S_IFREG) {
                 return Err(Failure::check("tmpcopyup: the file changed while it was copied"));
             }
             let flags = file::O_WRONLY | file::O_CREAT | file::O_EXCL;
@@ -66,7 +60,7 @@ fn copy_entry(from: &Fd, to: &Fd, name: &str, depth: u32) -> Outcome<()> {
             while target.copy_from(&source, 1 << 20).named("sendfile")? > 0 {}
             copy_attributes(&target, &found)
         }
-        SYMLINK => {
+        libc::S_IFLNK => {
             let flags = file::O_PATH | file::O_NOFOLLOW;
             let link = file::open_at(from, name, flags, 0, Resolve::Beneath).named("openat2")?;
             file::make_symlink(&file::read_link(&link).named("readlinkat")?, to, name).named("symlinkat")

@@ -1,49 +1,50 @@
 //! A new process of the container's on its way from clone3 to rspawn-init: cgroups, root, rights, descriptors.
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
-use crate::rootfs::open_terminal;
-use crate::spawn::{Container, InitImage};
+use crate::container::ContainerProcess;
+use crate::programs::InitImage;
+use crate::terminal::open_terminal;
 use rspawn_proto::ids::Id;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::process::StringArray;
-use rspawn_sys::{Errno, Fd, cgroup, channel, cred, fd, file, process, tune};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, cgroup, channel, cred, fd, file, process, tune};
 
 /// How a new process gets into its cgroups.
-pub struct Seats<'a> {
+pub struct CgroupPlacement<'a> {
     /// The cgroup of v2 that it is created in (CLONE_INTO_CGROUP).
     pub born_in: Option<&'a Fd>,
-    /// Or is put into by this program, where it could not get there from the namespaces that it is created in.
+    /// The cgroup of v2 that rspawn-setup puts it into, where clone3(2) cannot, for the namespaces that are joined
+    /// before.
     pub put_in: Option<&'a Fd>,
-    /// Files by which it joins cgroups of v1 itself. To move a whole process the kernel stops every fork and exit of
-    /// the machine, and waits for a grace period; not so for a thread that moves itself.
+    /// The `tasks` files by which it joins cgroups of v1 itself. A thread that moves itself costs little; to move a
+    /// process by `cgroup.procs`, the kernel stops every fork and exit of the machine and waits for a grace period.
     pub tasks: Vec<Fd>,
 }
 
-impl<'a> Seats<'a> {
-    pub fn take(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
+impl<'a> CgroupPlacement<'a> {
+    pub fn choose(cgroups: impl Iterator<Item = &'a Fd>, joined: NamespaceSet) -> Outcome<Self> {
         // As root of another user namespace it may not write there; from another cgroup namespace it may not see it.
         let is_far = joined.contains(Namespace::User) || joined.contains(Namespace::Cgroup);
-        let mut seats = Self { born_in: None, put_in: None, tasks: Vec::new() };
+        let mut placement = Self { born_in: None, put_in: None, tasks: Vec::new() };
         let mut hierarchies = Vec::new();
         for found in cgroups {
             let hierarchy = file::status(found).named("statx")?.device;
-            // It would be in the last one alone, and the limits and device rules of the others would not hold.
+            // A process is in one cgroup of a hierarchy: the limits and device rules of all but the last would not
+            // hold.
             if hierarchies.contains(&hierarchy) && !cgroup::is_resctrl(found).named("fstatfs")? {
-                return Err(Failure::check("two cgroups of one hierarchy"));
+                return Err(Failure::check("the plan has two cgroups of one hierarchy"));
             }
             hierarchies.push(hierarchy);
             match cgroup::is_v2(found).named("fstatfs")? {
-                true if is_far => seats.put_in = Some(found),
-                true => seats.born_in = Some(found),
-                false => seats.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
+                true if is_far => placement.put_in = Some(found),
+                true => placement.born_in = Some(found),
+                false => placement.tasks.push(cgroup::open_file(found, "tasks").named("openat2")?),
             }
         }
-        Ok(seats)
+        Ok(placement)
     }
 
     /// Joins the cgroups of v1.
@@ -54,15 +55,15 @@ impl<'a> Seats<'a> {
         })
     }
 
-    /// Puts a process where it was not born.
+    /// Puts a process into the cgroup of v2 that it was not created in.
     pub fn put(&self, pid: i32) -> Outcome<()> {
         let Some(found) = self.put_in else { return Ok(()) };
         cgroup::write(found, "cgroup.procs", &format!("{pid}")).named("write")
     }
 }
 
-/// Keeps over the next exec what being in a new user namespace, or joining one, gave: as its root, or, where no id is
-/// mapped to root, by ambient capabilities, which rspawn-init replaces with the payload's.
+/// Keeps the capabilities that a new or joined user namespace has given over the next exec: as its root; or, where no
+/// id is mapped to root, as ambient capabilities, which rspawn-init replaces with the payload's.
 pub fn become_root() -> Outcome<()> {
     let became_root = match cred::set_gid(0).and_then(|()| cred::set_uid(0)) {
         Err(Errno::EINVAL) => cred::permitted_capabilities().and_then(|all| {
@@ -79,10 +80,11 @@ pub struct Entry<'a> {
     pub stage: Fd,
     /// rspawn-setup's end of it, by number.
     pub far_end: i32,
-    pub seats: Seats<'a>,
+    pub placement: CgroupPlacement<'a>,
     /// It has id maps.
     pub mapped: bool,
-    /// It makes itself a cgroup namespace and says so: one that clone3(2) makes has its root where its maker is.
+    /// It unshares its cgroup namespace once it is in its cgroups, and says so: one that clone3(2) creates would have
+    /// its root in the cgroups of rspawn-setup.
     pub own_view: bool,
     /// It is created in a pid namespace with others, who may look at it.
     pub among_others: bool,
@@ -100,7 +102,12 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    pub fn prepare(finish: &Finish, (mine, stage): (&Fd, Fd), image: &'a InitImage, seats: Seats<'a>) -> Outcome<Self> {
+    pub fn prepare(
+        finish: &Finish,
+        (mine, stage): (&Fd, Fd),
+        image: &'a InitImage,
+        placement: CgroupPlacement<'a>,
+    ) -> Outcome<Self> {
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
@@ -110,7 +117,7 @@ impl<'a> Entry<'a> {
         Ok(Self {
             stage,
             far_end: mine.raw(),
-            seats,
+            placement,
             mapped: false,
             own_view: false,
             among_others: false,
@@ -123,7 +130,7 @@ impl<'a> Entry<'a> {
         })
     }
 
-    /// In the helper, whose end is near: closes what the new process would otherwise have until its exec.
+    /// In the helper process, which ends soon: closes what the new process would otherwise have open until its exec.
     pub fn close_the_rest(&self, answer: &Fd) -> Outcome<()> {
         let own = [&self.stage, &self.image.sealed, answer].into_iter().chain(&self.root);
         let mut kept: Vec<i32> = (0..3).chain(own.chain(&self.image.inherited).map(Fd::raw)).collect();
@@ -152,11 +159,11 @@ impl<'a> Entry<'a> {
 
     /// The process is to wait until its id maps are written and it is where it belongs.
     pub fn waits(&self) -> bool {
-        self.mapped || self.seats.put_in.is_some()
+        self.mapped || self.placement.put_in.is_some()
     }
 
-    /// Says that both is so, by an empty message.
-    pub fn let_go(&self, container: &Container) -> Outcome<()> {
+    /// Lets the process go on, by an empty message.
+    pub fn let_go(&self, container: &ContainerProcess) -> Outcome<()> {
         if self.waits() { channel::send(&container.stage, &[], &[]).named("sendmsg") } else { Ok(()) }
     }
 
@@ -184,7 +191,7 @@ impl<'a> Entry<'a> {
 
     pub fn join_cgroups(&self) -> Outcome<()> {
         if !self.among_others {
-            self.seats.join()?;
+            self.placement.join()?;
         }
         if self.waits() {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;

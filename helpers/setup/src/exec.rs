@@ -1,57 +1,48 @@
 //! Another process in a running container.
 use alloc::vec::Vec;
 
-use rspawn_proto::msg::Purpose;
+use rspawn_proto::msg::{FromStage, Purpose};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::{CgroupDir, RESCTRL};
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Fd};
-use rspawn_sys::{file, tune};
+use rspawn_sys::{Failure, Fd, Named, tune};
 
-use crate::cgroup::Cgroups;
-use crate::create::open_host;
+use crate::cgroup::{Cgroups, open_recorded};
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent, progress_word};
-use crate::serve::{announce, leave_callers_cpus, stay};
-use crate::spawn::{self, InitImage};
-use crate::streams;
-use rspawn_proto::msg::FromStage;
+use crate::parent::{End, Ended, progress_word};
+use crate::programs::InitImage;
+use crate::report::announce;
+use crate::supervise::wait_or_detach;
+use crate::{host_phase, spawn, streams};
 
 /// Carries a plan out in the container of a process. Gives the wait status where it was waited for.
-pub fn exec(
-    parent: &Parent,
-    invoker: &Invoker,
-    target: &Fd,
-    plan: Approved<Plan>,
-    image: InitImage,
-) -> Result<Option<i32>, End> {
-    let Purpose::Exec { namespaces, cgroups } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
+pub fn exec(invoker: &Invoker, target: &Fd, plan: Approved<Plan>, image: InitImage) -> Ended {
+    let parent = invoker.parent;
+    let Purpose::Exec { namespaces, cgroups } = &invoker.request.purpose else { return Err(End::Orphaned) };
     let plan = plan.into_inner();
-    let (slots, _) = open_host(parent, invoker, &plan, &mut Cgroups::default())?;
+    let (slots, _) = host_phase::run(invoker, &plan, &mut Cgroups::default())?;
     let agent = reach_agent(&plan.finish, &slots)?;
-    let mode = invoker.trusted.mode;
+    let mode = invoker.request.mode;
     parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
-    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(cgroups))?;
+    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
     parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
     let finish = plan.finish;
     drop((image, cgroups));
-    leave_callers_cpus(parent, process.pid, &finish)?;
+    spawn::leave_callers_cpus(parent, process.pid, &finish)?;
     if !finish.first_affinity.is_empty() {
         parent.step(Place::Spawn(SpawnStep::Cgroups), || {
             tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")
         })?;
     }
     let slave = if finish.terminal {
-        match parent.hear(&process.stage)? {
+        match parent.recv(&process.stage)? {
             Some((FromStage::Console, fds)) => pass_console(parent, fds)?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            _ => return Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+            _ => return Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
         }
     } else {
         None
@@ -63,19 +54,6 @@ pub fn exec(
     drop(agent);
     await_init(parent, &process)?;
     follow_init(parent, &mut process, mode, note, None)?;
-    announce(parent, invoker, &process)?;
-    stay(parent, mode, process)
-}
-
-/// The limits of the container are the process's before it runs anything of the container's. A resctrl group may be
-/// gone: who removes one leaves its processes in the first.
-pub fn open_cgroups(cgroups: &[CgroupDir]) -> Outcome<Vec<Option<Fd>>> {
-    let open = |cgroup: &CgroupDir| {
-        let path = cgroup.path.as_str();
-        match file::open_host(path, file::O_PATH | file::O_DIRECTORY) {
-            Err(Errno::ENOENT) if cgroup.hierarchy.as_str() == RESCTRL => Ok(None),
-            opened => opened.map(Some).named("openat2").map_err(|failure| failure.with(path)),
-        }
-    };
-    cgroups.iter().map(open).collect()
+    announce(invoker, &process)?;
+    wait_or_detach(parent, mode, process)
 }

@@ -1,33 +1,29 @@
 //! Following the other stages: what the worker and rspawn-init say, and what they are told.
-use alloc::format;
-
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::OUT_OF_MEMORY;
-use rspawn_proto::msg::{FromSetup, FromStage, Mode, Purpose, ToInit, Trusted};
+use rspawn_proto::msg::{FromSetup, FromStage, InvokerRequest, Mode, Purpose, ToInit};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError, unfinished};
-use rspawn_sys::failure::{Failure, Named};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Errno, Fd, channel, process};
+use rspawn_sys::{Failure, Fd, Named, channel, process};
 
-use crate::host::Slots;
+use crate::container::ContainerProcess;
+use crate::helper_process::HelperProcess;
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent, progress_word};
-use crate::spawn::Container;
-use crate::worker::Worker;
+use crate::parent::{End, Parent, ignore_hangup, progress_word};
+use crate::slots::Slots;
 
 /// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
-pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &Container) -> Result<(), End> {
+pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess) -> Result<(), End> {
     if !spawn.new.contains(Namespace::Cgroup) {
         return Ok(());
     }
-    match parent.hear(&container.stage)? {
+    match parent.recv(&container.stage)? {
         Some((FromStage::Done, _)) => Ok(()),
         Some((FromStage::Failed(error), _)) => Err(error.into()),
-        _ => Err(Failure::check("it died").at(Place::Spawn(SpawnStep::Enter)).into()),
+        _ => Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
     }
 }
 
@@ -45,20 +41,20 @@ pub enum Until {
 /// with the host's root. `mounted` runs at the moment of the hooks.
 pub fn follow_worker(
     parent: &Parent,
-    worker: &Worker,
+    worker: &HelperProcess,
     until: Until,
     mounted: impl Fn() -> Result<(), End>,
 ) -> Result<Option<Fd>, End> {
     loop {
-        match (parent.hear(&worker.socket)?, until) {
+        match (parent.recv(&worker.socket)?, until) {
             (Some((FromStage::Done, _)), Until::Done) => return Ok(None),
-            (Some((FromStage::Audit(record), _)), _) => parent.tell(&FromSetup::Audit(record), &[])?,
+            (Some((FromStage::Audit(record), _)), _) => parent.send(&FromSetup::Audit(record), &[])?,
             (Some((FromStage::Failed(error), _)), _) => return Err(error.into()),
             (Some((FromStage::Console, fds)), Until::Console) => return pass_console(parent, fds),
             (Some((FromStage::Root, mut fds)), Until::Root) => return Ok(fds.pop()),
             (Some((FromStage::Mounted, _)), Until::Done) => {
                 mounted()?;
-                worker.give_word()?;
+                resume(worker)?;
             }
             _ => {
                 let reason = "the worker died before it was done";
@@ -68,11 +64,16 @@ pub fn follow_worker(
     }
 }
 
+/// Lets the worker go on, to the pivot.
+pub fn resume(worker: &HelperProcess) -> Result<(), StepError> {
+    ignore_hangup(channel::send(&worker.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
+}
+
 /// Passes the master of a console on; keeps the slave.
 pub fn pass_console(parent: &Parent, mut fds: alloc::vec::Vec<Fd>) -> Result<Option<Fd>, End> {
     let slave = fds.pop();
     if let [master] = &fds[..] {
-        parent.tell(&FromSetup::Console, &[master])?;
+        parent.send(&FromSetup::Console, &[master])?;
     }
     Ok(slave)
 }
@@ -106,21 +107,21 @@ fn notice(finish: &Finish, purpose: &Purpose, pid: i32) -> Option<String> {
 pub fn send_finish(
     invoker: &Invoker,
     mut finish: Finish,
-    container: &Container,
+    container: &ContainerProcess,
     chroot: bool,
     fds: &[&Fd],
 ) -> Result<(), StepError> {
     // rspawn-init was executed with them.
     finish.argv.clear();
     finish.env.clear();
-    let Trusted { audit, mode, .. } = invoker.trusted;
-    let notice = notice(&finish, &invoker.trusted.purpose, container.pid).unwrap_or_default();
+    let InvokerRequest { audit, mode, .. } = invoker.request;
+    let notice = notice(&finish, &invoker.request.purpose, container.pid).unwrap_or_default();
     let message = ToInit::Finish { finish, audit, mode, chroot, notice };
-    told(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
+    ignore_hangup(channel::send_value(&container.stage, &message, fds), Place::Finish(FinishStep::Receive))
 }
 
 /// Waits until rspawn-init has forked, if it is to.
-pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
+pub fn await_init(parent: &Parent, container: &ContainerProcess) -> Result<(), End> {
     parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
         Some(FromStage::Ready) => Ok(()),
@@ -136,7 +137,7 @@ pub fn await_init(parent: &Parent, container: &Container) -> Result<(), End> {
 /// is only created, until nothing but its start is left to do. `note` is the step that rspawn-init is at.
 pub fn follow_init(
     parent: &Parent,
-    container: &mut Container,
+    container: &mut ContainerProcess,
     mode: Mode,
     note: SharedWord,
     root: Option<&Fd>,
@@ -144,7 +145,7 @@ pub fn follow_init(
     let place = Place::Finish(FinishStep::Receive);
     parent.progress.store(progress_word(place));
     let root: Vec<&Fd> = root.into_iter().collect();
-    told(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
+    ignore_hangup(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
     match (next_word(parent, container)?, unfinished(note.load())) {
         (Some(FromStage::Done), _) if mode == Mode::Created => Ok(()),
         (None, None) if mode != Mode::Created => Ok(()),
@@ -153,10 +154,10 @@ pub fn follow_init(
 }
 
 /// What rspawn-init says next that is neither a record, which is passed on, nor a failure.
-fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>, End> {
+fn next_word(parent: &Parent, container: &ContainerProcess) -> Result<Option<FromStage>, End> {
     loop {
-        match parent.hear(&container.stage)? {
-            Some((FromStage::Audit(record), _)) => parent.tell(&FromSetup::Audit(record), &[])?,
+        match parent.recv(&container.stage)? {
+            Some((FromStage::Audit(record), _)) => parent.send(&FromSetup::Audit(record), &[])?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
             other => return Ok(other.map(|(word, _)| word)),
         }
@@ -164,22 +165,13 @@ fn next_word(parent: &Parent, container: &Container) -> Result<Option<FromStage>
 }
 
 /// rspawn-init is gone, or makes no sense; with what it has noted of the reason.
-fn obituary(container: &mut Container, noted: Option<StepError>) -> StepError {
+fn obituary(container: &mut ContainerProcess, noted: Option<StepError>) -> StepError {
     let place = noted.as_ref().map_or(Place::Finish(FinishStep::Receive), |error| error.place);
     let reason = match container.kill().map(|status| status.map(process::exit_status)) {
         Ok(Some(OUT_OF_MEMORY)) => "rspawn-init was out of memory".into(),
         Ok(Some(status)) => format!("rspawn-init ended with status {status} before the payload began"),
-        Ok(None) => "rspawn-init makes no sense, and does not end".into(),
+        Ok(None) => "rspawn-init sent an unexpected message, and does not end".into(),
         Err(failure) => return failure.at(place),
     };
     noted.filter(|error| error.errno != 0).unwrap_or_else(|| Failure::check(&reason).at(place))
-}
-
-/// What came of telling a stage something. That the stage is gone is heard from it, as it may have said why; any other
-/// error is one now, since it would wait for ever for what it was not told.
-pub fn told(sent: rspawn_sys::Result<()>, place: Place) -> Result<(), StepError> {
-    match sent {
-        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
-        sent => sent.named("sendmsg").map_err(|failure| failure.at(place)),
-    }
 }

@@ -1,13 +1,12 @@
-//! User namespaces as id maps: made for mounts, or read of one that is there.
-use alloc::format;
-use alloc::vec::Vec;
+//! Id maps: written for a process in a new user namespace, made for mounts, or read of a namespace that is there.
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::IdMap;
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, channel, file, process};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, file, process};
 
-use crate::spawn::write_id_maps;
+use crate::helper_process::HelperProcess;
+use crate::proc_file;
 
 /// A user namespace that only serves as an id map: the process that held it open is gone when this returns.
 pub fn make(uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<Fd> {
@@ -34,34 +33,33 @@ pub fn maps_of(namespace: &Fd) -> Outcome<Vec<IdMap>> {
 }
 
 fn odd() -> Failure {
-    Failure::check("its id map is none")
+    Failure::check("its id map cannot be read")
 }
 
 /// Looks at a process in a user namespace: a new one, or one that is joined.
 fn held<T>(joined: Option<&Fd>, look: impl FnOnce(i32) -> Outcome<T>) -> Outcome<T> {
-    let (mine, theirs) = channel::pair().named("socketpair")?;
     let new = if joined.is_none() { Namespace::User.clone_flag() } else { 0 };
-    match process::fork(new).named("clone3")? {
-        process::Side::Child => {
-            drop(mine);
-            let entered = joined.map_or(Ok(()), |namespace| process::join(namespace, Namespace::User.clone_flag()));
-            // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be
-            // left to do it.
-            if entered.and_then(|()| channel::send(&theirs, &[], &[])).is_ok() {
-                let _ = channel::receive(&theirs, 0);
-            }
-            process::exit(0)
-        }
-        process::Side::Parent { pid, child } => {
-            drop(theirs);
-            let entered = match channel::receive(&mine, 0).named("recvmsg") {
-                Ok(None) => Err(Failure::check("it cannot be entered")),
-                entered => entered,
-            };
-            let seen = entered.and_then(|_| look(pid));
-            let _ = process::signal(&child, 9);
-            let _ = process::wait(pid, true);
-            seen
-        }
-    }
+    let hold = |socket: Fd| {
+        let entered = joined.map_or(Ok(()), |namespace| process::join(namespace, Namespace::User.clone_flag()));
+        // Until it is killed; or, if this program itself is, until the other end is gone: nobody else would be left to
+        // do it.
+        entered
+            .and_then(|()| channel::send(&socket, &[], &[]))
+            .and_then(|()| channel::receive(&socket, 0))
+            .is_err()
+            .into()
+    };
+    let holder = HelperProcess::start(|| process::fork(new).named("clone3"), hold)?;
+    let entered = channel::receive(&holder.socket, 0).named("recvmsg")?;
+    entered.ok_or_else(|| Failure::check("the user namespace cannot be entered"))?;
+    look(holder.pid)
+}
+
+/// Writes the id maps of a process in a new user namespace.
+pub fn write_id_maps(pid: i32, uid_map: &[IdMap], gid_map: &[IdMap]) -> Outcome<()> {
+    let lines = |map: &[IdMap]| -> String {
+        map.iter().map(|range| format!("{} {} {}\n", range.inside, range.outside, range.count)).collect()
+    };
+    proc_file::write(&format!("/proc/{pid}/uid_map"), lines(uid_map).as_bytes())?;
+    proc_file::write(&format!("/proc/{pid}/gid_map"), lines(gid_map).as_bytes())
 }

@@ -9,32 +9,40 @@ extern crate alloc;
 mod attach;
 pub mod cgroup;
 mod check_command;
+mod container;
 mod copy_up;
 mod create;
 pub mod device_program;
 mod entry;
 mod exec;
 mod follow;
-mod gate;
-mod hooks;
-mod host;
+mod helper_process;
+mod host_cleanup;
+mod host_phase;
 mod idmap;
-mod inside;
 mod invoker;
+mod joined_procfs;
 mod mount_table;
+mod objects;
 mod parent;
-mod procfs;
+mod policy_recheck;
+mod proc_file;
+mod programs;
+mod report;
 mod rootfs;
+mod runner;
 mod serve;
+mod slots;
 mod spawn;
 mod state;
 mod streams;
 mod supervise;
 mod target;
+mod terminal;
 mod update;
 pub mod worker;
 
-use alloc::vec::Vec;
+use alloc::{string::String, vec::Vec};
 use core::ffi::CStr;
 
 use rspawn_sys::Fd;
@@ -44,8 +52,8 @@ use rspawn_sys::Fd;
 pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
     let arguments: Vec<&str> = argv.iter().skip(1).filter_map(|word| word.to_str().ok()).collect();
     match arguments[..] {
-        ["--check", plan] => check_command::check(plan, None),
-        ["--check", plan, policy] => check_command::check(plan, Some(policy)),
+        ["--check", plan] => print(check_command::check(plan, None)),
+        ["--check", plan, policy] => print(check_command::check(plan, Some(policy))),
         [control, progress, programs] => match (control.parse(), progress.parse(), programs.parse()) {
             (Ok(control), Ok(progress), Ok(programs)) => {
                 serve::serve(Fd::from_raw(control), Fd::from_raw(progress), Fd::from_raw(programs))
@@ -57,12 +65,14 @@ pub fn main(argv: Vec<&'static CStr>, _env: Vec<&'static CStr>) -> i32 {
 }
 
 fn usage() -> i32 {
-    say(2, "usage: rspawn-setup --check PLAN [POLICY]\n(rspawn starts it in any other way itself)\n");
-    2
+    print(Err((2, "usage: rspawn-setup --check PLAN [POLICY]\n(rspawn starts it in any other way itself)\n".into())))
 }
 
-fn say(descriptor: i32, text: &str) {
-    let stream = Fd::from_raw(descriptor);
+/// Prints a verdict, what is no verdict to standard error, and gives the exit status.
+fn print(verdict: Result<String, (i32, String)>) -> i32 {
+    let (status, text) = verdict.map_or_else(|refused| refused, |text| (0, text));
+    let stream = Fd::from_raw(if status == 2 { 2 } else { 1 });
     let _ = stream.write(text.as_bytes());
     stream.leak();
+    status
 }

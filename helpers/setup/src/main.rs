@@ -2,4 +2,4 @@
 #![no_std]
 #![no_main]
 
-rspawn_start::entry!(rspawn_setup::main);
+rspawn_nolibc::entry!(rspawn_setup::main);

@@ -1,15 +1,15 @@
 //! The connection to the parent: what it is told, what it is asked, and when it is gone.
 use alloc::vec::Vec;
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 
 use rspawn_proto::msg::{FromSetup, FromStage, ToSetup};
 use rspawn_proto::policy::Violation;
 pub use rspawn_proto::report::progress_word;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
-use rspawn_sys::failure::{Named, Outcome, timed};
+use rspawn_sys::failure::timed;
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Fd, channel};
+use rspawn_sys::{Errno, Fd, Named, Outcome, channel};
 
 /// How serving a parent can end before the payload does.
 pub enum End {
@@ -27,8 +27,8 @@ impl From<StepError> for End {
     }
 }
 
-/// A message with its descriptors; `None` at the end of the stream.
-pub type Heard = Option<(FromStage, Vec<Fd>)>;
+/// How a plan's execution ends: with the wait status of a process that was waited for.
+pub type Ended = Result<Option<i32>, End>;
 
 pub struct Parent {
     pub control: Fd,
@@ -37,21 +37,23 @@ pub struct Parent {
     pub page: Fd,
     /// The directory of rspawn's programs. This one, executed from a copy, does not know where it was.
     pub programs: Fd,
-    pub audit: bool,
+    /// Each step is to be told of, with its time.
+    pub audit: Cell<bool>,
     /// Signals that came before there was a payload to deliver them to.
     pub early: RefCell<Vec<u8>>,
 }
 
 impl Parent {
-    /// What a stage says next. The parent's end meanwhile is the end of all: a stage may be stuck in its work.
-    pub fn hear(&self, stage: &Fd) -> Result<Heard, End> {
+    /// The next message of a stage with its descriptors; `None` at the end of its stream. The parent's end meanwhile
+    /// is the end of all: a stage may be stuck in its work.
+    pub fn recv(&self, stage: &Fd) -> Result<Option<(FromStage, Vec<Fd>)>, End> {
         loop {
             let readable = |fd| Interest { fd, read: true, write: false };
             let ready = channel::wait([readable(&self.control), readable(stage)], None);
             let [control, said] = ready.named("ppoll").map_err(|failure| failure.at(Place::Supervise))?;
             if said.read {
-                let heard = channel::receive_value(stage).named("recvmsg");
-                return Ok(heard.map_err(|failure| failure.at(Place::Supervise))?);
+                let received = channel::receive_value(stage).named("recvmsg");
+                return Ok(received.map_err(|failure| failure.at(Place::Supervise))?);
             }
             match channel::receive_value(&self.control) {
                 Ok(Some((ToSetup::Signal(number), _))) if control.read => self.early.borrow_mut().push(number),
@@ -60,22 +62,31 @@ impl Parent {
         }
     }
 
-    pub fn tell(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
+    pub fn send(&self, message: &FromSetup, fds: &[&Fd]) -> Result<(), End> {
         channel::send_value(&self.control, message, fds).map_err(|_| End::Orphaned)
     }
 
     /// Tells what changes nothing any more. A parent that is gone needs to know nothing.
-    pub fn mention(&self, error: StepError) {
-        let _ = self.tell(&FromSetup::Left(error), &[]);
+    pub fn report_left(&self, error: StepError) {
+        let _ = self.send(&FromSetup::Left(error), &[]);
     }
 
     /// Carries out one step: announces it, times it if asked, and names it in its error.
     pub fn step<T>(&self, place: Place, action: impl FnOnce() -> Outcome<T>) -> Result<T, End> {
         self.progress.store(progress_word(place));
-        let (done, record) = timed(self.audit, place, action);
+        let (done, record) = timed(self.audit.get(), place, action);
         if let Some(record) = record {
-            self.tell(&FromSetup::Audit(record), &[])?;
+            self.send(&FromSetup::Audit(record), &[])?;
         }
         done.map_err(|failure| End::Failed(failure.at(place)))
+    }
+}
+
+/// The result of a send to a stage. That the stage has hung up is no error here: what it sent before says why, and is
+/// received next. Any other error is one now, since the stage would wait for ever for what it did not get.
+pub fn ignore_hangup(sent: rspawn_sys::Result<()>, place: Place) -> Result<(), StepError> {
+    match sent {
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        sent => sent.named("sendmsg").map_err(|failure| failure.at(place)),
     }
 }

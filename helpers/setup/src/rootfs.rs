@@ -4,9 +4,7 @@
 //! never leaves it; mounts arrive detached and attributed; before the pivot every mount is verified to be where the
 //! container will find it; names and sysctls are written only where the structural check has seen a namespace of the
 //! container's own; nothing here reads a file of the image but `copy_up`, which copies bytes and interprets none.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 use core::cell::Cell;
 
 use rspawn_proto::ids::{HostPath, Id, RelPath, Slot};
@@ -14,24 +12,32 @@ use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::*;
 use rspawn_proto::sysctl::sysctl_path;
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Fd, mount, net, pty};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, mount, net};
 
 use crate::copy_up::{copy_mode, copy_up};
-use crate::host::{Slots, new_filesystem, node_type, set_attributes, verify};
+use crate::objects::{new_filesystem, node_type, set_attributes, verify};
+use crate::slots::Slots;
 use crate::target::{Leaf, Tree};
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use crate::terminal::open_terminal;
 
-/// Filesystem magics, `linux/magic.h`.
-const PROC_SUPER_MAGIC: i64 = 0x9fa0;
-const SYSFS_MAGIC: i64 = 0x6265_6572;
-const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+/// How a root is built, beside what the plan says.
+pub struct BuildOptions<'a> {
+    /// rspawn-init enters the root by chroot(2), and needs its descriptor.
+    pub hands_root: bool,
+    /// There is no pivot, and these mounts of the host's go.
+    pub kernel_mounts: Option<&'a [HostPath]>,
+    /// Where the worker cannot make a procfs, one to write sysctls through.
+    pub procfs: Option<Fd>,
+}
 
 /// A container's root under construction.
-#[derive(Default)]
 pub struct Rootfs<'a> {
+    /// To rspawn-setup.
+    socket: &'a Fd,
+    /// rspawn-setup has said that the pivot may come.
+    resumed: bool,
+    options: &'a BuildOptions<'a>,
     root: Option<Fd>,
-    /// Where no other can be made here, the procfs to write sysctls through.
-    procfs: Option<&'a Fd>,
     /// What lies below it, out of the container's sight.
     below: Option<Slot>,
     /// The root and that are attached over `/` itself.
@@ -52,16 +58,28 @@ struct Mounted {
     copy: bool,
 }
 
-/// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
-pub type Tell<'a> = &'a dyn Fn(&FromStage, &[&Fd]) -> rspawn_sys::Result<()>;
-
 impl<'p> Rootfs<'p> {
-    pub fn new(procfs: Option<&'p Fd>) -> Self {
-        Self { procfs, ..Self::default() }
+    pub fn new(socket: &'p Fd, options: &'p BuildOptions) -> Self {
+        let (mounted, absent) = (Vec::new(), Vec::new());
+        Self { socket, options, resumed: false, root: None, below: None, over_all: false, mounted, absent }
     }
 
-    pub fn root(&self) -> Outcome<&Fd> {
+    fn root(&self) -> Outcome<&Fd> {
         self.root.as_ref().ok_or_else(|| Failure::check("the container's root is not attached"))
+    }
+
+    /// Tells rspawn-setup what it cannot know otherwise; descriptors ride along.
+    fn send(&self, message: &FromStage, fds: &[&Fd]) -> Outcome<()> {
+        channel::send_value(self.socket, message, fds).named("sendmsg")
+    }
+
+    /// Waits for the only message that a worker ever gets, which is empty: rspawn-init is ready for the pivot, and the
+    /// hooks have run, if there are any.
+    fn wait_to_resume(&mut self) -> Outcome<()> {
+        if !core::mem::replace(&mut self.resumed, true) {
+            channel::receive(self.socket, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
+        }
+        Ok(())
     }
 
     fn tree<'a>(&'a self, slots: &'a Slots) -> Outcome<Tree<'a>> {
@@ -69,14 +87,10 @@ impl<'p> Rootfs<'p> {
     }
 
     /// Carries out one operation.
-    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots, tell: Tell) -> Outcome<()> {
+    pub fn carry_out(&mut self, op: &RootfsOp, slots: &mut Slots) -> Outcome<()> {
         match op {
             RootfsOp::Propagate { propagation, recursive } => propagate(*propagation, *recursive)?,
-            RootfsOp::AttachRoot { mount, over, below } => {
-                (self.below, self.over_all) = (*below, over.is_none());
-                let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
-                self.attach_root(slots.get(*mount)?, over?, below?)?;
-            }
+            RootfsOp::AttachRoot { mount, over, below } => self.attach_root(*mount, *over, *below, slots)?,
             // Made before, by one who can.
             RootfsOp::NewFilesystem { out, .. } if slots.filled(*out).is_some() => {}
             RootfsOp::NewFilesystem { out, fs, params, attrs } => {
@@ -90,8 +104,7 @@ impl<'p> Rootfs<'p> {
             }
             RootfsOp::Attach { mount, at, no_symlinks } => self.attach(*mount, at, *no_symlinks, slots)?,
             RootfsOp::CloneTree { out, from, recursive } => {
-                let found = self.tree(slots)?.find(from)?;
-                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(from.absolute()))?;
+                let found = self.tree(slots)?.find_existing(from)?;
                 slots.fill(*out, mount::clone_tree(&found, *recursive).named("open_tree")?);
             }
             RootfsOp::AttachLink { mount, at, copy, follow } => self.attach_link(*mount, at, *copy, *follow, slots)?,
@@ -106,11 +119,10 @@ impl<'p> Rootfs<'p> {
                 make_node(&self.tree(slots)?, at, mode, (*major, *minor), (*uid, *gid), expect)?;
             }
             RootfsOp::Console { devpts, console, rows, columns, uid } => {
-                let found = self.tree(slots)?.find(devpts)?;
-                let found = found.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(devpts.absolute()))?;
+                let found = self.tree(slots)?.find_existing(devpts)?;
                 let (master, slave) = open_terminal(&found, *uid, (*rows, *columns))?;
                 self.show_console(&slave, console, slots)?;
-                tell(&FromStage::Console, &[&master, &slave]).named("sendmsg")?;
+                self.send(&FromStage::Console, &[&master, &slave])?;
             }
             RootfsOp::Mask { at, covers, needed } => self.mask(at, slots.get(*covers)?, *needed, slots)?,
             RootfsOp::ReadOnly { at, out } => {
@@ -122,17 +134,22 @@ impl<'p> Rootfs<'p> {
             RootfsOp::Hostname { name } => rspawn_sys::tune::set_hostname(name.as_str()).named("sethostname")?,
             RootfsOp::Domainname { name } => rspawn_sys::tune::set_domainname(name.as_str()).named("setdomainname")?,
             RootfsOp::LoopbackUp => net::loopback_up().named("ioctl SIOCSIFFLAGS")?,
+            RootfsOp::Hooks => {
+                self.send(&FromStage::Mounted, &[])?;
+                self.wait_to_resume()?;
+            }
             RootfsOp::Pivot => self.pivot()?,
-            // The worker's own, which holds the socket.
-            RootfsOp::Hooks => {}
         }
         Ok(())
     }
 
     /// The root is attached over `/`, which hides nothing that a later step needs: host paths are opened already. Or
     /// where hooks look for it: in this namespace's copy of the place that was opened in the host's.
-    fn attach_root(&mut self, mount: &Fd, over: Option<&Fd>, below: Option<&Fd>) -> Outcome<()> {
-        let place = over.map_or(Ok("/".into()), file::place).named("readlinkat")?;
+    fn attach_root(&mut self, mount: Slot, over: Option<Slot>, below: Option<Slot>, slots: &Slots) -> Outcome<()> {
+        (self.below, self.over_all) = (below, over.is_none());
+        let [over, below] = [over, below].map(|slot| slot.map(|slot| slots.get(slot)).transpose());
+        let (mount, over, below) = (slots.get(mount)?, over?, below?);
+        let place = over.map_or(Ok("/".into()), file::fd_path).named("readlinkat")?;
         let target = file::open_host(&place, file::O_PATH).named("openat2")?;
         if let Some(over) = over
             && !file::is_same(over, &target).named("statx")?
@@ -142,7 +159,7 @@ impl<'p> Rootfs<'p> {
         below.map_or(Ok(()), |below| mount::attach(below, &target)).named("move_mount")?;
         mount::attach(mount, &target).named("move_mount")?;
         self.root = Some(mount.duplicate(3).named("fcntl")?);
-        Ok(())
+        if self.options.hands_root { self.send(&FromStage::Root, &[self.root()?]) } else { Ok(()) }
     }
 
     fn attach(&mut self, mount: Slot, at: &Target, no_symlinks: bool, slots: &Slots) -> Outcome<()> {
@@ -156,14 +173,14 @@ impl<'p> Rootfs<'p> {
         let linked = tree.linked.get();
         match self.place(mount, &target, at, linked, false) {
             Err(failure) if failure.errno == Errno::EINVAL.0 && is_directory(&target)? != directory => {
-                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("one is a directory, the other is not"))
+                Err(Errno::ENOTDIR).named("move_mount").map_err(|f| f.with("only one of the two is a directory"))
             }
             attached => attached,
         }
     }
 
-    /// A link that was cloned is not attached but made anew, if that is asked for; a link that is mounted on is opened by
-    /// its name, in its directory.
+    /// A link that was cloned is not attached but made anew, if that is asked for; a link that is mounted on is opened
+    /// by its name, in its directory.
     fn attach_link(&mut self, mount: Slot, at: &Target, copy: bool, follow: bool, slots: &Slots) -> Outcome<()> {
         let tree = self.tree(slots)?;
         let open =
@@ -241,8 +258,12 @@ impl<'p> Rootfs<'p> {
         Ok(Some(cover))
     }
 
-    fn pivot(&self) -> Outcome<()> {
+    fn pivot(&mut self) -> Outcome<()> {
+        self.wait_to_resume()?;
         self.verify_mounted()?;
+        if let Some(gone) = self.options.kernel_mounts {
+            return self.move_over_all(gone);
+        }
         file::change_directory(self.root()?).named("fchdir")?;
         mount::pivot_to_working_directory().named("pivot_root")?;
         if self.over_all && self.below.is_some() {
@@ -252,11 +273,11 @@ impl<'p> Rootfs<'p> {
         mount::drop_old_root().named("umount2")
     }
 
-    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and for whoever joins this namespace
-    /// the root is what lies on top. The host's procfs and sysfs go.
-    pub fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
-        self.verify_mounted()?;
-        attach_over_all(self.root()?)?;
+    /// In the place of the pivot: rspawn-init has entered the root by chroot(2), and sees nothing that is attached on
+    /// top of it; for whoever joins this namespace the root is what lies on top. The host's procfs and sysfs go.
+    fn move_over_all(&self, kernel_mounts: &[HostPath]) -> Outcome<()> {
+        let slash = file::open_host("/", file::O_PATH).named("openat2")?;
+        mount::attach(self.root()?, &slash).named("move_mount")?;
         kernel_mounts.iter().try_for_each(|path| take_away(path.as_str()))
     }
 
@@ -264,10 +285,14 @@ impl<'p> Rootfs<'p> {
     /// (CVE-2025-52881).
     fn write_sysctl(&self, key: &str, value: &str) -> Outcome<()> {
         let path = format!("sys/{}", sysctl_path(key));
-        let made = if self.procfs.is_some() { None } else { Some(new_filesystem("proc", &[], 0, &Slots::default())?) };
-        let procfs = self.procfs.or(made.as_ref()).ok_or_else(|| Failure::check("there is no procfs"))?;
-        let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
-        file.write(value.as_bytes()).named("write")
+        let write = |procfs: &Fd| {
+            let file = file::open_at(procfs, &path, file::O_WRONLY, 0, Resolve::Beneath).named("openat2")?;
+            file.write(value.as_bytes()).named("write")
+        };
+        match &self.options.procfs {
+            Some(procfs) => write(procfs),
+            None => write(&new_filesystem("proc", &[], 0, &Slots::default())?),
+        }
     }
 
     /// Each path leads to what was mounted there, or to what was mounted over it later; and what was not there to be
@@ -343,7 +368,7 @@ fn make_node(
 
 /// Whether something is on a procfs or sysfs.
 fn is_kernels(file: &Fd) -> Outcome<bool> {
-    Ok(matches!(file::filesystem_magic(file).named("fstatfs")?, PROC_SUPER_MAGIC | SYSFS_MAGIC))
+    Ok(matches!(file::filesystem_magic(file).named("fstatfs")?, libc::PROC_SUPER_MAGIC | libc::SYSFS_MAGIC))
 }
 
 /// Takes a mount of the host's out of this namespace; or, where it is locked to it, as in one that belongs to a user
@@ -362,37 +387,6 @@ fn take_away(path: &str) -> Outcome<()> {
     }
     let cover = new_filesystem("tmpfs", &[], attr::RDONLY, &Slots::default())?;
     mount::attach(&cover, &place).named("move_mount").map_err(|failure| failure.with(path))
-}
-
-/// Attaches a mount on top of everything, where a process whose root is below does not see it.
-fn attach_over_all(mount: &Fd) -> Outcome<()> {
-    let slash = file::open_host("/", file::O_PATH).named("openat2")?;
-    mount::attach(mount, &slash).named("move_mount")
-}
-
-/// A pseudoterminal of a devpts, whose slave belongs to the payload's user.
-pub fn open_terminal(devpts: &Fd, uid: Id, (rows, columns): (u16, u16)) -> Outcome<(Fd, Fd)> {
-    // Before anything of it is opened, which some devices answer with an effect.
-    if file::filesystem_magic(devpts).named("fstatfs")? != DEVPTS_SUPER_MAGIC {
-        return Err(Failure::check("there is no devpts filesystem for the terminal"));
-    }
-    let flags = file::O_RDWR | file::O_NOCTTY | file::O_NOFOLLOW;
-    let master = file::open_at(devpts, "ptmx", flags, 0, Resolve::Beneath).named("openat2")?;
-    let found = file::status(&master).named("statx")?;
-    let genuine = file::filesystem_magic(&master).named("fstatfs")? == DEVPTS_SUPER_MAGIC
-        && (found.major, found.minor, found.inode) == (5, 2, 2);
-    if !genuine {
-        return Err(Failure::check("the ptmx of the container's devpts is not genuine"));
-    }
-    if (rows, columns) != (0, 0) {
-        pty::set_size(&master, rows, columns).named("ioctl TIOCSWINSZ")?;
-    }
-    let slave = pty::open_slave(&master).named("ioctl TIOCGPTPEER")?;
-    if uid != Id::ROOT {
-        let group = file::status(&slave).named("statx")?.gid;
-        file::change_owner(&slave, uid.raw(), group).named("fchownat")?;
-    }
-    Ok((master, slave))
 }
 
 /// Where a link held by an O_PATH descriptor leads; of anything else readlinkat says ENOENT.

@@ -2,14 +2,11 @@
 //!
 //! Both appear complete or not at all: written under another name, then renamed. The directories were opened by the
 //! invoker's own rights before anything was parsed; no plan can name them.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
+use alloc::{ffi::CString, format, string::String};
 
 use rspawn_proto::codec::{self, Message};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::file::{self, Resolve};
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 /// The state directory of one container.
 pub struct StateDir {
@@ -43,7 +40,7 @@ impl StateDir {
             let remove = if entry.is_directory { file::remove_directory } else { file::remove };
             remove(&self.dir, &entry.name).named("unlinkat")?;
         }
-        let name = CString::new(self.name.as_str()).map_err(|_| Failure::check("a name with a NUL byte"))?;
+        let name = CString::new(self.name.as_str()).map_err(|_| Failure::check("the name has a NUL byte"))?;
         file::remove_directory(&self.root, &name).named("unlinkat")
     }
 }

@@ -1,16 +1,15 @@
 //! The caller's standard streams, made fit for the payload before there is any process that a container can see.
 //!
 //! A null device of the caller's would let the payload change the mode, owner and times of the host's `/dev/null`
-//! (`chmod 666 /proc/self/fd/0`), and may have been opened for reading alone. A container with a terminal has no use for
-//! the caller's streams at all.
+//! (`chmod 666 /proc/self/fd/0`), and may have been opened for reading alone. A container with a terminal has no use
+//! for the caller's streams at all.
 use rspawn_proto::ids::Id;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, IdMap, MountAttrs, NodeKind, Plan, Propagation, attr};
-use rspawn_sys::failure::{Named, Outcome};
 use rspawn_sys::file::{self, Resolve, Status};
-use rspawn_sys::{Errno, Fd, mount};
+use rspawn_sys::{Errno, Fd, Named, Outcome, mount};
 
-use crate::host::{node_type, verify};
+use crate::objects::{node_type, verify};
 
 /// Changes this process's streams, which are to be the payload's.
 pub fn prepare(plan: &Plan) -> Outcome<()> {
@@ -56,8 +55,9 @@ fn give_pipe(stream: &Fd, found: &Status, plan: &Plan) -> Outcome<()> {
     }
 }
 
-/// A node on a filesystem of its own; or, where none can be made, the host's by a clone that is read-only. None where this
-/// process may not mount either, as that of a user who enters a container: root's device is none of its payload's.
+/// A node on a filesystem of its own; or, where none can be made, the host's by a clone that is read-only. None where
+/// this process may not mount either, as that of a user who enters a container: root's device is none of its
+/// payload's.
 fn make() -> Outcome<Option<Fd>> {
     let read_only = MountAttrs { set: attr::RDONLY, propagation: Some(Propagation::Private), ..MountAttrs::default() };
     let tmpfs = match mount::NewFilesystem::open("tmpfs") {

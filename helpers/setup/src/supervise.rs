@@ -1,17 +1,27 @@
 //! The wait for the payload's end, with no right left but that to send it signals.
-use rspawn_proto::msg::ToSetup;
+use rspawn_proto::msg::{Mode, ToSetup};
 use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
 use rspawn_sys::confine::{allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Errno, channel, cred, process};
+use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
-use crate::parent::{End, Parent, progress_word};
-use crate::spawn::Container;
+use crate::container::ContainerProcess;
+use crate::parent::{End, Ended, Parent, progress_word};
+
+/// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself.
+pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Ended {
+    if mode == Mode::Foreground {
+        // The console's slave stays open meanwhile: its last close would end the console for a payload that closes
+        // its streams and opens /dev/tty or /dev/console later.
+        return supervise(parent, &mut container).map(Some);
+    }
+    container.release();
+    Ok(None)
+}
 
 /// Delivers signals until the container ends; gives its wait status.
-pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End> {
+fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, End> {
     parent.progress.store(progress_word(Place::Supervise));
     confine().map_err(|failure| failure.at(Place::Supervise))?;
     parent.early.take().into_iter().for_each(|number| deliver(parent, container, number));
@@ -35,11 +45,11 @@ pub fn supervise(parent: &Parent, container: &mut Container) -> Result<i32, End>
 }
 
 /// One that cannot be delivered is told of: the payload goes on without it.
-fn deliver(parent: &Parent, container: &Container, number: u8) {
+fn deliver(parent: &Parent, container: &ContainerProcess, number: u8) {
     match process::signal(&container.process, i32::from(number)) {
         // It has ended, which is heard next; or that is no signal.
         Ok(()) | Err(Errno::ESRCH | Errno::EINVAL) => {}
-        Err(errno) => parent.mention(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
+        Err(errno) => parent.report_left(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
     }
 }
 

@@ -10,10 +10,9 @@ use core::cell::Cell;
 
 use rspawn_proto::plan::Target;
 use rspawn_sys::file::{self, Resolve};
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
-use crate::host::Slots;
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use crate::slots::Slots;
 
 /// What to create at the end of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +52,10 @@ impl Tree<'_> {
             Err(failure) if [Errno::ENOENT.0, Errno::ENOTDIR.0].contains(&failure.errno) => Ok(None),
             found => found.map(Some),
         }
+    }
+
+    pub fn find_existing(&self, at: &Target) -> Outcome<Fd> {
+        self.find(at)?.ok_or_else(|| Failure::of("openat2", Errno::ENOENT).with(at.absolute()))
     }
 
     /// Opens a target with O_PATH, creating what is missing of it.

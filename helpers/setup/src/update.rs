@@ -7,37 +7,46 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::msg::Purpose;
 use rspawn_proto::plan::{HostOp, Plan};
 use rspawn_proto::policy::Approved;
-use rspawn_proto::record::ScopeJob;
+use rspawn_proto::record::CgroupDir;
 use rspawn_proto::report::{Place, SpawnStep};
-use rspawn_sys::failure::Failure;
+use rspawn_sys::Failure;
 
-use crate::cgroup::{set, set_device_rules};
-use crate::exec::open_cgroups;
-use crate::hooks::scope;
+use crate::cgroup::{Cgroups, open_recorded};
+use crate::host_phase::HostPhase;
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent};
+use crate::parent::{End, Ended};
+use crate::slots::Slots;
 
 /// Carries a plan out in the cgroups that the invoker named. Gives what a process would end with that is content.
-pub fn update(parent: &Parent, invoker: &Invoker, plan: Approved<Plan>) -> Result<Option<i32>, End> {
-    let Purpose::Update { cgroups: named, unit } = &invoker.trusted.purpose else { return Err(End::Orphaned) };
-    let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_cgroups(named))?;
-    let missing = || Failure::check("the container has no such cgroup");
-    let cgroup = |slot: Slot| match named.get(slot.0 as usize) {
-        Some(found) if found.shared => Err(Failure::check("the container shares this resctrl group with others")),
-        _ => cgroups.get(slot.0 as usize).and_then(Option::as_ref).ok_or_else(missing),
-    };
-    for (index, step) in plan.into_inner().host.iter().enumerate() {
-        let place = Place::Host(index as u16);
-        if let (HostOp::SetScope { properties }, Some(unit)) = (&step.op, unit) {
-            let job = ScopeJob { unit: unit.clone(), pid: None, properties: properties.clone() };
-            scope(parent, invoker.bus.as_ref(), place, &job)?;
-            continue;
+pub fn update(invoker: &Invoker, plan: Approved<Plan>) -> Ended {
+    let Purpose::Update { cgroups: named, .. } = &invoker.request.purpose else { return Err(End::Orphaned) };
+    let plan = plan.into_inner();
+    let mut made = Cgroups::default();
+    let mut phase = HostPhase::new(invoker, &plan, &mut made);
+    let opened = invoker.parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(named))?;
+    for (index, cgroup) in opened.into_iter().enumerate() {
+        if let Some(cgroup) = cgroup {
+            phase.slots.fill(Slot(index as u16), cgroup);
         }
-        parent.step(place, || match &step.op {
-            HostOp::SetCgroup { cgroup: slot, choices, needed } => set(cgroup(*slot)?, choices, *needed),
-            HostOp::DeviceRules { cgroup: slot, rules } => set_device_rules(cgroup(*slot)?, rules),
-            _ => Err(Failure::check("an update is values alone")),
-        })?;
+    }
+    for (index, step) in plan.host.iter().enumerate() {
+        if let Some(reason) = objection(&step.op, named, &phase.slots) {
+            return invoker.parent.step(Place::Host(index as u16), || Err(Failure::check(reason)));
+        }
+        phase.carry_out(index, step)?;
     }
     Ok(Some(0))
+}
+
+/// Why an operation cannot be part of this update.
+fn objection(op: &HostOp, named: &[CgroupDir], slots: &Slots) -> Option<&'static str> {
+    match op {
+        HostOp::SetCgroup { cgroup, .. } | HostOp::DeviceRules { cgroup, .. } => {
+            let is_shared = named.get(cgroup.0 as usize).is_some_and(|found| found.shared);
+            let missing = slots.filled(*cgroup).is_none().then_some("the container has no such cgroup");
+            if is_shared { Some("the container shares this resctrl group with others") } else { missing }
+        }
+        HostOp::SetScope { .. } => None,
+        _ => Some("an update changes values of cgroups and of the scope, and nothing else"),
+    }
 }

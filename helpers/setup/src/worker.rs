@@ -3,126 +3,58 @@
 //! It is no ancestor of the payload, so that it can wear a seccomp filter which the payload does not inherit: no
 //! exec, no socket connections, no path-based mount call. It is created inside the container's new pid
 //! namespace, since procfs shows the pid namespace of the process that mounts it; it stays outside one that others are
-//! in already, who could look at the host's tree through it (see [`crate::procfs`]).
+//! in already, who could look at the host's tree through it (see [`crate::joined_procfs`]).
 use alloc::vec::Vec;
 
 use libc::*;
 
-use rspawn_proto::ids::HostPath;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::{Plan, RootfsOp};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, fixed_path};
+use rspawn_sys::{Fd, Named, Outcome, channel, fixed_path};
 
-use crate::follow::told;
-use crate::host::Slots;
-use crate::inside::Inside;
+use crate::container::ContainerNamespaces;
+use crate::helper_process::HelperProcess;
 use crate::parent::progress_word;
-use crate::rootfs::Rootfs;
-use crate::spawn::Container;
-use rspawn_sys::failure::{Failure, Named, Outcome, timed};
-
-/// A running worker, seen from rspawn-setup. Killed when dropped.
-pub struct Worker {
-    pid: i32,
-    process: Fd,
-    pub socket: Fd,
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = process::signal(&self.process, 9);
-        let _ = process::wait(self.pid, true);
-    }
-}
-
-impl Worker {
-    /// The pivot may come.
-    pub fn give_word(&self) -> Result<(), StepError> {
-        told(channel::send(&self.socket, &[], &[]), Place::Spawn(SpawnStep::Worker))
-    }
-}
+use crate::rootfs::{BuildOptions, Rootfs};
+use crate::slots::Slots;
+use rspawn_sys::failure::timed;
 
 /// What the worker needs beside the plan.
 pub struct Job<'a> {
     pub plan: &'a Plan,
-    pub inside: &'a Inside,
+    pub namespaces: &'a ContainerNamespaces<'a>,
     pub audit: bool,
     pub progress: SharedWord,
-    /// rspawn-init enters the root by chroot(2), and needs its descriptor.
-    pub hands_root: bool,
-    /// There is no pivot, and these mounts of the host's go.
-    pub kernel_mounts: Option<&'a [HostPath]>,
-    /// Where the worker cannot make a procfs, one to write sysctls through.
-    pub procfs: Option<Fd>,
+    pub options: BuildOptions<'a>,
 }
 
 /// Starts the worker for a container.
-pub fn start(job: &Job, container: &Container, slots: &mut Slots) -> Outcome<Worker> {
-    let (mine, theirs) = channel::pair().named("socketpair")?;
-    match job.inside.fork(container)? {
-        Side::Parent { pid, child } => Ok(Worker { pid, process: child, socket: mine }),
-        Side::Child => {
-            drop(mine);
-            process::exit(run(job, container, slots, &theirs))
-        }
-    }
+pub fn start(job: &Job, slots: &mut Slots) -> Outcome<HelperProcess> {
+    HelperProcess::start(|| job.namespaces.fork(), |socket| run(job, slots, &socket))
 }
 
-/// In the worker.
-fn run(job: &Job, container: &Container, slots: &mut Slots, socket: &Fd) -> i32 {
-    let tell = |message: &FromStage, fds: &[&Fd]| channel::send_value(socket, message, fds);
-    let failed = |failure: Failure, place: Place| {
-        let _ = tell(&FromStage::Failed(failure.at(place)), &[]);
-        1
-    };
-    let entered = job.inside.enter(container);
-    if let Err(failure) = entered.and_then(|()| confine(job.plan, job.kernel_mounts.is_some())) {
-        return failed(failure, Place::Spawn(SpawnStep::Worker));
-    }
-    let mut rootfs = Rootfs::new(job.procfs.as_ref());
-    let mut told = false;
+/// In the worker. Gives its exit status.
+fn run(job: &Job, slots: &mut Slots, socket: &Fd) -> i32 {
+    let word = build(job, slots, socket).map_or_else(FromStage::Failed, |()| FromStage::Done);
+    channel::send_value(socket, &word, &[]).is_err().into()
+}
+
+fn build(job: &Job, slots: &mut Slots, socket: &Fd) -> Result<(), StepError> {
+    let confined = job.namespaces.enter().and_then(|()| confine(job.plan, job.options.kernel_mounts.is_some()));
+    confined.map_err(|failure| failure.at(Place::Spawn(SpawnStep::Worker)))?;
+    let mut rootfs = Rootfs::new(socket, &job.options);
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
         job.progress.store(progress_word(place));
-        let action = || match &step.op {
-            RootfsOp::Hooks => {
-                tell(&FromStage::Mounted, &[]).named("sendmsg")?;
-                wait_for_word(socket, &mut told)
-            }
-            RootfsOp::Pivot => {
-                wait_for_word(socket, &mut told)?;
-                match job.kernel_mounts {
-                    Some(gone) => rootfs.move_over_all(gone),
-                    None => rootfs.carry_out(&step.op, slots, &tell),
-                }
-            }
-            RootfsOp::AttachRoot { .. } if job.hands_root => {
-                rootfs.carry_out(&step.op, slots, &tell)?;
-                tell(&FromStage::Root, &[rootfs.root()?]).named("sendmsg")
-            }
-            op => rootfs.carry_out(op, slots, &tell),
-        };
-        let (done, record) = timed(job.audit, place, action);
-        let recorded = record.map_or(Ok(()), |record| tell(&FromStage::Audit(record), &[]).named("sendmsg"));
-        if let Err(failure) = done.and(recorded) {
-            return failed(failure, place);
-        }
+        let (done, record) = timed(job.audit, place, || rootfs.carry_out(&step.op, slots));
+        let send = |record| channel::send_value(socket, &FromStage::Audit(record), &[]).named("sendmsg");
+        let recorded = record.map_or(Ok(()), send);
+        done.and(recorded).map_err(|failure| failure.at(place))?;
     }
-    i32::from(tell(&FromStage::Done, &[]).is_err())
-}
-
-/// Waits for the only word that is ever said to a worker, an empty message: rspawn-init is ready for the pivot, and the
-/// hooks have run, if there are any.
-fn wait_for_word(socket: &Fd, told: &mut bool) -> Outcome<()> {
-    if *told {
-        return Ok(());
-    }
-    *told = true;
-    channel::receive(socket, 0).named("recvmsg")?.map(drop).ok_or_else(|| Failure::check("rspawn-setup died"))
+    Ok(())
 }
 
 /// For good. Without no_new_privs it takes CAP_SYS_ADMIN, which the worker has in its user namespace.

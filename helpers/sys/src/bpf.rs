@@ -1,9 +1,8 @@
 //! Device programs of cgroup v2: loading, attaching, and asking what is attached (bpf(2)).
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
-use crate::fd::Fd;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 /// struct bpf_insn of `linux/bpf.h`.
 #[repr(C)]

@@ -1,14 +1,10 @@
 //! Cgroups by descriptor: what rspawn-setup does with those it makes, and `rspawn delete` with those it finds.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, vec, vec::Vec};
 use core::ffi::CStr;
 
-use crate::fd::Fd;
 use crate::file::{self, O_DIRECTORY, O_RDONLY, O_WRONLY, Resolve};
 use crate::process;
-use crate::raw::{Errno, Result};
+use crate::{Errno, Fd, Result};
 
 /// How long processes may take to die before a cgroup is left to the next command, in milliseconds.
 const PATIENCE: u64 = 10_000;

@@ -5,9 +5,9 @@ use rspawn_proto::MAX_MESSAGE;
 use rspawn_proto::codec::{self, Message};
 use rspawn_proto::msg::{LAST, MORE, PACKET, packets};
 
-use crate::fd::Fd;
 use crate::file;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 /// Most descriptors that one packet brings.
 const MOST_FDS: usize = 8;

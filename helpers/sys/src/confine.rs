@@ -1,9 +1,8 @@
 //! Seccomp filters for rspawn's own stages: allow-lists whose default is to kill the process.
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
+use crate::Result;
 use crate::cred::{Filter, install_filter};
-use crate::raw::Result;
 
 /// AUDIT_ARCH_* of this build: ELF machine, 64-bit, little-endian (`linux/audit.h`).
 #[cfg(target_arch = "x86_64")]

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use rspawn_proto::ids::Id;
 use rspawn_proto::plan::Capabilities;
 
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Result};
 
 /// prctl(2) with up to two integers. Options that take addresses are not used here.
 fn prctl(option: i32, first: usize, second: usize) -> Result<usize> {

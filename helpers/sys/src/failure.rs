@@ -3,7 +3,7 @@ use alloc::string::{String, ToString};
 
 use rspawn_proto::report::{AuditRecord, Place, StepError};
 
-use crate::raw::Errno;
+use crate::Errno;
 use crate::tune::microseconds;
 
 /// Which call refused, why, and on what. The place is added by the driver, which knows it.

@@ -1,7 +1,8 @@
 //! Owned file descriptors.
 use alloc::vec::Vec;
 
-use crate::raw::{Errno, Result, sys};
+use crate::raw::{Argument, sys};
+use crate::{Errno, Result};
 
 /// A descriptor that is closed when dropped. All of them are close-on-exec.
 #[derive(Debug)]
@@ -94,6 +95,12 @@ impl Fd {
     /// Copies up to `count` bytes from another file at its position.
     pub fn copy_from(&self, source: &Fd, count: usize) -> Result<usize> {
         sys!(SYS_sendfile, self, source, 0, count)
+    }
+}
+
+impl Argument for &Fd {
+    fn word(self) -> usize {
+        self.raw() as usize
     }
 }
 

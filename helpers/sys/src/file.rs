@@ -1,13 +1,10 @@
 //! Files by descriptor. Paths of the container are resolved by openat2(2) in its root and never by name again.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, string::String, vec::Vec};
 use core::ffi::CStr;
 
-use crate::fd::Fd;
 use crate::fixed_path;
-use crate::raw::{Argument, Errno, Result, c_string, sys};
+use crate::raw::{Argument, c_string, sys};
+use crate::{Errno, Fd, Result};
 
 pub use libc::{O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 
@@ -277,14 +274,10 @@ pub fn change_directory(dir: &Fd) -> Result<()> {
     sys!(SYS_fchdir, dir).map(drop)
 }
 
-/// chroot(2), without a name for the new root.
-pub fn change_root_to_working_directory() -> Result<()> {
-    sys!(SYS_chroot, c".").map(drop)
-}
-
-/// Makes a directory the root of this process, and its working directory.
+/// Makes a directory the root of this process, without a name for it, and its working directory.
 pub fn enter_root(root: &Fd) -> Result<()> {
-    change_directory(root).and_then(|()| change_root_to_working_directory())
+    change_directory(root)?;
+    sys!(SYS_chroot, c".").map(drop)
 }
 
 /// chdir(2) by name: for the payload's working directory, after the root has changed.
@@ -334,6 +327,6 @@ pub fn open_proc(path: &str) -> Result<Fd> {
 }
 
 /// Path of the place that a descriptor refers to, links resolved.
-pub fn place(file: &Fd) -> Result<String> {
+pub fn fd_path(file: &Fd) -> Result<String> {
     read_link_at(&HERE, &proc_path(file))
 }

@@ -5,8 +5,8 @@
 //! so that only a text which can no longer change tells it that the path is empty. The page is mapped from a memory
 //! file that is sealed against writing, shared and read-only: a write by `/proc/self/mem` would need a private mapping,
 //! in which the kernel makes a copy. What could map over it, the filter does not allow.
-use crate::fd::Fd;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 #[repr(align(4096))]
 struct Page([u8; 4096]);

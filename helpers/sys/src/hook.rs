@@ -3,19 +3,16 @@
 //! Whoever runs it may wear a payload's filter by then. So everything is made ready before, and of the calls that are
 //! left a runtime in Go makes nearly every one as well: `clone`, in the child `dup3` and `execve`, then `wait4`, with a
 //! timeout `setpgid` and `nanosleep`, and after a failure `kill`, or `lseek` and `read` for what the hook has said.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 
+use rspawn_proto::hook::Hook;
 use rspawn_proto::ids::HostPath;
-use rspawn_proto::record::Hook;
 
-use crate::failure::{Failure, Named, Outcome};
-use crate::fd::Fd;
 use crate::file;
 use crate::hook_program::Program;
 use crate::memory::SharedWord;
 use crate::process::{self, StringArray};
-use crate::raw::{Errno, Result};
+use crate::{Errno, Failure, Fd, Named, Outcome, Result};
 
 /// Bytes of a hook's output that an error quotes.
 const QUOTED: usize = 1024;

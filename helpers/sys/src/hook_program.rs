@@ -1,13 +1,11 @@
 //! Which program a hook is, where the administrator says which ones may be: judged on the descriptor that is executed.
-use alloc::format;
-use alloc::string::String;
+use alloc::{format, string::String};
 
+use rspawn_proto::hook::Hook;
 use rspawn_proto::policy::PathRule;
-use rspawn_proto::record::Hook;
 
-use crate::failure::{Failure, Named, Outcome};
-use crate::fd::Fd;
 use crate::file::{self, Status};
+use crate::{Failure, Fd, Named, Outcome};
 
 /// A program that may be a hook.
 pub enum Program {
@@ -26,7 +24,7 @@ impl Program {
     /// Opens a hook's program, following links (docker's is `/proc/PID/exe`), and judges where they led.
     pub fn judge(hook: &Hook, allowed: &[PathRule]) -> Outcome<Self> {
         if hook.outputs.iter().any(Option::is_some) {
-            return Err(Failure::check("what it says may be written to no file where the policy names the hooks"));
+            return Err(Failure::check("its output may not be written to files where the policy names the hooks"));
         }
         for word in hook.env.iter().flatten() {
             judge_variable(word.as_str())?;
@@ -40,7 +38,7 @@ impl Program {
         let length = file.read(&mut head).named("read")?;
         let Some(line) = head[..length].strip_prefix(b"#!") else { return Ok(Self::Opened(file)) };
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let words = core::str::from_utf8(line).map_err(|_| Failure::check("its interpreter has an odd name"))?;
+        let words = core::str::from_utf8(line).map_err(|_| Failure::check("its interpreter's name is not UTF-8"))?;
         let interpreter = words.split_ascii_whitespace().next().unwrap_or_default();
         judge_way(&open_trusted(interpreter)?.1)?;
         Ok(Self::Script(place))
@@ -59,7 +57,7 @@ fn judge_variable(word: &str) -> Outcome<()> {
 /// A file that root alone can change, and its place.
 fn open_trusted(path: &str) -> Outcome<(Fd, String)> {
     let opened = file::open_following(path).named("openat2").map_err(|failure| failure.with(path))?;
-    let place = file::place(&opened).named("readlinkat")?;
+    let place = file::fd_path(&opened).named("readlinkat")?;
     let found = file::status(&opened).named("statx")?;
     // A file of another mount namespace has a place there: `/proc/PID/root` leads to a container's own programs.
     let here = file::open_host(&place, file::O_PATH).and_then(|here| file::status(&here)).named("openat2");

@@ -4,11 +4,10 @@
 //! (CVE-2019-5736). A read-only clone of the mount is no help: mount_setattr(2) on `/proc/PID/exe` undoes it.
 use alloc::format;
 
-use crate::failure::{Named, Outcome};
-use crate::fd::Fd;
 use crate::file::{self, O_CREAT, O_EXCL, O_PATH, O_WRONLY, Resolve};
 use crate::mount::NewFilesystem;
-use crate::raw::{Errno, Result, c_string, sys};
+use crate::raw::{c_string, sys};
+use crate::{Errno, Fd, Named, Outcome, Result};
 
 /// Nobody may read it either, so that the kernel keeps others from a process that executes it from its first moment
 /// on, even those with rights over the user namespace that it is in (ptrace(2)).

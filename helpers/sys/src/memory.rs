@@ -1,8 +1,8 @@
 //! A word of memory that survives the process that wrote it, and the heap's pages.
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::fd::Fd;
-use crate::raw::{Result, sys};
+use crate::raw::sys;
+use crate::{Fd, Result};
 
 /// A word in a file that several stages map: the step that is being carried out. Whoever outlives the others reads
 /// from it how far they came, even after a SIGKILL.

@@ -3,9 +3,9 @@ use alloc::string::String;
 
 use rspawn_proto::plan::{MountAttrs, Propagation, attr};
 
-use crate::fd::Fd;
 use crate::fixed_path;
-use crate::raw::{Argument, Result, c_string, sys};
+use crate::raw::{Argument, c_string, sys};
+use crate::{Fd, Result};
 
 const OPEN_TREE_CLONE: i32 = 1;
 const MOVE_MOUNT_BOTH_EMPTY_PATHS: u32 = 0x4 | 0x40;

@@ -1,6 +1,6 @@
 //! The loopback device.
-use crate::fd::Fd;
-use crate::raw::{Result, sys};
+use crate::raw::sys;
+use crate::{Fd, Result};
 
 /// struct ifreq of netdevice(7), with the flags member of its union.
 #[repr(C)]

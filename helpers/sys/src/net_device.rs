@@ -2,13 +2,12 @@
 //!
 //! The kernel drops a device's addresses when it changes namespaces; the spec wants the global, permanent ones to stay
 //! (runtime-spec, config-linux.md, "Network Devices").
-use alloc::vec;
-use alloc::vec::Vec;
+use alloc::{vec, vec::Vec};
 
-use crate::fd::Fd;
 use crate::file;
 use crate::process;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 const CLONE_NEWNET: u64 = 0x4000_0000;
 

@@ -1,11 +1,9 @@
 //! Processes: creation, namespaces, exec, waiting.
-use alloc::ffi::CString;
-use alloc::format;
-use alloc::vec::Vec;
+use alloc::{ffi::CString, format, vec::Vec};
 
-use crate::fd::Fd;
 use crate::file;
-use crate::raw::{Errno, Result, sys};
+use crate::raw::sys;
+use crate::{Errno, Fd, Result};
 
 /// Which side of a fork this is.
 pub enum Side {

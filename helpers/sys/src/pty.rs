@@ -1,7 +1,7 @@
 //! Pseudoterminals, by descriptor only.
-use crate::fd::Fd;
 use crate::file;
-use crate::raw::{Result, sys};
+use crate::raw::sys;
+use crate::{Fd, Result};
 
 /// The slave of a master, opened through the master: a name such as /dev/pts/0 could be anything (CVE-2025-52565).
 pub fn open_slave(master: &Fd) -> Result<Fd> {

@@ -1,26 +1,8 @@
-//! The bare system call instruction, and errno.
+//! The bare system call instruction, and what it is given.
 use alloc::ffi::CString;
 use core::ffi::CStr;
 
-use crate::fd::Fd;
-
-/// A positive errno value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Errno(pub i32);
-
-macro_rules! errnos {
-    ($($name:ident)*) => {
-        impl Errno {
-            $(pub const $name: Errno = Errno(libc::$name);)*
-        }
-    };
-}
-errnos! {
-    EPERM ENOENT EINTR EXDEV EIO EBADF EAGAIN EACCES EEXIST ENODEV ENOTDIR EINVAL ENOEXEC ELOOP ENOSYS EMSGSIZE EISDIR EBUSY
-    EOPNOTSUPP ECONNRESET EPIPE ESRCH ENOTEMPTY
-}
-
-pub type Result<T> = core::result::Result<T, Errno>;
+use crate::{Errno, Result};
 
 /// A C string for one call; text that reaches here was checked for NUL when its type was made.
 pub(crate) fn c_string(text: &str) -> Result<CString> {
@@ -42,12 +24,6 @@ macro_rules! integer_arguments {
     )*};
 }
 integer_arguments!(i32, u32, i64, u64, usize, bool);
-
-impl Argument for &Fd {
-    fn word(self) -> usize {
-        self.raw() as usize
-    }
-}
 
 impl Argument for &CStr {
     fn word(self) -> usize {

@@ -1,6 +1,6 @@
 //! Signals, as 64-bit masks: bit N-1 is signal N.
-use crate::fd::Fd;
-use crate::raw::{Result, sys};
+use crate::raw::sys;
+use crate::{Fd, Result};
 
 /// Size of the kernel's sigset_t.
 const SET: usize = 8;

@@ -1,7 +1,8 @@
 //! Limits and scheduling of the calling process, and names of its namespaces.
 use rspawn_proto::plan::{MemoryPolicy, Rlimit, Scheduler};
 
-use crate::raw::{Result, c_string, sys};
+use crate::Result;
+use crate::raw::{c_string, sys};
 
 /// Sets a resource limit of a process, 0 for this one.
 pub fn set_limit(pid: i32, limit: &Rlimit) -> Result<()> {

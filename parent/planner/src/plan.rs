@@ -43,7 +43,7 @@ pub fn plan_noting(
     process::working_directory(&mut planner);
     root::finish(&mut planner);
     let start_hooks = hooks::start(&mut planner);
-    let finish = process::finish(&mut planner, start_hooks, hooks.after.state.clone());
+    let finish = process::finish(&mut planner, start_hooks, hooks.deferred.state.clone());
     planner.into_plan(finish, hooks, notes)
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use rspawn_host::inputs::policy_file;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Expect, HostOp, Plan};
-use rspawn_proto::policy::{Mode, Policy};
+use rspawn_proto::policy::{Enforcement, Policy};
 use serde_json::json;
 
 use super::override_sources::{About, Intent, OverrideSources};
@@ -187,9 +187,9 @@ impl Machine {
     /// What the administrator's policy says.
     fn refusals(&self, plan: &Plan) -> Vec<Finding> {
         let severity = match self.policy.mode {
-            Mode::Off => return Vec::new(),
-            Mode::Warn => Severity::Warning,
-            Mode::Enforce => Severity::Error,
+            Enforcement::Off => return Vec::new(),
+            Enforcement::Warn => Severity::Warning,
+            Enforcement::Enforce => Severity::Error,
         };
         let finding = |violation: rspawn_proto::policy::Violation| {
             let what = describe::violation(&violation);

@@ -15,7 +15,7 @@ use rspawn_planner::overrides::apply::Applied;
 use rspawn_planner::{InitChoice, NotifyMount, Options, policy};
 use rspawn_proto::WIRE_VERSION;
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 use rspawn_proto::policy::Policy;
 use rspawn_sys::Fd;
 
@@ -235,7 +235,7 @@ fn hand_over(
     session: &Session,
 ) -> Result<File, String> {
     let no_pivot = request.create.no_pivot;
-    let trusted = Trusted {
+    let request = InvokerRequest {
         version: WIRE_VERSION,
         id: target.id.clone(),
         policy: std::mem::take(&mut inputs.policy),
@@ -256,7 +256,7 @@ fn hand_over(
     fds.extend(state.gate.take().into_iter().flat_map(|gate| [gate.gate, gate.report, gate.page].map(fd)));
     fds.extend(inputs.pid_file.take().map(|file| file.directory));
     fds.extend(inputs.bus.take());
-    session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())?;
+    session.send_request(request, &fds.iter().collect::<Vec<&Fd>>())?;
     Ok(config)
 }
 

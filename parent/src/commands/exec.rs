@@ -10,7 +10,7 @@ use rspawn_host::{facts, sandbox};
 use rspawn_planner::facts::Facts;
 use rspawn_planner::{InitChoice, Options};
 use rspawn_proto::WIRE_VERSION;
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::policy::Policy;
 use rspawn_proto::record::Record;
@@ -133,7 +133,7 @@ fn hand_over(
     let record = &container.record;
     let cgroups = container.cgroups_of_exec(&arguments.cgroup).map_err(|reason| or_stopped(container, reason))?;
     let pid_file = inputs.pid_file.take();
-    let trusted = Trusted {
+    let request = InvokerRequest {
         version: WIRE_VERSION,
         id: record.id.clone(),
         policy: std::mem::take(&mut inputs.policy),
@@ -148,7 +148,7 @@ fn hand_over(
         bus: false,
     };
     let fds: Vec<Fd> = inputs.target.take().into_iter().chain(pid_file.map(|file| file.directory)).collect();
-    session.send_trusted(trusted, &fds.iter().collect::<Vec<&Fd>>())
+    session.send_request(request, &fds.iter().collect::<Vec<&Fd>>())
 }
 
 /// What may be known of the host, as it is for the container.

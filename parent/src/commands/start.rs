@@ -45,9 +45,9 @@ pub fn start(global: &Global, arguments: Start) -> Result<i32, String> {
     }
     // Others may look at, stop and delete it while its hooks run.
     container.unlock()?;
-    let after = &container.record.after;
-    let state = after.state.fill("running", Some(container.record.pid));
-    hooks::run(&after.poststart, after, state).map_err(|reason| stopped(&container, reason))?;
+    let deferred = &container.record.deferred;
+    let state = deferred.state.fill("running", Some(container.record.pid));
+    hooks::run(&deferred.poststart, deferred, state).map_err(|reason| stopped(&container, reason))?;
     if let Some((relay, first)) = relay {
         relay.wait(&first, container.record.pid);
     }

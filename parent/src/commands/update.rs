@@ -14,7 +14,7 @@ use rspawn_planner::origins::Origins;
 use rspawn_planner::problem::Problem;
 use rspawn_planner::{Changes, RunningContainer, oci, units};
 use rspawn_proto::WIRE_VERSION;
-use rspawn_proto::msg::{Mode, Purpose, Trusted};
+use rspawn_proto::msg::{InvokerRequest, Mode, Purpose};
 use rspawn_proto::policy::Policy;
 use rspawn_proto::record::Record;
 
@@ -94,7 +94,7 @@ fn hand_over(record: &Record, policy: Policy, session: &Session) -> Result<(), S
     } else {
         None
     };
-    let trusted = Trusted {
+    let request = InvokerRequest {
         version: WIRE_VERSION,
         id: record.id.clone(),
         policy,
@@ -108,7 +108,7 @@ fn hand_over(record: &Record, policy: Policy, session: &Session) -> Result<(), S
         kernel_mounts: Vec::new(),
         bus: in_scope,
     };
-    session.send_trusted(trusted, &bus.iter().collect::<Vec<_>>())
+    session.send_request(request, &bus.iter().collect::<Vec<_>>())
 }
 
 fn running_container(record: &Record) -> Result<RunningContainer, String> {

@@ -3,7 +3,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
 use rspawn_proto::OUT_OF_MEMORY;
-use rspawn_proto::msg::{FromSetup, ToSetup, Trusted};
+use rspawn_proto::msg::{FromSetup, InvokerRequest, ToSetup};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::{self, Interest, Ready};
@@ -87,8 +87,8 @@ impl Session {
     }
 
     /// The first message, before anything untrusted is read.
-    pub fn send_trusted(&self, trusted: Trusted, fds: &[&Fd]) -> Result<(), String> {
-        self.send_with(&ToSetup::Trusted(trusted), fds)
+    pub fn send_request(&self, request: InvokerRequest, fds: &[&Fd]) -> Result<(), String> {
+        self.send_with(&ToSetup::Request(request), fds)
     }
 
     /// Waits until rspawn-setup has the first message, and with it what was made for it: who made it removes it until

@@ -2,8 +2,8 @@
 //! them, as it does for rspawn-setup.
 use std::process::{Command, Stdio};
 
+use rspawn_proto::hook::{DeferredHooks, Hook, HookJob};
 use rspawn_proto::msg::FromStage;
-use rspawn_proto::record::{After, Hook, HookJob};
 use rspawn_sys::channel;
 
 use super::helper_process;
@@ -12,7 +12,7 @@ use rspawn_report::describe;
 
 /// Runs hooks in their order, up to the first that fails.
 /// Which programs may be hooks was said by the policy of the container's creation.
-pub fn run(hooks: &[Hook], after: &After, state: String) -> Result<(), String> {
+pub fn run(hooks: &[Hook], deferred: &DeferredHooks, state: String) -> Result<(), String> {
     if hooks.is_empty() {
         return Ok(());
     }
@@ -23,7 +23,7 @@ pub fn run(hooks: &[Hook], after: &After, state: String) -> Result<(), String> {
     let started = Command::new(&program).arg(theirs.raw().to_string()).env_clear().stdin(Stdio::null()).spawn();
     let mut child = started.map_err(|error| say(&format!("{}: {error}", program.display())))?;
     drop(theirs);
-    let job = HookJob { hooks: hooks.to_vec(), state, allowed: after.allowed.clone() };
+    let job = HookJob { hooks: hooks.to_vec(), state, allowed: deferred.allowed.clone() };
     let answer = channel::send_value(&socket, &job, &[]).and_then(|()| channel::receive_value(&socket));
     drop(socket);
     let _ = child.wait();

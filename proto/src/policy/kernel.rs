@@ -1,8 +1,6 @@
 //! Settings of the whole machine in procfs and sysfs, which uid 0 without a user namespace may write: one of them names a
 //! program that the kernel runs as root.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use super::Violation;
 use crate::ids::{Slot, Target};

@@ -3,8 +3,7 @@
 //! rspawn-setup judges the *decoded* plan, so that no disagreement between two readers of JSON can matter, and each host
 //! path on the descriptor that it led to. What a policy file leaves unsaid, its reader has filled in: here nothing is
 //! "not set".
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::{string::String, string::ToString, vec::Vec};
 
 use bincode::{Decode, Encode};
 
@@ -14,28 +13,23 @@ use crate::plan::{NodeKind, Plan};
 
 mod kernel;
 mod opened;
+mod path_rule;
 mod rights;
 mod rules;
 
 pub use opened::{Opened, judge_maps, judge_opened};
+pub use path_rule::{PathRule, is_below};
 pub use rights::{DEFAULT_DEVICES, USUAL_PROPERTIES};
 pub use rules::violations;
 
+/// What happens to a plan that asks for more than the policy grants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
-pub enum Mode {
+pub enum Enforcement {
     #[default]
     Off,
     /// Report what would be refused, and go on.
     Warn,
     Enforce,
-}
-
-/// A host path, and what lies below it when `below` is set.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
-pub struct PathRule {
-    pub path: String,
-    pub below: bool,
-    pub read_only: bool,
 }
 
 /// A device as mknod names it; `None` stands for any number.
@@ -57,7 +51,7 @@ pub struct DeniedCall {
 /// What plans may hold. A list that is `None` allows anything of its kind.
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 pub struct Policy {
-    pub mode: Mode,
+    pub mode: Enforcement,
     pub bind_allow: Vec<PathRule>,
     pub bind_deny: Vec<PathRule>,
     pub capabilities: u64,
@@ -126,31 +120,12 @@ pub type Judgement = Result<(Approved<Plan>, Vec<Violation>), Vec<Violation>>;
 
 /// Judges a plan that has passed [`crate::check::check`], up to what its host paths lead to.
 pub fn judge(policy: &Policy, plan: Plan) -> Judgement {
-    let violations = if policy.mode == Mode::Off { Vec::new() } else { violations(policy, &plan) };
-    if policy.mode == Mode::Enforce && !violations.is_empty() {
+    let violations = if policy.mode == Enforcement::Off { Vec::new() } else { violations(policy, &plan) };
+    if policy.mode == Enforcement::Enforce && !violations.is_empty() {
         Err(violations)
     } else {
         Ok((Approved(plan), violations))
     }
-}
-
-impl PathRule {
-    /// Whether the rule speaks of the place that a path led to.
-    pub fn covers(&self, path: &str) -> bool {
-        let own = self.path.strip_suffix('/').unwrap_or(&self.path);
-        path.strip_suffix('/').unwrap_or(path) == own || (self.below && is_below(path, own))
-    }
-
-    /// Whether a bind of a place shows something that the rule speaks of: a bind of a parent shows what is below it.
-    pub fn is_shown_by(&self, path: &str) -> bool {
-        self.covers(path) || is_below(&self.path, path)
-    }
-}
-
-/// Whether `path` lies below `parent`.
-pub fn is_below(path: &str, parent: &str) -> bool {
-    let parent = parent.strip_suffix('/').unwrap_or(parent);
-    path.strip_prefix(parent).is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
 }
 
 /// The same path as one that rules can be compared with.

@@ -1,7 +1,5 @@
 //! What the policy says of a host path once it is open. The name that config.json wrote has no say in it.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use super::rights::judge_device;
 use super::{PathRule, Policy, Violation};

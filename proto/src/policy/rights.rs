@@ -1,7 +1,5 @@
 //! What the policy says of devices and filesystems, and what every container may have.
-use alloc::format;
-use alloc::string::ToString;
-use alloc::vec::Vec;
+use alloc::{format, string::ToString, vec::Vec};
 
 use super::{DeviceRule, Policy, Violation};
 use crate::check::owned_namespaces;

@@ -1,7 +1,5 @@
 //! What the policy says of a plan, but for the places that its host paths lead to.
-use alloc::format;
-use alloc::string::ToString;
-use alloc::vec::Vec;
+use alloc::{format, string::ToString, vec::Vec};
 
 use super::kernel::judge_kernel_files;
 use super::rights::{is_usual_filesystem, judge_access, judge_device};

@@ -14,7 +14,7 @@
 mod container;
 
 #[cfg(target_arch = "x86_64")]
-rspawn_start::entry!(container::main);
+rspawn_nolibc::entry!(container::main);
 
 /// Its system calls are written for one processor; the workspace is to be built for others too.
 #[cfg(not(target_arch = "x86_64"))]
@@ -31,4 +31,4 @@ mod elsewhere {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-rspawn_start::entry!(elsewhere::main);
+rspawn_nolibc::entry!(elsewhere::main);

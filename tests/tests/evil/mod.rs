@@ -1,8 +1,8 @@
 //! Plans that decode, and that no planner of ours would make.
+use rspawn_proto::hook::StateTemplate;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
-use rspawn_proto::record::StateTemplate;
 use rspawn_proto::{MAX_GROUPS, MAX_OPS, MAX_SLOTS, WIRE_VERSION};
 
 pub struct Case {
@@ -231,7 +231,7 @@ fn host(cases: &mut Cases, secret: &str) {
         step(HostOp::NewFilesystem { out: Slot(500), fs: text(fs), params, attrs: MountAttrs::default() })
     };
     for fs in ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup", "cgroup2"] {
-        cases.add(format!("the host's {fs}"), "container's namespaces is made in the host's", |p| {
+        cases.add(format!("the host's {fs}"), "would show the host's", |p| {
             p.host.push(new(fs, vec![]));
         });
     }
@@ -302,7 +302,7 @@ fn cgroups(cases: &mut Cases) {
         cases.add(name, reason, |p| p.host.extend(ops.into_iter().map(step)));
     };
     let (v2, v1) = (open("/sys/fs/cgroup/x", "", "evil"), open("/sys/fs/cgroup/x", "pids", "evil"));
-    add("the root of a hierarchy".into(), "nobody's own", vec![open("/sys/fs/cgroup", "", "")]);
+    add("the root of a hierarchy".into(), "is not for a container", vec![open("/sys/fs/cgroup", "", "")]);
     add("a long path".into(), "longer than", vec![open("/sys/fs/cgroup/pids", "", &["x"; 2047].join("/"))]);
     for name in ["+cpu", "cpu -memory", "Cpu", "../cpu", "cpu\n"] {
         let mut odd = v2.clone();
@@ -333,10 +333,10 @@ fn cgroups(cases: &mut Cases) {
     let rules = |rules: Vec<DeviceAccess>| HostOp::DeviceRules { cgroup: CGROUP, rules };
     for odd in [0, 8, 255] {
         let odd = rules(vec![DeviceAccess { access: odd, ..rule }]);
-        add(format!("a rule of ways {odd:?}"), "that is none", vec![v2.clone(), odd]);
+        add(format!("a rule of ways {odd:?}"), "invalid device rule", vec![v2.clone(), odd]);
     }
     let fifo = rules(vec![DeviceAccess { kind: Some(NodeKind::Fifo), ..rule }]);
-    add("a rule about pipes".into(), "that is none", vec![v2.clone(), fifo]);
+    add("a rule about pipes".into(), "invalid device rule", vec![v2.clone(), fifo]);
     add("too many rules".into(), "too many device rules", vec![v2.clone(), rules(vec![rule; 1025])]);
     add("rules for nothing".into(), UNDEFINED, vec![rules(vec![])]);
     add("values for nothing".into(), UNDEFINED, vec![set("pids.max")]);
@@ -347,7 +347,7 @@ fn cgroups(cases: &mut Cases) {
     for unit in ["evil.service", "evil.slice", "scope", "a.scope.service", ""] {
         add(
             format!("the unit {unit:?}"),
-            "no scope",
+            "not a scope",
             vec![HostOp::StartScope { unit: text(unit), properties: vec![] }],
         );
     }
@@ -395,7 +395,7 @@ fn rootfs(cases: &mut Cases) {
         before_pivot(format!("device {major}:{minor}"), KERNEL, node("dev/x", major, minor, 0o600));
     }
     for mode in [0o10000, 0o20600, 0o60666, 0o100644, 0o170000, u32::MAX] {
-        before_pivot(format!("node of mode {mode:o}"), "says what it is", node("dev/x", 1, 3, mode));
+        before_pivot(format!("node of mode {mode:o}"), "mode has a type", node("dev/x", 1, 3, mode));
         before_pivot(
             format!("directory of mode {mode:o}"),
             KERNEL,
@@ -435,7 +435,7 @@ fn rootfs(cases: &mut Cases) {
     }
     for fs in [VirtualFs::Cgroup, VirtualFs::Cgroup2] {
         for attrs in [0, attr::RDONLY] {
-            cases.add(format!("the host's {} with {attrs:#x}", fs.name()), "view of the host's cgroups", |p| {
+            cases.add(format!("the host's {} with {attrs:#x}", fs.name()), "show the host's cgroups", |p| {
                 p.spawn.new.remove(Namespace::Cgroup);
                 p.rootfs.insert(2, step(RootfsOp::NewFilesystem { out: Slot(600), fs, params: vec![], attrs }));
             });
@@ -468,7 +468,7 @@ fn rootfs(cases: &mut Cases) {
         let (devpts, console) = (under_root("dev/pts"), under_root("dev/console"));
         step(RootfsOp::Console { devpts, console, rows: 0, columns: 0, uid: Id::ROOT })
     };
-    let out_of_place = "out of their place";
+    let out_of_place = "at another moment";
     cases.add("a console without a terminal", out_of_place, |p| p.rootfs.insert(last, console()));
     cases.add("a terminal without a console", out_of_place, |p| p.finish.terminal = true);
     cases.add("two consoles", out_of_place, |p| {

@@ -3,7 +3,7 @@ use rspawn_proto::ids::{HostPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{
-    DeniedCall, DeviceRule, Mode, Opened, PathRule, Policy, absolute, judge_opened, violations,
+    DeniedCall, DeviceRule, Enforcement, Opened, PathRule, Policy, absolute, judge_opened, violations,
 };
 use rspawn_tests::Bundle;
 use rspawn_tests::hostile::{Numbers, plan_of};
@@ -112,7 +112,7 @@ fn some_policy(numbers: &mut Numbers) -> Policy {
     let everywhere = PathRule { path: String::new(), below: true, read_only: false };
     let some = |numbers: &mut Numbers, of: usize| numbers.below(of) == 0;
     Policy {
-        mode: Mode::Enforce,
+        mode: Enforcement::Enforce,
         bind_allow: if some(numbers, 4) { vec![rule(numbers), rule(numbers)] } else { vec![everywhere.clone()] },
         bind_deny: if some(numbers, 5) { vec![rule(numbers)] } else { Vec::new() },
         capabilities: if some(numbers, 4) { 0x7f } else { u64::MAX },

@@ -9,8 +9,9 @@ use bincode::{Decode, Encode};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
+use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
-use rspawn_proto::record::{After, CgroupDir, Hook, RECORD_VERSION, Record};
+use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
 use rspawn_sys::{Fd, channel, process};
 
@@ -23,7 +24,7 @@ use crate::errors;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What runs hooks of the host's in their order, up to the first that fails, with the state that they read.
-pub type RunHooks<'a> = &'a dyn Fn(&[Hook], &After, String) -> Result<(), String>;
+pub type RunHooks<'a> = &'a dyn Fn(&[Hook], &DeferredHooks, String) -> Result<(), String>;
 
 /// The states of runtime.md, and runc's `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -193,13 +194,13 @@ impl Container {
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
     /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
     pub fn remove(&self, run_hooks: RunHooks) -> Result<(), String> {
-        let Record { cgroups, after, unit, .. } = &self.record;
+        let Record { cgroups, deferred, unit, .. } = &self.record;
         // Processes of a shared pid namespace live on without the first one.
         cgroups::kill_all(cgroups)?;
         // Before the record, without which nobody would find what is left of them.
         cgroups::remove(cgroups, unit.is_some())?;
-        for hook in &after.poststop {
-            if let Err(reason) = run_hooks(std::slice::from_ref(hook), after, after.state.fill("stopped", None)) {
+        for hook in &deferred.poststop {
+            if let Err(reason) = run_hooks(std::slice::from_ref(hook), deferred, deferred.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
             }
         }

@@ -11,7 +11,7 @@ mod process;
 
 use crate::prelude::*;
 
-use rspawn_proto::policy::{Mode, Policy};
+use rspawn_proto::policy::{Enforcement, Policy};
 use serde_json::Value;
 
 use crate::default_spec::{HOST_CAPABILITIES, capabilities, host_name, namespaces};
@@ -34,7 +34,7 @@ impl NspawnDefaults {
     /// refuse a container.
     pub fn obey(&mut self, policy: &Policy) {
         let is_shown = |place: &String| {
-            policy.mode != Mode::Enforce
+            policy.mode != Enforcement::Enforce
                 || policy.bind_allow.iter().any(|rule| rule.covers(place))
                     && !policy.bind_deny.iter().any(|rule| rule.is_shown_by(place))
         };

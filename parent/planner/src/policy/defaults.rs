@@ -2,7 +2,7 @@
 use crate::prelude::*;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::NodeKind;
-use rspawn_proto::policy::{DEFAULT_DEVICES, DeviceRule, Mode, Policy};
+use rspawn_proto::policy::{DEFAULT_DEVICES, DeviceRule, Enforcement, Policy};
 
 use super::words;
 
@@ -26,7 +26,7 @@ pub fn policy() -> Policy {
     let character =
         |(major, minor): &(u32, Option<u32>)| DeviceRule { kind: NodeKind::Char, major: *major, minor: *minor };
     Policy {
-        mode: Mode::Warn,
+        mode: Enforcement::Warn,
         bind_allow: Vec::new(),
         bind_deny: Vec::new(),
         capabilities: words::known_capabilities(&CAPABILITIES),

@@ -2,7 +2,7 @@
 use crate::prelude::*;
 use alloc::collections::BTreeMap;
 
-use rspawn_proto::policy::{Mode, Policy};
+use rspawn_proto::policy::{Enforcement, Policy};
 
 use crate::facts::Ids;
 use crate::problem::did_you_mean;
@@ -112,11 +112,11 @@ fn assign(policy: &mut Policy, key: &str, words: &[&str]) -> Result<(), String> 
     Ok(())
 }
 
-fn mode(words: &[&str]) -> Result<Mode, String> {
+fn mode(words: &[&str]) -> Result<Enforcement, String> {
     match words {
-        ["off"] => Ok(Mode::Off),
-        ["warn"] => Ok(Mode::Warn),
-        ["enforce"] => Ok(Mode::Enforce),
+        ["off"] => Ok(Enforcement::Off),
+        ["warn"] => Ok(Enforcement::Warn),
+        ["enforce"] => Ok(Enforcement::Enforce),
         _ => Err("the mode is off, warn or enforce".into()),
     }
 }

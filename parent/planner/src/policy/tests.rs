@@ -8,7 +8,7 @@ fn a_policy_reads_as_it_is_written() {
     )
     .unwrap()
     .policy;
-    assert_eq!((policy.mode, policy.capabilities, policy.seccomp), (Mode::Enforce, 0b10_0001, true));
+    assert_eq!((policy.mode, policy.capabilities, policy.seccomp), (Enforcement::Enforce, 0b10_0001, true));
     let allow = policy.bind_allow;
     assert!(allow[0].covers("/srv/a/b") && !allow[0].covers("/srvx") && allow[1].read_only);
     assert_eq!(policy.devices.unwrap()[1].minor, None);

@@ -1,8 +1,8 @@
 //! `hooks` (config.md, "POSIX-platform Hooks"): what runs when, and the state that each reads.
 use crate::prelude::*;
+use rspawn_proto::hook::{DeferredHooks, Hook, Hooks, StateTemplate};
 use rspawn_proto::ids::HostPath;
-use rspawn_proto::plan::{Hooks, RootfsOp};
-use rspawn_proto::record::{After, Hook, StateTemplate};
+use rspawn_proto::plan::RootfsOp;
 use serde_json::json;
 
 use crate::oci::{self, STATE_VERSION};
@@ -30,7 +30,7 @@ pub fn plan(planner: &mut Planner) -> Hooks {
     if look_for_the_root(planner) {
         planner.rootfs("/hooks", RootfsOp::Hooks);
     }
-    Hooks { runtime, container, after: After { poststart, poststop, state, allowed: None } }
+    Hooks { runtime, container, deferred: DeferredHooks { poststart, poststop, state, allowed: None } }
 }
 
 /// startContainer, whose paths are the container's.

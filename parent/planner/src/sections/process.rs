@@ -2,9 +2,9 @@
 use crate::prelude::*;
 use alloc::collections::BTreeSet;
 
+use rspawn_proto::hook::{Hook, StateTemplate};
 use rspawn_proto::ids::{GuestPath, HostPath, Id, Text};
 use rspawn_proto::plan::*;
-use rspawn_proto::record::{Hook, StateTemplate};
 
 use super::number_list::bit_mask;
 use super::{capabilities, console, devices, init_mode, rootless};

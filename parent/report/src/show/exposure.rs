@@ -83,11 +83,11 @@ fn is_place_of_root(plan: &Plan, slot: Slot) -> bool {
 
 /// Programs of the host that run at fixed moments: when, and the command. The last kind runs inside.
 pub fn hooks(plan: &Plan) -> Vec<(String, String)> {
-    let Hooks { runtime, container, after } = &plan.hooks;
-    let lists = [runtime, container, &plan.finish.hooks, &after.poststart, &after.poststop];
+    let Hooks { runtime, container, deferred } = &plan.hooks;
+    let lists = [runtime, container, &plan.finish.hooks, &deferred.poststart, &deferred.poststop];
     // By the name of the list in config.json, "/hooks/prestart/0".
-    let when = |hook: &rspawn_proto::record::Hook| hook.origin.split('/').nth(2).unwrap_or(&hook.origin).to_string();
-    let command = |hook: &rspawn_proto::record::Hook| {
+    let when = |hook: &rspawn_proto::hook::Hook| hook.origin.split('/').nth(2).unwrap_or(&hook.origin).to_string();
+    let command = |hook: &rspawn_proto::hook::Hook| {
         let args = hook.argv.iter().skip(1).map(|word| word.as_str());
         super::quoting::quoted([hook.path.as_str()].into_iter().chain(args))
     };

@@ -2,7 +2,7 @@
 use std::fmt::Write;
 
 use rspawn_proto::plan::NodeKind;
-use rspawn_proto::policy::{DeviceRule, Mode, PathRule, Policy};
+use rspawn_proto::policy::{DeviceRule, Enforcement, PathRule, Policy};
 
 use crate::describe;
 use rspawn_planner::policy::Parsed;
@@ -27,9 +27,9 @@ pub fn text(parsed: &Parsed) -> String {
 fn values(policy: &Policy) -> Vec<(&'static str, String)> {
     let required = |is: bool| if is { "required" } else { "allowed" }.to_string();
     let mode = match policy.mode {
-        Mode::Off => "off",
-        Mode::Warn => "warn",
-        Mode::Enforce => "enforce",
+        Enforcement::Off => "off",
+        Enforcement::Warn => "warn",
+        Enforcement::Enforce => "enforce",
     };
     let filesystems = if policy.usual_filesystems {
         "proc tmpfs devpts overlay ramfs; sysfs and mqueue of namespaces of its own; cgroups of its own namespace, or \

@@ -1,6 +1,6 @@
 //! What a policy says of a plan, step by step.
 use rspawn_proto::plan::Plan;
-use rspawn_proto::policy::{Mode, Policy, Violation};
+use rspawn_proto::policy::{Enforcement, Policy, Violation};
 use serde_json::{Value, json};
 
 use super::colours::{Colours, Tone};
@@ -8,13 +8,14 @@ use crate::describe;
 use rspawn_planner::policy;
 
 pub struct Verdict {
-    mode: Mode,
+    mode: Enforcement,
     violations: Vec<Violation>,
 }
 
 impl Verdict {
     pub fn of(policy: &Policy, plan: &Plan) -> Self {
-        let mut violations = if policy.mode == Mode::Off { Vec::new() } else { policy::violations(policy, plan) };
+        let mut violations =
+            if policy.mode == Enforcement::Off { Vec::new() } else { policy::violations(policy, plan) };
         violations.sort_by(|a, b| (&a.origin, &a.rule).cmp(&(&b.origin, &b.rule)));
         violations.dedup();
         Self { mode: policy.mode, violations }
@@ -23,10 +24,10 @@ impl Verdict {
     /// The lines about it at the head of a plan.
     pub fn head(&self, colours: Colours) -> Vec<String> {
         let (word, tone) = match (self.mode, self.violations.is_empty()) {
-            (Mode::Off, _) => return vec!["off: anything is granted".into()],
+            (Enforcement::Off, _) => return vec!["off: anything is granted".into()],
             (_, true) => return vec![colours.paint(Tone::Reassuring, "grants all of it")],
-            (Mode::Warn, false) => ("warns of", Tone::Notable),
-            (Mode::Enforce, false) => ("refuses", Tone::Alarming),
+            (Enforcement::Warn, false) => ("warns of", Tone::Notable),
+            (Enforcement::Enforce, false) => ("refuses", Tone::Alarming),
         };
         let line = |violation: &Violation| {
             let Violation { origin, rule, .. } = violation;
@@ -39,9 +40,9 @@ impl Verdict {
     pub fn word(&self, origin: &str) -> String {
         let rules: Vec<&str> = self.rules(origin);
         match (self.mode, rules.as_slice()) {
-            (Mode::Off, _) | (_, []) => "granted".into(),
-            (Mode::Warn, rules) => format!("warned of ({})", rules.join(" ")),
-            (Mode::Enforce, rules) => format!("refused ({})", rules.join(" ")),
+            (Enforcement::Off, _) | (_, []) => "granted".into(),
+            (Enforcement::Warn, rules) => format!("warned of ({})", rules.join(" ")),
+            (Enforcement::Enforce, rules) => format!("refused ({})", rules.join(" ")),
         }
     }
 
@@ -58,9 +59,9 @@ impl Verdict {
 
     pub fn json(&self) -> Value {
         let mode = match self.mode {
-            Mode::Off => "off",
-            Mode::Warn => "warn",
-            Mode::Enforce => "enforce",
+            Enforcement::Off => "off",
+            Enforcement::Warn => "warn",
+            Enforcement::Enforce => "enforce",
         };
         let violation =
             |found: &Violation| json!({"origin": found.origin, "rule": found.rule, "what": describe::violation(found)});

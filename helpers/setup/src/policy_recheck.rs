@@ -1,21 +1,19 @@
 //! The policy's look at every host path once it is open, and at the programs that are to be hooks.
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::policy::{Mode, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
-use rspawn_sys::failure::{Failure, Named, Outcome};
+use rspawn_proto::policy::{Enforcement, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
+use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::hook_program::Program;
-use rspawn_sys::{Errno, Fd};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
 
 use crate::idmap;
-use crate::mount_table::{MountTable, Seat};
+use crate::mount_table::{DevicePath, MountTable};
 
-pub struct Gate<'a> {
+pub struct PolicyRecheck<'a> {
     pub policy: &'a Policy,
     pub plan: &'a Plan,
     /// What `bind.deny` speaks of, where it is there. Read when it is first needed.
@@ -31,22 +29,22 @@ struct Denied<'a> {
     rule: &'a PathRule,
     place: String,
     status: Status,
-    seats: Vec<Seat>,
+    device_paths: Vec<DevicePath>,
 }
 
-impl<'a> Gate<'a> {
+impl<'a> PolicyRecheck<'a> {
     pub fn new(policy: &'a Policy, plan: &'a Plan) -> Self {
         Self { policy, plan, denied: None, found: Vec::new(), root: None }
     }
 
     /// Whether the container is refused by what has been found.
     pub fn refuses(&self) -> bool {
-        self.policy.mode == Mode::Enforce && !self.found.is_empty()
+        self.policy.mode == Enforcement::Enforce && !self.found.is_empty()
     }
 
     /// Has the policy judge what a path has led to.
-    pub fn pass(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
-        let place = file::place(opened).named("readlinkat")?;
+    pub fn path(&mut self, step: &Step<HostOp>, opened: &Fd) -> Outcome<()> {
+        let place = file::fd_path(opened).named("readlinkat")?;
         match &step.op {
             // By its slot: the origin is the planner's word.
             HostOp::CloneTree { out, .. } | HostOp::OpenPath { out, .. } if self.is_root(*out) => {
@@ -68,8 +66,8 @@ impl<'a> Gate<'a> {
         said == Some(true)
     }
 
-    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is meant
-    /// is on that mount.
+    /// A link of the host's may lead into the container's root, to what an earlier mount will cover there: what is
+    /// meant is on that mount.
     fn refuse_covered(&self, clone: Slot, real: &str) -> Outcome<()> {
         let beneath = self.root.as_deref().and_then(|root| real.strip_prefix(root)?.strip_prefix('/'));
         let Some(Ok(beneath)) = beneath.map(RelPath::new) else { return Ok(()) };
@@ -85,9 +83,9 @@ impl<'a> Gate<'a> {
         Ok(())
     }
 
-    /// As [`Gate::pass`], of a place that is known.
+    /// As [`PolicyRecheck::path`], of a place that is known.
     pub fn judge(&mut self, step: &Step<HostOp>, opened: &Fd, place: &str) -> Outcome<()> {
-        if self.policy.mode == Mode::Off {
+        if self.policy.mode == Enforcement::Off {
             return Ok(());
         }
         let (mut denied, mut alone) = (None, false);
@@ -115,20 +113,21 @@ impl<'a> Gate<'a> {
         }
         let recursive = matches!(step.op, HostOp::CloneTree { recursive: true, .. });
         let Some((table, denied)) = &self.denied else { return Ok((None, false)) };
-        let seat = table.seat(opened, place)?;
+        let own = table.device_path(opened, place)?;
         let status = file::status(opened).named("statx")?;
         // Of a file with several names each may be the denied one.
         let has_other_names = !status.is_directory() && status.links > 1;
-        let mounted: Vec<&Seat> = table.below(place).collect();
+        let mounted: Vec<&DevicePath> = table.below(place).collect();
         let lexical = self.policy.bind_deny.iter().find(|rule| rule.is_shown_by(place)).map(|rule| rule.path.clone());
         let found = lexical.or_else(|| {
-            let seats = || [&seat].into_iter().chain(mounted.iter().copied().filter(|_| recursive));
+            let shown = || [&own].into_iter().chain(mounted.iter().copied().filter(|_| recursive));
             let is_shown = |denied: &&Denied| {
                 let rule = PathRule { path: denied.place.clone(), ..denied.rule.clone() };
                 rule.is_shown_by(place)
                     || status.is_same(&denied.status)
-                    || denied.rule.below && denied.seats.iter().any(|below| has_other_names && seat.is_beside(below))
-                    || seats().any(|own| denied.seats.iter().any(|seat| own.shows(seat, rule.below)))
+                    || denied.rule.below
+                        && denied.device_paths.iter().any(|below| has_other_names && own.is_beside(below))
+                    || shown().any(|own| denied.device_paths.iter().any(|other| own.shows(other, rule.below)))
             };
             denied.iter().find(is_shown).map(|denied| denied.rule.path.clone())
         });
@@ -136,15 +135,15 @@ impl<'a> Gate<'a> {
     }
 
     /// The caller's own namespace, named by a path, counts for nothing that a namespace of the container's own is for:
-    /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user namespace
-    /// that is joined, the ids that it stands for are judged.
+    /// names and sysctls would be the host's, and the policy's demand would be met in words alone. And of a user
+    /// namespace that is joined, the ids that it stands for are judged.
     pub fn judge_namespace(&mut self, opened: &Fd, origin: &str, kind: Namespace) -> Outcome<()> {
-        let on = self.policy.mode != Mode::Off;
+        let on = self.policy.mode != Enforcement::Off;
         if on && kind == Namespace::User && self.policy.min_host_id > 0 {
             let maps = idmap::maps_of(opened)?;
             judge_maps(self.policy, origin, [&maps, &Vec::new()], &mut self.found);
         }
-        let needed = crate::host::needs_own(self.plan, kind);
+        let needed = needs_own(self.plan, kind);
         if !(needed || on && self.policy.own_namespaces.contains(kind)) {
             return Ok(());
         }
@@ -158,7 +157,7 @@ impl<'a> Gate<'a> {
             return Ok(());
         }
         if needed {
-            return Err(Failure::check("it is the host's own namespace, and the container's own is needed"));
+            return Err(Failure::check("it is the host's own namespace; the container needs one of its own"));
         }
         let what = format!("joins the host's own {} namespace", kind.name());
         self.found.push(Violation::new("namespaces.own", origin, what));
@@ -168,9 +167,9 @@ impl<'a> Gate<'a> {
     /// Looks at the programs that are to be hooks, so that a container is refused before anything is done. What is
     /// executed later, rspawn-hooks judges itself.
     pub fn judge_hooks(&mut self) {
-        let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Mode::Off) else { return };
-        // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are: a hook
-        // in the container's namespaces would find the bundle's in their place.
+        let Some(allowed) = self.policy.hooks.as_ref().filter(|_| self.policy.mode != Enforcement::Off) else { return };
+        // What a bundle mounts is below its root, which must not be where the host's programs and their libraries are:
+        // a hook in the container's namespaces would find the bundle's in their place.
         const PROGRAMS: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc", "/opt"];
         let meets =
             |root: &&str| PROGRAMS.iter().any(|place| place == root || is_below(place, root) || is_below(root, place));
@@ -194,11 +193,22 @@ impl<'a> Denied<'a> {
             Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES) => return Ok(None),
             opened => opened.named("openat2").map_err(|failure| failure.with(format!("bind.deny: {}", rule.path)))?,
         };
-        let place = file::place(&opened).named("readlinkat")?;
-        let mut seats = Vec::from([table.seat(&opened, &place)?]);
+        let place = file::fd_path(&opened).named("readlinkat")?;
+        let mut device_paths = Vec::from([table.device_path(&opened, &place)?]);
         if rule.below {
-            seats.extend(table.below(&place).cloned());
+            device_paths.extend(table.below(&place).cloned());
         }
-        Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, seats }))
+        Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, device_paths }))
     }
+}
+
+/// Whether a plan has an operation that changes what a namespace keeps.
+fn needs_own(plan: &Plan, kind: Namespace) -> bool {
+    plan.rootfs.iter().any(|step| match &step.op {
+        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
+        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
+        RootfsOp::LoopbackUp => kind == Namespace::Network,
+        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
+        _ => false,
+    })
 }

@@ -1,38 +1,38 @@
 //! procfs of a pid namespace that was joined.
 //!
 //! It shows the pid namespace of the process that makes it, so that one must be there, where others may look at it.
-//! That is a process which has nothing to look at: no descriptor but a socket and the streams, and an empty directory as
-//! its root; and which somebody who takes it over by ptrace(2) can have make a procfs, and no more.
+//! That is a process which has nothing to look at: no descriptor but a socket and the streams, and an empty directory
+//! as its root; and which somebody who takes it over by ptrace(2) can have make a procfs, and no more.
 use rspawn_proto::plan::{Capabilities, FsParam, Plan, RootfsOp, VirtualFs};
 use rspawn_proto::report::StepError;
 use rspawn_sys::confine::{Allowed, Argument, allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
 use rspawn_sys::mount::NewFilesystem;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Fd, channel, cred, fd, file, fixed_path};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
-use crate::host::{Slots, new_filesystem};
-use crate::inside::Inside;
-use crate::spawn::Container;
+use crate::container::ContainerNamespaces;
+use crate::objects::new_filesystem;
+use crate::slots::Slots;
 use rspawn_proto::report::{Place, SpawnStep};
 
 /// What is answered for each: its descriptor rides on it.
 type Answer = Result<(), StepError>;
 
-/// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are any.
-pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slots) -> Outcome<Option<Fd>> {
+/// Makes those that the plan's worker cannot make, into their slots; and one to write sysctls through, if there are
+/// any.
+pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) -> Outcome<Option<Fd>> {
     let planned = plan.rootfs.iter().filter_map(|step| match &step.op {
         RootfsOp::NewFilesystem { out, fs: VirtualFs::Proc, params, attrs } => Some((*out, (&params[..], *attrs))),
         _ => None,
     });
     let has_sysctls = plan.rootfs.iter().any(|step| matches!(step.op, RootfsOp::Sysctl { .. }));
     let wanted = planned.clone().map(|(_, wanted)| wanted).chain(has_sysctls.then_some((&[][..], 0)));
-    if !inside.joined_pid() || wanted.clone().next().is_none() {
+    if !namespaces.joined_pid() || wanted.clone().next().is_none() {
         return Ok(None);
     }
     let (mine, theirs) = channel::pair().named("socketpair")?;
     let Side::Parent { pid, child: _child } = process::fork(0).named("clone3")? else {
-        let answer = enter(inside, container, &theirs).map_err(|failure| failure.at(PLACE));
+        let answer = enter(namespaces, &theirs).map_err(|failure| failure.at(PLACE));
         process::exit(match answer {
             Ok(()) => make_inside(wanted, &theirs),
             Err(error) => channel::send_value(&theirs, &Answer::Err(error), &[]).is_err().into(),
@@ -44,7 +44,7 @@ pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slo
         Some((Err(StepError { errno, detail, .. }), _)) => {
             Err(Failure::of("fsopen", rspawn_sys::Errno(errno)).with(detail))
         }
-        None => Err(Failure::check("who makes a procfs died")),
+        None => Err(Failure::check("the process that makes a procfs died")),
     };
     let mut outs = planned.map(|(out, _)| out);
     let made = outs.try_for_each(|out| receive().map(|made| slots.fill(out, made)));
@@ -57,12 +57,12 @@ pub fn make(plan: &Plan, inside: &Inside, container: &Container, slots: &mut Slo
 const PLACE: Place = Place::Spawn(SpawnStep::Worker);
 
 /// Into the container's other namespaces and an empty root, and then, for its child, into the pid namespace.
-fn enter(inside: &Inside, container: &Container, socket: &Fd) -> Outcome<()> {
+fn enter(namespaces: &ContainerNamespaces, socket: &Fd) -> Outcome<()> {
     let empty = NewFilesystem::open("tmpfs").and_then(|new| new.create(0)).named("fsmount")?;
     // Root of the container's user namespace may not enter what it does not own; and what it owns, nobody else.
-    let early = inside.join_pid(container);
-    inside.enter(container)?;
-    early.or_else(|_| inside.join_pid(container))?;
+    let early = namespaces.join_pid();
+    namespaces.enter()?;
+    early.or_else(|_| namespaces.join_pid())?;
     file::enter_root(&empty).named("chroot")?;
     fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")?;
     let own = CAP_SYS_ADMIN & cred::permitted_capabilities().named("capget")?;

@@ -1,6 +1,5 @@
 //! What is asked of systemd (org.freedesktop.systemd1(5)).
-use rspawn_proto::plan::{UnitProperty, UnitValue};
-use rspawn_proto::record::ScopeJob;
+use rspawn_proto::unit::{ScopeJob, UnitProperty, UnitValue};
 use rspawn_sys::Fd;
 use zbus::{OwnedObjectPath, Variant};
 

@@ -10,12 +10,11 @@ mod systemd;
 
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::Capabilities;
-use rspawn_proto::record::ScopeJob;
 use rspawn_proto::report::Place;
+use rspawn_proto::unit::ScopeJob;
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::confine::{allow_only, calls};
-use rspawn_sys::failure::{Failure, Named, Outcome};
-use rspawn_sys::{Fd, channel, cred};
+use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred};
 
 /// What it takes to speak over two descriptors; the rest is the standard library's memory and end.
 const CALLS: [libc::c_long; 21] = [
@@ -62,7 +61,7 @@ fn serve(socket: &Fd) -> Outcome<()> {
     confine().named("confine")?;
     let (message, fds) = channel::receive(socket, MAX_PLAN)
         .named("recvmsg")?
-        .ok_or_else(|| Failure::check("rspawn-scope was asked nothing"))?;
+        .ok_or_else(|| Failure::check("rspawn-scope got no request"))?;
     let job: ScopeJob = codec::decode_plan(&message).map_err(Failure::check)?;
     let bus = fds.into_iter().next().ok_or_else(|| Failure::check("rspawn-scope got no connection to the bus"))?;
     systemd::carry_out(bus, &job).map_err(|reason| Failure::check(&reason))

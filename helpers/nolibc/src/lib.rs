@@ -1,5 +1,5 @@
-//! What a program needs of a C library to start, for rspawn-setup and rspawn-init: an entry point, a heap that only
-//! grows, the memory functions that the compiler calls, and a panic that says where.
+//! What a program needs of a C library to start, for rspawn-setup, rspawn-init and rspawn-hooks: an entry point, a heap
+//! that only grows, the memory functions that the compiler calls, and a panic that says where.
 //!
 //! Only the binaries depend on this crate, so that tests can link their logic with the standard library.
 #![no_std]
@@ -80,7 +80,7 @@ macro_rules! entry {
             "4: and rsp, -16",
             "call {main}",
             "5: ud2",
-            main = sym rspawn_start_main
+            main = sym rspawn_nolibc_main
         );
         #[cfg(target_arch = "aarch64")]
         core::arch::global_asm!(
@@ -113,10 +113,10 @@ macro_rules! entry {
             "b 3b",
             "4: bl {main}",
             "5: brk 1",
-            main = sym rspawn_start_main
+            main = sym rspawn_nolibc_main
         );
 
-        extern "C" fn rspawn_start_main(stack: *const usize, image: *const u8) -> ! {
+        extern "C" fn rspawn_nolibc_main(stack: *const usize, image: *const u8) -> ! {
             // SAFETY: `_start` passes the address of this program's ELF header, and the stack pointer as the kernel set it.
             let start = unsafe {
                 $crate::make_tables_read_only(image);
