@@ -1,11 +1,11 @@
-//! helpers/SECURITY.md: each promise names the tests that hold it, and they are there.
+//! SECURITY.md: each promise names the tests that hold it, and they are there.
 use std::fs;
 
 use rspawn_tests::sources::workspace;
 
 #[test]
 fn every_promise_names_tests_that_are_there() {
-    let page = fs::read_to_string(workspace().join("helpers/SECURITY.md")).expect("the page");
+    let page = fs::read_to_string(workspace().join("SECURITY.md")).expect("the page");
     let (promised, _) = page.split_once("## Not promised").expect("two sections");
     let (_, promised) = promised.split_once("## Promised").expect("promises");
     let mut named = 0;

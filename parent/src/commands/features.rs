@@ -52,8 +52,9 @@ pub fn features() -> Result<i32, String> {
     streams::print(format!("{document:#}\n")).map(|()| 0)
 }
 
-/// runc's form: clients take any line with the word for one, so it occurs once.
+/// runc's form: clients take any line with the word `version` for one, so it occurs once. The commit is what build.rs
+/// found; a build outside a git checkout has no such line.
 pub fn version() -> String {
-    let commit = option_env!("RSPAWN_COMMIT").unwrap_or("unknown");
-    format!("rspawn version {}\ncommit: {commit}\nspec: {STATE_VERSION}", env!("CARGO_PKG_VERSION"))
+    let commit = option_env!("RSPAWN_COMMIT").map(|commit| format!("commit: {commit}\n")).unwrap_or_default();
+    format!("rspawn version {}\n{commit}spec: {STATE_VERSION}", env!("CARGO_PKG_VERSION"))
 }
