@@ -10,7 +10,7 @@ pub const PRIVILEGED: [&str; 5] = ["proto", "helpers/sys", "helpers/nolibc", "he
 pub const BESIDE: [&str; 2] = ["helpers/hooks", "helpers/systemd"];
 
 /// What has no rights at all while it handles a bundle.
-pub const CONFINED: [&str; 1] = ["parent"];
+pub const CONFINED: [&str; 4] = ["parent/planner", "parent/report", "parent/host", "parent"];
 
 pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()

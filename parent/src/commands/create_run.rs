@@ -205,7 +205,7 @@ impl NewState {
         let gate = gate.map_err(|error| format!("cannot make the gate of container {id}: {error}"))?;
         let notify = notify::is_wanted().then(|| new.make_notify(request.mode != Mode::Created)).transpose()?;
         let (notify, directory) = notify.unzip();
-        let relay = directory.flatten().map(Relay::listen).transpose()?;
+        let relay = if let Some(Some(directory)) = directory { Some(Relay::listen(directory)?) } else { None };
         Ok(Self { new, gate, notify, relay })
     }
 }

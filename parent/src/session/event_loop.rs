@@ -170,7 +170,8 @@ impl Session {
                 self.relay.iter().for_each(Relay::pass_on);
             }
             if signal.read
-                && let Some(number) = signals.map(Signals::next).transpose()?.flatten()
+                && let Some(signals) = signals
+                && let Some(number) = signals.next()?
             {
                 self.relay_signal(number, console.as_ref(), sink.mode())?;
             }

@@ -45,7 +45,9 @@ pub fn connect(manager: Option<Manager>) -> Result<Fd, String> {
 
 /// Sockets of the session's bus. A leading `@` stands for a name without a file.
 fn session_bus() -> Result<Vec<String>, String> {
-    if let Some(address) = env::var("DBUS_SESSION_BUS_ADDRESS").ok().filter(|address| !address.is_empty()) {
+    if let Ok(address) = env::var("DBUS_SESSION_BUS_ADDRESS")
+        && !address.is_empty()
+    {
         let sockets = sockets(&address);
         if sockets.is_empty() {
             return Err(format!("DBUS_SESSION_BUS_ADDRESS has no socket on this machine: {address}"));
