@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::{Output, finish, lane, leftovers, program, user, wait_for};
+use crate::lanes::user as lane;
+use crate::{Output, finish, leftovers, program, user, wait_for};
 
 /// Applets that the test payloads use.
 const APPLETS: [&str; 44] = [

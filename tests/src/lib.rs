@@ -4,7 +4,7 @@
 pub mod bundle;
 pub mod clients;
 pub mod hostile;
-pub mod lane;
+pub mod lanes;
 pub mod leftovers;
 pub mod life;
 pub mod mountinfo;
@@ -53,8 +53,8 @@ pub fn program(name: &str) -> PathBuf {
 /// as PROGRAM::TEST.
 pub fn skip_unless(possible: bool, reason: &str) -> bool {
     if !possible {
-        lane::note_test();
-        let test = lane::full_name().map(|name| format!("{name}: ")).unwrap_or_default();
+        lanes::user::note_test();
+        let test = lanes::user::full_name().map(|name| format!("{name}: ")).unwrap_or_default();
         let line = format!("SKIPPED: {test}{reason}\n");
         print!("{line}");
         // In one piece: other threads write to the same place.
@@ -69,9 +69,9 @@ pub fn is_root() -> bool {
 
 /// True, with the reason printed, if this process cannot make containers.
 pub fn cannot_make_containers() -> bool {
-    lane::is_exception()
+    lanes::user::is_exception()
         || skip_unless(is_root(), "containers of these tests need root")
-        || (lane::is_here() && user::cannot_have_ranges())
+        || (lanes::user::is_here() && user::cannot_have_ranges())
 }
 
 /// Waits until a condition holds; panics with `what` if it never does.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::{Scratch, cannot_make_containers, lane, program, skip_unless};
+use crate::lanes::user as lane;
+use crate::{Scratch, cannot_make_containers, program, skip_unless};
 
 /// First id of the range of every test user, and how many there are.
 pub const RANGE: (u32, u32) = (100_000, 65_536);

@@ -19,7 +19,7 @@ mod seccomp;
 mod sizes;
 /// The seccomp tests' own: the same filter by libseccomp.
 #[cfg(feature = "libseccomp")]
-#[path = "../../../tests/support/mod.rs"]
+#[path = "../../../tests/spec/support/mod.rs"]
 mod support;
 mod time;
 mod trusted_code;

@@ -5,6 +5,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rspawn_tests::{Bundle, Lines, cannot_make_containers, collect};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 #[test]
 fn streams_and_exit_status_come_through() {
     if cannot_make_containers() {

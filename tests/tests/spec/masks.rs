@@ -8,6 +8,8 @@ use rspawn_tests::mountinfo::{in_private_mounts, mount_at, mounts};
 use rspawn_tests::{Bundle, cannot_make_containers, finish, program};
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A root with a secret file, a directory with one, and links to both.
 fn with_secrets(script: &str, masked: &[&str], readonly: &[&str]) -> Bundle {
     let bundle = Bundle::script(script).with(|config| {

@@ -5,6 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// Runs the bundle in both init modes; gives the one error line, without the program's name.
 #[track_caller]
 fn error(bundle: &Bundle) -> String {

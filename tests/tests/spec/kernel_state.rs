@@ -4,6 +4,8 @@ use std::fs;
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 fn with_sysctls(script: &str, sysctls: Value) -> Bundle {
     Bundle::script(script).with(|config| config["linux"]["sysctl"] = sysctls)
 }

@@ -9,6 +9,8 @@ use nix::unistd::Pid;
 use rspawn_tests::life::Life;
 use rspawn_tests::{Bundle, cannot_make_containers, status_field, wait_for};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 fn parent_of(pid: i32) -> i32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     status_field(&status, "PPid").unwrap().parse().unwrap()

@@ -7,6 +7,8 @@ use rspawn_tests::mountinfo::{in_private_mounts, mount_at, mounts};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish};
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A bundle whose root has a mark, with another `root.path`.
 fn marked(path: impl FnOnce(&Bundle) -> String) -> Bundle {
     let mut bundle = Bundle::script("cat /mark");

@@ -6,7 +6,7 @@ use rspawn_tests::mountinfo::{in_private_mounts, mount_at};
 use rspawn_tests::{Bundle, cannot_make_containers, finish};
 use serde_json::{Value, json};
 
-const PAGE: &str = include_str!("../../parent/docs/runc-flags.md");
+const PAGE: &str = include_str!("../../../parent/docs/runc-flags.md");
 
 /// Engines, a type of mount, and its words.
 type Row = (String, String, Vec<String>);

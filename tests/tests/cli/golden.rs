@@ -45,7 +45,7 @@ fn golden_with(name: &str, config: &Value, options: Options) {
     let planned = rspawn_planner::plan(&spec, &facts(), &options);
     let planned = planned.unwrap_or_else(|problems| panic!("{name}: {problems:?}"));
     let text = show::text::text(&planned, None, Colours::NEVER);
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(format!("{name}.txt"));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/golden").join(format!("{name}.txt"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&file, &text).expect("a golden file");
     }

@@ -9,6 +9,8 @@ use rspawn_tests::{
 };
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A bundle with users in its root.
 fn with_users(script: &str) -> Bundle {
     let bundle = Bundle::script(script);
@@ -444,7 +446,7 @@ fn a_plain_root_directory() {
     assert_eq!(lines[..4], ["0", "rootfs", "writable", "/dev/null"], "{output:?}");
     assert!(lines[4].ends_with('2'), "{output:?}");
     // No user namespace but a user's own.
-    assert!(rspawn_tests::lane::is_here() || lines[5].contains("4294967295"), "{output:?}");
+    assert!(rspawn_tests::lanes::user::is_here() || lines[5].contains("4294967295"), "{output:?}");
     assert!(bundle.rootfs().join("etc/made").exists());
     assert_eq!(directory(&bundle, &bundle.rootfs(), &["--user=alice"], "id -un").ok(), "alice\n");
     let error = directory(&bundle, std::path::Path::new("/nonexistent"), &[], "true").refused();

@@ -12,6 +12,8 @@ use rspawn_tests::life::{Life, error};
 use rspawn_tests::{Bundle, cannot_make_containers, skip_unless, wait_for};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 const KINDS: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// A hook that is a shell script, of the host's shell or, for startContainer, of the container's.

@@ -514,7 +514,7 @@ fn annotations_of_cruns_are_not_passed_over() {
         command.arg("check").arg(bundle.path());
         finish(command, b"")
     };
-    let page = include_str!("../../parent/docs/runc-flags.md");
+    let page = include_str!("../../../parent/docs/runc-flags.md");
     let table = page.split_once("## crun's annotations").unwrap().1.split_once("\n## ").unwrap().0;
     let rows = table.lines().filter(|line| line.starts_with("|`")).map(|line| line.split('|').collect::<Vec<_>>());
     let mut count = 0;

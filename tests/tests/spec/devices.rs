@@ -6,6 +6,8 @@ use rspawn_tests::mountinfo::mount_at;
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// Without mounts below /dev, and with other mounts on it.
 fn with_dev(bundle: Bundle, dev: Option<Value>) -> Bundle {
     bundle.with(|config| {

@@ -8,6 +8,8 @@ use rspawn_tests::mountinfo::mount_at;
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, wait_for};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// Each kind, and its file in /proc/PID/ns.
 const KINDS: [(&str, &str); 8] = [
     ("cgroup", "cgroup"),

@@ -10,6 +10,8 @@ use rspawn_tests::life::{ConsoleSocket, FullQueue, Life};
 use rspawn_tests::{Bundle, cannot_make_containers};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A bundle whose calls of mkdir an agent decides about.
 fn bundle(script: &str, no_new_privileges: bool, socket: &str) -> Bundle {
     let mut bundle = Bundle::script(script).with(|config| {

@@ -5,6 +5,8 @@ use rspawn_planner::tables::{CAPABILITIES, capability_name};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, skip_unless, status_field};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// Sets in the order of config.md; the fields of /proc/PID/status for them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Sets {
@@ -217,7 +219,7 @@ fn in_a_user_namespace_of_its_own_every_capability_can_be_had() {
     let sets = json!({"bounding": all, "permitted": all, "inheritable": all, "effective": all});
     let bundle = bundle(sets, 0).with(|config| {
         // A user's container has one anyway, and can have no other ids.
-        if rspawn_tests::lane::is_here() {
+        if rspawn_tests::lanes::user::is_here() {
             return;
         }
         config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));

@@ -14,6 +14,8 @@ use rspawn_tests::terminal::Terminal;
 use rspawn_tests::{Bundle, cannot_make_containers, collect, finish, skip_unless, status_field, wait_for};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A running container that does nothing.
 fn running() -> Life {
     running_with(|_| ())

@@ -10,6 +10,8 @@ use rspawn_tests::{
 };
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 const MODES: [&str; 2] = ["--init=supervise", "--init=exec"];
 
 /// Starts a bundle whose payload prints lines, and gives those.
@@ -193,7 +195,7 @@ fn nothing_of_rspawns_own_confinement_reaches_the_payload() {
             config["process"]["capabilities"] = json!({"bounding": names, "permitted": names, "effective": names});
             config["process"]["noNewPrivileges"] = json!(false);
             // A user's container has one anyway, and can have no other ids.
-            if rspawn_tests::lane::is_here() {
+            if rspawn_tests::lanes::user::is_here() {
                 return;
             }
             config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));

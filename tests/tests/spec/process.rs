@@ -8,6 +8,8 @@ use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, skip_unless, status_field};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A bundle whose `process` is changed.
 fn with_process(bundle: Bundle, changes: Value) -> Bundle {
     bundle.with(|config| {

@@ -8,6 +8,8 @@ use rspawn_tests::mountinfo::{Mount, in_private_mounts, mount_at, mounts};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, skip_unless};
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 const SHOW_MOUNTS: &str = "cat /proc/self/mountinfo";
 
 /// Options, attributes that mountinfo then shows, and attributes that it does not.

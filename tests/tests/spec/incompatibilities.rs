@@ -16,6 +16,8 @@ use rspawn_tests::user::User;
 use rspawn_tests::{Bundle, cannot_make_containers, finish, silent, status_field, wait_for};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 #[test]
 fn what_cgroup_v2_cannot_express_is_an_error() {
     let hierarchy = Hierarchy { mount: Some("/sys/fs/cgroup".into()), ..Hierarchy::default() };

@@ -8,6 +8,8 @@ use rspawn_tests::terminal::{Terminal, wait_for_foreground};
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, wait_for};
 use serde_json::json;
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// A bundle with `process.terminal`, whose payload is a shell script.
 fn on_terminal(script: &str) -> Bundle {
     Bundle::script(script).with(|config| config["process"]["terminal"] = json!(true))

@@ -12,6 +12,8 @@ use rspawn_tests::life::{ConsoleSocket, FullQueue, Life, error};
 use rspawn_tests::{Bundle, Output, Scratch, cannot_make_containers, collect, program, wait_for};
 use serde_json::{Value, json};
 
+rspawn_tests::also_as_an_ordinary_user!();
+
 /// podman's `--cgroups=disabled`.
 #[test]
 fn a_container_in_its_callers_cgroups() {

@@ -5,11 +5,14 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use rspawn_tests::lanes::user as lane;
 use rspawn_tests::mountinfo::{Mount, mount_at};
 use rspawn_tests::silent::{command, look, run, silent};
 use rspawn_tests::terminal::Terminal;
-use rspawn_tests::{Bundle, cannot_make_containers, finish, lane, status_field};
+use rspawn_tests::{Bundle, cannot_make_containers, finish, status_field};
 use serde_json::{Value, json};
+
+rspawn_tests::also_as_an_ordinary_user!();
 
 fn script(text: &str) -> [&str; 4] {
     ["--", "sh", "-c", text]
