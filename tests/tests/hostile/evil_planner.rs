@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::process::Command;
 
-use evil::{Case, KERNEL, structural_cases};
+use evil::{Case, Outcome, structural_cases};
 use rspawn_proto::check::check;
 use rspawn_proto::msg::ToSetup;
 use rspawn_proto::plan::*;
@@ -69,12 +69,15 @@ fn structurally_hostile_plans_are_refused() {
     for case in &cases {
         assert!(names.insert(case.name.as_str()), "two cases are called {}", case.name);
     }
-    for Case { name, plan, reason } in cases {
+    for Case { name, plan, outcome } in cases {
         assert_ne!(plan, good, "{name}: the case changes nothing");
-        match submit(trusted(&bundle.id, Policy::default()), plan.clone()) {
-            // A value out of its range is the kernel's to refuse, or to cut; it must only have no effect outside.
-            (Verdict::Failed(_) | Verdict::Ran(_), _, _) if reason == KERNEL => continue,
-            (Verdict::Failed(error), 1, stderr) => {
+        match (submit(trusted(&bundle.id, Policy::default()), plan.clone()), outcome) {
+            ((Verdict::Ran(0), 0, _), Outcome::Cut) => continue,
+            ((Verdict::Failed(error), 1, _), Outcome::ByTheKernel(call, errno)) => {
+                assert_eq!((error.call.as_str(), error.errno), (call, errno), "{name}: {error:?}");
+                continue;
+            }
+            ((Verdict::Failed(error), 1, stderr), Outcome::Refused(reason)) => {
                 assert!(error.detail.contains(reason), "{name}: {error:?}");
                 assert_eq!((error.errno, error.call.as_str()), (0, "check"), "{name}: {error:?}");
                 assert_eq!(stderr, "", "{name}");

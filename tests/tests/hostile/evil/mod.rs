@@ -1,4 +1,6 @@
 //! Plans that decode, and that no planner of ours would make.
+use Outcome::{ByTheKernel, Cut};
+use nix::libc::{EINVAL, ENODEV, EPERM};
 use rspawn_proto::hook::StateTemplate;
 use rspawn_proto::ids::{ContainerId, HostPath, Id, RelPath, Slot, Text};
 use rspawn_proto::namespaces::{Namespace, NamespaceSet};
@@ -8,8 +10,25 @@ use rspawn_proto::{MAX_GROUPS, MAX_OPS, MAX_SLOTS, WIRE_VERSION};
 pub struct Case {
     pub name: String,
     pub plan: Plan,
-    /// Part of the reason that the refusal gives.
-    pub reason: &'static str,
+    pub outcome: Outcome,
+}
+
+/// What becomes of a plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Outcome {
+    /// rspawn-setup refuses it before it acts, for a reason with these words.
+    Refused(&'static str),
+    /// A value is out of its range, and the kernel, which knows the range, refuses it: by which call, with which errno
+    /// (0: what it made of the value was looked at and is something else). The same from Linux 5.14 on.
+    ByTheKernel(&'static str, i32),
+    /// The kernel cuts a value to its range, or has no use for it: the container runs, and nothing else happens.
+    Cut,
+}
+
+impl From<&'static str> for Outcome {
+    fn from(reason: &'static str) -> Self {
+        Self::Refused(reason)
+    }
 }
 
 struct Cases<'a> {
@@ -18,15 +37,13 @@ struct Cases<'a> {
 }
 
 impl Cases<'_> {
-    fn add(&mut self, name: impl Into<String>, reason: &'static str, change: impl FnOnce(&mut Plan)) {
+    fn add(&mut self, name: impl Into<String>, outcome: impl Into<Outcome>, change: impl FnOnce(&mut Plan)) {
         let mut plan = self.good.clone();
         change(&mut plan);
-        self.list.push(Case { name: name.into(), plan, reason });
+        self.list.push(Case { name: name.into(), plan, outcome: outcome.into() });
     }
 }
 
-/// The reason of values that are out of their range: the kernel knows the range, and refuses them or cuts them.
-pub const KERNEL: &str = "the kernel";
 const UNDEFINED: &str = "used before it is defined";
 const WRONG: &str = "used as something it is not";
 
@@ -281,7 +298,7 @@ fn host(cases: &mut Cases, secret: &str) {
         ("from past the last id", map(u32::MAX, 0, 1)),
         ("of too many ranges", (0..341).map(|i| IdMap { inside: i, outside: i, count: 1 }).collect()),
     ] {
-        cases.add(format!("an id map {name}"), KERNEL, |p| {
+        cases.add(format!("an id map {name}"), ByTheKernel("write", EINVAL), |p| {
             p.host.push(step(HostOp::MakeIdMap { out: Slot(500), uid_map: map.clone(), gid_map: map }));
         });
     }
@@ -358,8 +375,8 @@ fn cgroups(cases: &mut Cases) {
 
 fn rootfs(cases: &mut Cases) {
     let (last, mount) = (cases.good.rootfs.len() - 1, mount_of(cases.good));
-    let mut before_pivot = |name: String, reason: &'static str, op: RootfsOp| {
-        cases.add(name, reason, |p| p.rootfs.insert(last, step(op)));
+    let mut before_pivot = |name: String, outcome: Outcome, op: RootfsOp| {
+        cases.add(name, outcome, |p| p.rootfs.insert(last, step(op)));
     };
     for key in [
         "kernel.core_pattern", "kernel/core_pattern", "kernel.modprobe", "kernel.hotplug", "kernel.panic",
@@ -369,7 +386,7 @@ fn rootfs(cases: &mut Cases) {
         "..", "/", "/etc/passwd", "../sysrq-trigger",
     ] {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
-        before_pivot(format!("sysctl {key:?}"), "a sysctl", op);
+        before_pivot(format!("sysctl {key:?}"), "a sysctl".into(), op);
     }
     for key in [
         "net/../kernel/core_pattern", "net/../../sysrq-trigger", "net/ipv4/../../kernel/modprobe",
@@ -378,7 +395,7 @@ fn rootfs(cases: &mut Cases) {
         "fs/mqueue/",
     ] {
         let op = RootfsOp::Sysctl { key: text(key), value: text("1") };
-        before_pivot(format!("sysctl {key:?}"), "odd component", op);
+        before_pivot(format!("sysctl {key:?}"), "odd component".into(), op);
     }
     // A path looked up from the root's own mount.
     let under_root = |path: &str| Target { path: rel(path), mount, above: 0 };
@@ -392,32 +409,28 @@ fn rootfs(cases: &mut Cases) {
         gid: Id::ROOT,
     };
     for (major, minor) in [(0x1000, 0), (0, 0x10_0000), (u32::MAX, 0), (0, u32::MAX), (1 << 31, 1 << 31)] {
-        before_pivot(format!("device {major}:{minor}"), KERNEL, node("dev/x", major, minor, 0o600));
+        before_pivot(format!("device {major}:{minor}"), ByTheKernel("check", 0), node("dev/x", major, minor, 0o600));
     }
     for mode in [0o10000, 0o20600, 0o60666, 0o100644, 0o170000, u32::MAX] {
-        before_pivot(format!("node of mode {mode:o}"), "mode has a type", node("dev/x", 1, 3, mode));
-        before_pivot(
-            format!("directory of mode {mode:o}"),
-            KERNEL,
-            RootfsOp::MakeDirectory { at: under_root("x"), mode },
-        );
+        before_pivot(format!("node of mode {mode:o}"), "mode has a type".into(), node("dev/x", 1, 3, mode));
+        before_pivot(format!("directory of mode {mode:o}"), Cut, RootfsOp::MakeDirectory { at: under_root("x"), mode });
     }
-    before_pivot("a node for a root".into(), "root itself", node("", 1, 3, 0o600));
+    before_pivot("a node for a root".into(), "root itself".into(), node("", 1, 3, 0o600));
     let link = RootfsOp::MakeSymlink { at: under_root(""), target: text("/etc") };
-    before_pivot("a link for a root".into(), "root itself", link);
+    before_pivot("a link for a root".into(), "root itself".into(), link);
     before_pivot(
         "a read-only root by cover".into(),
-        "root itself",
+        "root itself".into(),
         RootfsOp::ReadOnly { at: under_root(""), out: Slot(600) },
     );
     for bit in [0, 19, 20, 22, 32, 63] {
         let attrs = if bit == 0 { attr::ALL << 8 } else { 1 << bit };
         let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![], attrs };
-        before_pivot(format!("tmpfs of attribute {bit}"), "unknown mount attribute", op);
+        before_pivot(format!("tmpfs of attribute {bit}"), "unknown mount attribute".into(), op);
     }
     let source = FsParam { key: text("source"), value: FsValue::Paths(vec![mount]) };
     let op = RootfsOp::NewFilesystem { out: Slot(600), fs: VirtualFs::Tmpfs, params: vec![source], attrs: 0 };
-    before_pivot("tmpfs of the root's mount".into(), WRONG, op);
+    before_pivot("tmpfs of the root's mount".into(), WRONG.into(), op);
     for (kind, ops) in [
         (Namespace::Uts, vec![RootfsOp::Hostname { name: text("x") }, RootfsOp::Domainname { name: text("x") }]),
         (Namespace::Network, vec![RootfsOp::LoopbackUp, sysctl("net.ipv4.ip_forward")]),
@@ -556,7 +569,7 @@ fn spawn(cases: &mut Cases) {
     cases.add("maps without a user namespace", "go together", |p| p.spawn.uid_map = map(1));
     cases.add("a gid map without a user namespace", "go together", |p| p.spawn.gid_map = map(1));
     for (name, map) in [("empty", map(0)), ("long", vec![IdMap { inside: 5, outside: 5, count: u32::MAX - 4 }])] {
-        cases.add(format!("an {name} range of ids"), KERNEL, |p| {
+        cases.add(format!("an {name} range of ids"), ByTheKernel("write", EINVAL), |p| {
             p.spawn.new.insert(Namespace::User);
             p.spawn.uid_map = map.clone();
             p.spawn.gid_map = map;
@@ -564,20 +577,22 @@ fn spawn(cases: &mut Cases) {
     }
     let offset = |nanoseconds| TimeOffset { clock: Clock::Monotonic, seconds: 1, nanoseconds };
     cases.add("offsets without a time namespace", "without a new time", |p| p.spawn.time_offsets.push(offset(0)));
-    cases.add("an offset of too many nanoseconds", KERNEL, |p| {
+    cases.add("an offset of too many nanoseconds", ByTheKernel("write", EINVAL), |p| {
         p.spawn.new.insert(Namespace::Time);
         p.spawn.time_offsets.push(offset(1_000_000_000));
     });
-    cases.add("three offsets", KERNEL, |p| {
+    cases.add("three offsets", Cut, |p| {
         p.spawn.new.insert(Namespace::Time);
         p.spawn.time_offsets.resize(3, offset(0));
     });
     for score in [-1001, 1001, i32::MIN, i32::MAX] {
-        cases.add(format!("OOM score {score}"), KERNEL, |p| p.spawn.oom_score_adj = Some(score));
+        cases.add(format!("OOM score {score}"), ByTheKernel("write", EINVAL), |p| p.spawn.oom_score_adj = Some(score));
     }
     let device = |name: &str, new: &str| step(AttachOp::MoveNetDevice { name: text(name), new_name: text(new) });
     for (name, new) in [("", "x"), ("x", ""), ("0123456789abcdef", "x"), ("x", "0123456789abcdef"), ("", "")] {
-        cases.add(format!("network device {name:?} as {new:?}"), KERNEL, |p| {
+        let outcome =
+            if name.len().max(new.len()) > 15 { ByTheKernel("check", 0) } else { ByTheKernel("netlink", ENODEV) };
+        cases.add(format!("network device {name:?} as {new:?}"), outcome, |p| {
             p.attach.push(device(name, new));
         });
     }
@@ -588,25 +603,31 @@ fn spawn(cases: &mut Cases) {
 }
 
 fn last_mile(cases: &mut Cases) {
-    cases.add(KERNEL, KERNEL, |p| p.finish.argv.clear());
-    cases.add("too many groups", KERNEL, |p| p.finish.groups = Some(vec![Id::ROOT; MAX_GROUPS + 1]));
+    cases.add("no command", ByTheKernel("exec", 0), |p| p.finish.argv.clear());
+    cases.add("too many groups", ByTheKernel("give up its rights", EINVAL), |p| {
+        p.finish.groups = Some(vec![Id::ROOT; MAX_GROUPS + 1])
+    });
     for resource in [16, 17, 255] {
-        cases.add(format!("limit {resource}"), KERNEL, |p| {
+        cases.add(format!("limit {resource}"), ByTheKernel("prlimit", EINVAL), |p| {
             p.finish.rlimits.push(Rlimit { resource, soft: 0, hard: 0 });
         });
     }
     for mask in [0o1000, 0o7777, u32::MAX] {
-        cases.add(format!("umask {mask:o}"), KERNEL, |p| p.finish.umask = Some(mask));
+        cases.add(format!("umask {mask:o}"), Cut, |p| p.finish.umask = Some(mask));
     }
-    cases.add("too many memory nodes", KERNEL, |p| {
+    cases.add("too many memory nodes", ByTheKernel("set_mempolicy", EINVAL), |p| {
         p.finish.memory_policy = Some(MemoryPolicy { mode: 2, nodes: vec![1; 65] });
     });
+    // CAP_CHECKPOINT_RESTORE, 40, is the last one.
     for bit in [0, 21, 40, 41, 63] {
+        let known = bit <= 40;
         let bit = 1u64 << bit;
-        cases.add(format!("ambient {bit:#x}"), KERNEL, |p| {
+        let outcome = ByTheKernel("capset", if known { EPERM } else { EINVAL });
+        cases.add(format!("ambient {bit:#x}"), outcome, |p| {
             p.finish.capabilities = Capabilities { ambient: bit, permitted: bit, ..Capabilities::default() };
         });
-        cases.add(format!("effective {bit:#x}"), KERNEL, |p| {
+        let outcome = if known { ByTheKernel("capset", EPERM) } else { Cut };
+        cases.add(format!("effective {bit:#x}"), outcome, |p| {
             p.finish.capabilities = Capabilities { effective: bit, ..Capabilities::default() };
         });
     }
@@ -620,7 +641,7 @@ fn last_mile(cases: &mut Cases) {
         });
     }
     for length in [0, 4097] {
-        cases.add(format!("a filter of {length} instructions"), KERNEL, |p| {
+        cases.add(format!("a filter of {length} instructions"), ByTheKernel("seccomp", EINVAL), |p| {
             p.finish.seccomp = Some(Seccomp { program: vec![instruction; length], flags: 0, listener: None });
         });
     }
