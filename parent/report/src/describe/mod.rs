@@ -228,7 +228,7 @@ pub fn host(plan: &Plan, op: &HostOp) -> String {
         HostOp::NewFilesystem { fs, params, attrs, .. } => {
             format!("new {fs} filesystem{}{}", fs_params(params), mount_attrs(attrs))
         }
-        HostOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
+        HostOp::SetAttrs { mount, attrs } => format!("remount {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         HostOp::OpenCgroup { mount, path, owner, .. } => {
             let owner = owner.map_or(String::new(), |owner| format!(", owner {}", owner.raw()));
             let is_scope = plan.host.iter().any(|step| matches!(step.op, HostOp::StartScope { .. }));
@@ -281,7 +281,7 @@ pub fn rootfs(plan: &Plan, op: &RootfsOp) -> String {
             let link = if *follow { "" } else { ", itself if that is a link" };
             format!("mount {} on {}{link}{copied}", mount_name(plan, *mount), at.absolute())
         }
-        RootfsOp::SetAttrs { mount, attrs } => format!("change {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
+        RootfsOp::SetAttrs { mount, attrs } => format!("remount {}{}", mount_name(plan, *mount), mount_attrs(attrs)),
         RootfsOp::MakeDirectory { at, mode } => format!("mkdir {} (mode {mode:04o}) if missing", at.absolute()),
         RootfsOp::MakeSymlink { at, target } => format!("symlink {} -> {target}", at.absolute()),
         RootfsOp::MakeNode { at, kind, major, minor, mode, uid, gid } => {
