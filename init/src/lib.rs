@@ -1,7 +1,7 @@
 //! `rspawn-init`: the first process of a container.
 //!
-//! Started by rspawn-setup it applies the last mile ([`finish`]) and becomes the payload, or stays PID 1 beside it
-//! ([`supervise`]). Started by anyone else, `rspawn-init -- CMD ARGS`, it is a plain init for an image.
+//! Started by rspawn-setup it applies the last mile (`finish`) and becomes the payload, or stays PID 1 beside it
+//! (`supervise`). Started by anyone else, `rspawn-init -- CMD ARGS`, it is a plain init for an image.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

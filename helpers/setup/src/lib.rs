@@ -1,7 +1,7 @@
 //! `rspawn-setup`, the one privileged program: decodes a plan, checks it, has the policy judge it, carries it out.
 //!
 //! It reads no JSON, looks no name up, and takes no decision that a plan could have taken. The pipeline is
-//! [`serve::serve`]; read it first.
+//! `serve::serve`; read it first.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;

@@ -3,7 +3,7 @@
 //! It is no ancestor of the payload, so that it can wear a seccomp filter which the payload does not inherit: no
 //! exec, no socket connections, no path-based mount call. It is created inside the container's new pid
 //! namespace, since procfs shows the pid namespace of the process that mounts it; it stays outside one that others are
-//! in already, who could look at the host's tree through it (see [`crate::joined_procfs`]).
+//! in already, who could look at the host's tree through it (see `joined_procfs`).
 use alloc::vec::Vec;
 
 use libc::*;

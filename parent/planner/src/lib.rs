@@ -3,8 +3,8 @@
 //! No file, no clock, no environment, no randomness: without the standard library there is nothing here that could ask
 //! for one, and the compiler holds that. It runs where no file can be opened.
 //!
-//! Where things are: [`oci`] is what config.json says; [`facts`] what may be known of the host; [`plan`] the order of
-//! planning, [`sections`] one file for each section of config.json; [`update`] the other pipeline. What changes a
+//! Where things are: [`oci`] is what config.json says; [`facts`] what may be known of the host; [`mod@plan`] the order of
+//! planning, [`sections`] one file for each section of config.json; [`mod@update`] the other pipeline. What changes a
 //! configuration before it is planned: [`overrides`] of the command line, [`settings`] files, and what [`nspawn`] gives
 //! a silent bundle.
 //! [`policy`] reads the administrator's policy. What a plan looks like in words is the business of rspawn-report.

@@ -165,7 +165,7 @@ pub struct Exec {
     /// Give the process a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// UID[:GID]
+    /// UID or UID:GID
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Supplementary groups.
@@ -195,7 +195,7 @@ pub struct Exec {
     /// Descriptors from 3 on that the process inherits.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
-    /// A cgroup below the container's, [CONTROLLERS:]PATH.
+    /// A cgroup below the container's: PATH or CONTROLLERS:PATH.
     #[arg(long, value_name = "CGROUP")]
     pub cgroup: Vec<String>,
     /// Do not refuse a paused container.

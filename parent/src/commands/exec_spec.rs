@@ -85,7 +85,7 @@ fn from_arguments(mut process: Process, arguments: &Exec) -> Result<Process, Str
     Ok(process)
 }
 
-/// UID[:GID] in decimal, and nothing else: a name, or a number that does not fit, must never become an id
+/// `UID[:GID]` in decimal, and nothing else: a name, or a number that does not fit, must never become an id
 /// (CVE-2026-30892, CVE-2024-40635).
 fn parse_user(text: &str, gid: u32) -> Result<(u32, u32), String> {
     let number = |text: &str| -> Result<u32, String> {

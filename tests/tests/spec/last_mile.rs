@@ -265,8 +265,8 @@ fn allowing(names: &[&str], no_new_privileges: bool) -> Bundle {
 const SMALLEST: [&str; 2] = ["execve", "exit"];
 
 #[test]
-fn the_smallest_list_is_the_one_in_the_readme() {
-    let text = fs::read_to_string(workspace().join("README.md")).unwrap();
+fn the_smallest_list_is_the_one_in_the_docs() {
+    let text = fs::read_to_string(workspace().join("parent/docs/seccomp.md")).unwrap();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let said = text.split_once("smallest list with which a static program starts is ").expect("a sentence").1;
     let said = said.split_once(':').expect("a colon").0;
@@ -294,12 +294,12 @@ fn the_smallest_list_is_the_one_in_the_readme() {
     }
 }
 
-/// What a profile that asks an agent must allow beside, as the README says.
+/// What a profile that asks an agent must allow beside, as parent/docs/seccomp.md says.
 #[test]
 fn with_an_agent_a_few_calls_more_are_enough() {
     const WAIT: &str = "`read`, by which the container waits for `start`";
     const HOOKS: &str = "`clone`, `dup3` and `wait4` (`nanosleep` and `setpgid` where one has a timeout";
-    let text = fs::read_to_string(workspace().join("README.md")).unwrap();
+    let text = fs::read_to_string(workspace().join("parent/docs/seccomp.md")).unwrap();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains(WAIT) && text.contains(HOOKS));
     if cannot_run_these() {

@@ -2,7 +2,7 @@
 //!
 //! `rspawn top` runs for hours, and containers come meanwhile: the state root has to be read again and again. So a
 //! second process is started before privileges go, which keeps the invoker's rights, reads records and opens the files
-//! of [`few`], and does not read those. The numbers, which a payload has a hand in, are read and drawn by the first one.
+//! of [`crate::containers::stats::usage`], and does not read those. The numbers, which a payload has a hand in, are read and drawn by the first one.
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //!
 //! | file | written by | what |
 //! |---|---|---|
-//! | `record` | rspawn-setup | [`Record`]: pid, cgroups, hooks to come. Not JSON: commands with privileges read it |
+//! | `record` | rspawn-setup | [`rspawn_proto::record::Record`]: pid, cgroups, hooks to come. Not JSON: commands with privileges read it |
 //! | `cgroups` | rspawn-setup | the cgroups alone, for as long as there is no record, and where it is damaged |
 //! | `config.json` | the parent | the bundle's configuration, which may change or go; read by confined parents alone |
 //! | `gate`, `report` | the parent | named pipes to a container that waits for its start |

@@ -108,7 +108,7 @@ fn apply_key(into: &mut Overrides, entry: &Entry, origin: &str, trusted: bool) -
     }
 }
 
-/// [Exec], but for rights.
+/// `[Exec]`, but for rights.
 fn execution(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Result<Ignored, String> {
     match key {
         "Ephemeral" => {
@@ -155,7 +155,7 @@ fn execution(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Resul
     Ok(None)
 }
 
-/// What of [Exec] gives or takes rights.
+/// What of `[Exec]` gives or takes rights.
 fn rights(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: bool) -> Result<Ignored, String> {
     match key {
         "User" => into.user = Some(said(user::parse(text)?, origin)),
@@ -183,7 +183,7 @@ fn rights(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: bo
     Ok(None)
 }
 
-/// [Files].
+/// `[Files]`.
 fn files(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: bool) -> Result<Ignored, String> {
     match key {
         "ReadOnly" => into.read_only = Some(said(values::boolean(text)?, origin)),
@@ -204,7 +204,7 @@ fn files(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: boo
     Ok(None)
 }
 
-/// [Network].
+/// `[Network]`.
 fn network(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Result<Ignored, String> {
     match key {
         "Private" => into.private_network = Some(said(values::boolean(text)?, origin)),

@@ -23,7 +23,7 @@ pub fn settings<'a>(resources: &Resources, facts: &'a CgroupFacts, base: &'a str
     changes(resources, facts, CurrentLimits::default(), base)
 }
 
-/// As [`settings`], for a container in which other limits hold.
+/// As [`settings()`], for a container in which other limits hold.
 pub fn changes<'a>(resources: &Resources, facts: &'a CgroupFacts, now: CurrentLimits, base: &'a str) -> Settings<'a> {
     let mut settings = Settings { facts, now, base, writes: Vec::new(), problems: Vec::new(), notes: Vec::new() };
     other::pids(&mut settings, &resources.pids);
