@@ -107,14 +107,68 @@ pub const SCHEMA: &[(&str, &str)] = &[
     ("/linux/netDevices/*/name", "the device's name in the container"),
     ("/linux/cgroupsPath", "a path below the cgroup mount"),
     ("/linux/resources/devices", "a list of device rules"),
+    ("/linux/resources/devices/*/allow", "true or false"),
+    ("/linux/resources/devices/*/type", "a (all), c (character) or b (block)"),
+    ("/linux/resources/devices/*/major", "a device number, -1 for all"),
+    ("/linux/resources/devices/*/minor", "a device number, -1 for all"),
+    ("/linux/resources/devices/*/access", "some of the letters r, w and m"),
     ("/linux/resources/memory", "limits in bytes"),
+    ("/linux/resources/memory/limit", "bytes, -1 for no limit"),
+    ("/linux/resources/memory/reservation", "bytes, -1 for no limit"),
+    ("/linux/resources/memory/swap", "bytes of memory and swap together, -1 for no limit"),
+    ("/linux/resources/memory/kernel", "bytes; no kernel has this limit any more"),
+    ("/linux/resources/memory/kernelTCP", "bytes, on cgroup v1"),
+    ("/linux/resources/memory/swappiness", "0 to 100, on cgroup v1"),
+    ("/linux/resources/memory/disableOOMKiller", "true or false, on cgroup v1"),
+    ("/linux/resources/memory/useHierarchy", "true or false; the kernel always does"),
+    ("/linux/resources/memory/checkBeforeUpdate", "true or false"),
     ("/linux/resources/cpu", "shares, quotas, sets of CPUs"),
+    ("/linux/resources/cpu/shares", "a weight from 2 to 262144"),
+    ("/linux/resources/cpu/quota", "microseconds in each period, -1 for no limit"),
+    ("/linux/resources/cpu/burst", "microseconds"),
+    ("/linux/resources/cpu/period", "microseconds"),
+    ("/linux/resources/cpu/realtimeRuntime", "microseconds, on cgroup v1"),
+    ("/linux/resources/cpu/realtimePeriod", "microseconds, on cgroup v1"),
+    ("/linux/resources/cpu/cpus", "a list of CPUs such as 0-3,7"),
+    ("/linux/resources/cpu/mems", "a list of memory nodes such as 0-1"),
+    ("/linux/resources/cpu/idle", "0 or 1"),
     ("/linux/resources/pids", "an object with a limit"),
+    ("/linux/resources/pids/limit", "a number of processes, -1 for no limit"),
     ("/linux/resources/blockIO", "weights and throttles"),
+    ("/linux/resources/blockIO/weight", "10 to 1000"),
+    ("/linux/resources/blockIO/leafWeight", "10 to 1000, on cgroup v1"),
+    ("/linux/resources/blockIO/weightDevice", "a list of weights by device"),
+    ("/linux/resources/blockIO/weightDevice/*/major", "a device number"),
+    ("/linux/resources/blockIO/weightDevice/*/minor", "a device number"),
+    ("/linux/resources/blockIO/weightDevice/*/weight", "10 to 1000"),
+    ("/linux/resources/blockIO/weightDevice/*/leafWeight", "10 to 1000, on cgroup v1"),
+    ("/linux/resources/blockIO/throttleReadBpsDevice", "a list of rates by device"),
+    ("/linux/resources/blockIO/throttleReadBpsDevice/*/major", "a device number"),
+    ("/linux/resources/blockIO/throttleReadBpsDevice/*/minor", "a device number"),
+    ("/linux/resources/blockIO/throttleReadBpsDevice/*/rate", "bytes a second"),
+    ("/linux/resources/blockIO/throttleWriteBpsDevice", "a list of rates by device"),
+    ("/linux/resources/blockIO/throttleWriteBpsDevice/*/major", "a device number"),
+    ("/linux/resources/blockIO/throttleWriteBpsDevice/*/minor", "a device number"),
+    ("/linux/resources/blockIO/throttleWriteBpsDevice/*/rate", "bytes a second"),
+    ("/linux/resources/blockIO/throttleReadIOPSDevice", "a list of rates by device"),
+    ("/linux/resources/blockIO/throttleReadIOPSDevice/*/major", "a device number"),
+    ("/linux/resources/blockIO/throttleReadIOPSDevice/*/minor", "a device number"),
+    ("/linux/resources/blockIO/throttleReadIOPSDevice/*/rate", "operations a second"),
+    ("/linux/resources/blockIO/throttleWriteIOPSDevice", "a list of rates by device"),
+    ("/linux/resources/blockIO/throttleWriteIOPSDevice/*/major", "a device number"),
+    ("/linux/resources/blockIO/throttleWriteIOPSDevice/*/minor", "a device number"),
+    ("/linux/resources/blockIO/throttleWriteIOPSDevice/*/rate", "operations a second"),
     ("/linux/resources/hugepageLimits", "a list of limits"),
+    ("/linux/resources/hugepageLimits/*/pageSize", "a size such as 2MB"),
+    ("/linux/resources/hugepageLimits/*/limit", "bytes"),
     ("/linux/resources/network", "a class and priorities"),
-    ("/linux/resources/rdma", "limits by device"),
-    ("/linux/resources/unified", "values by the name of a cgroup v2 file"),
+    ("/linux/resources/network/classID", "a number, on cgroup v1"),
+    ("/linux/resources/network/priorities", "a list of priorities by network device, on cgroup v1"),
+    ("/linux/resources/network/priorities/*/name", "a network device"),
+    ("/linux/resources/network/priorities/*/priority", "a number"),
+    ("/linux/resources/rdma/*/hcaHandles", "a number of handles"),
+    ("/linux/resources/rdma/*/hcaObjects", "a number of objects"),
+    ("/linux/resources/unified/*", "a value for this file of cgroup v2"),
     ("/linux/rootfsPropagation", "private, slave, shared or unbindable, recursive with a leading r"),
     ("/linux/seccomp/defaultAction", "SCMP_ACT_ERRNO or another action"),
     ("/linux/seccomp/defaultErrnoRet", "an errno, with SCMP_ACT_ERRNO or SCMP_ACT_TRACE"),
@@ -125,10 +179,12 @@ pub const SCHEMA: &[(&str, &str)] = &[
     ("/linux/seccomp/listenerPath", "a socket of the host, with SCMP_ACT_NOTIFY"),
     ("/linux/seccomp/listenerMetadata", "a string, with listenerPath"),
     ("/linux/seccomp/syscalls", "a list of rules"),
+    ("/linux/seccomp/syscalls/*/name", "the name of a system call: profiles of old have one"),
     ("/linux/seccomp/syscalls/*/names", "a list of system calls"),
     ("/linux/seccomp/syscalls/*/names/*", "the name of a system call"),
     ("/linux/seccomp/syscalls/*/action", "SCMP_ACT_ALLOW or another action"),
     ("/linux/seccomp/syscalls/*/errnoRet", "an errno, with SCMP_ACT_ERRNO or SCMP_ACT_TRACE"),
+    ("/linux/seccomp/syscalls/*/args", "a list of comparisons"),
     ("/linux/seccomp/syscalls/*/args/*/index", "0 to 5"),
     ("/linux/seccomp/syscalls/*/args/*/value", "a number"),
     ("/linux/seccomp/syscalls/*/args/*/valueTwo", "a number"),
@@ -141,6 +197,7 @@ pub const SCHEMA: &[(&str, &str)] = &[
     ("/linux/mountLabel", "a label, on a kernel with SELinux"),
     ("/linux/intelRdt/closID", "the name of a resctrl group"),
     ("/linux/intelRdt/schemata", "a list of lines"),
+    ("/linux/intelRdt/schemata/*", "a line such as L3:0=f"),
     ("/linux/intelRdt/l3CacheSchema", "a line of a schemata file"),
     ("/linux/intelRdt/memBwSchema", "a line of a schemata file"),
     ("/linux/intelRdt/enableMonitoring", "true or false"),
@@ -152,6 +209,7 @@ pub const SCHEMA: &[(&str, &str)] = &[
     ("/linux/memoryPolicy/flags/*", "MPOL_F_STATIC_NODES or another of set_mempolicy(2)"),
     ("/linux/personality/domain", "LINUX or LINUX32"),
     ("/linux/personality/flags", "an empty list"),
+    ("/linux/personality/flags/*", "nothing: the specification defines no flags"),
 ];
 
 /// Platforms that a configuration may also speak to.
@@ -160,11 +218,13 @@ const OTHER_PLATFORMS: [&str; 5] = ["freebsd", "solaris", "vm", "windows", "zos"
 /// What is expected at a pointer; of the nearest pattern above it where none fits.
 pub fn expected(pointer: &str) -> Option<&'static str> {
     let parts: Vec<&str> = pointer.split('/').collect();
-    let entry = SCHEMA.iter().find(|(pattern, _)| {
-        let pattern: Vec<&str> = pattern.split('/').collect();
-        pattern.len() == parts.len() && fits(&pattern, &parts)
-    });
+    let entry = SCHEMA.iter().find(|(pattern, _)| is_of(pattern, &parts));
     entry.map(|(_, expected)| *expected)
+}
+
+fn is_of(pattern: &str, parts: &[&str]) -> bool {
+    let pattern: Vec<&str> = pattern.split('/').collect();
+    pattern.len() == parts.len() && fits(&pattern, parts)
 }
 
 fn fits(pattern: &[&str], parts: &[&str]) -> bool {
@@ -196,6 +256,13 @@ pub fn properties(pointer: &str) -> Option<Vec<&'static str>> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    use rspawn_planner::oci;
+    use serde::de::{IntoDeserializer, Visitor, value};
+    use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+
     use super::*;
 
     #[test]
@@ -207,6 +274,92 @@ mod tests {
         assert!(properties("/hooks").unwrap().contains(&"poststop"));
         assert_eq!(properties("/annotations"), None);
         assert_eq!(properties("/linux/sysctl"), None);
-        assert_eq!(properties("/linux/resources/memory"), None);
+        assert!(properties("/linux/resources/memory").unwrap().contains(&"swappiness"));
+        assert_eq!(properties("/linux/resources/unified"), None);
+    }
+
+    /// Answers whatever a type asks for, and notes where it was asked.
+    #[derive(Clone)]
+    struct Probe<'a> {
+        at: String,
+        asked: &'a RefCell<BTreeSet<String>>,
+    }
+
+    impl Probe<'_> {
+        fn below(&self, name: &str) -> Self {
+            Self { at: format!("{}/{name}", self.at), asked: self.asked }
+        }
+    }
+
+    impl<'de> IntoDeserializer<'de> for Probe<'_> {
+        type Deserializer = Self;
+
+        fn into_deserializer(self) -> Self {
+            self
+        }
+    }
+
+    impl<'de> Deserializer<'de> for Probe<'_> {
+        type Error = value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            // A number, a string, or whatever a property takes that is not looked into.
+            self.asked.borrow_mut().insert(self.at.clone());
+            visitor.visit_u8(1)
+        }
+
+        fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            self.asked.borrow_mut().insert(self.at);
+            visitor.visit_bool(true)
+        }
+
+        fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            self.asked.borrow_mut().insert(self.at);
+            visitor.visit_str("x")
+        }
+
+        fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            visitor.visit_some(self)
+        }
+
+        fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            self.asked.borrow_mut().insert(self.at.clone());
+            visitor.visit_seq(value::SeqDeserializer::new(std::iter::once(self.below("*"))))
+        }
+
+        fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, value::Error> {
+            visitor.visit_map(value::MapDeserializer::new(std::iter::once(("*", self.below("*")))))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, value::Error> {
+            self.asked.borrow_mut().insert(self.at.clone());
+            visitor.visit_map(value::MapDeserializer::new(fields.iter().map(|name| (*name, self.below(name)))))
+        }
+
+        forward_to_deserialize_any! {
+            i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf unit unit_struct newtype_struct
+            tuple tuple_struct enum identifier ignored_any
+        }
+    }
+
+    /// What the types of rspawn-planner read is what this table has, and the other way about.
+    #[test]
+    fn the_table_has_what_the_planner_reads() {
+        let asked = RefCell::new(BTreeSet::new());
+        oci::Spec::deserialize(Probe { at: String::new(), asked: &asked }).expect("a configuration");
+        let asked = asked.into_inner();
+        // A property has an entry by itself or by what is below it, with a hook standing for all hooks.
+        let is_known = |place: &str| expected(place).is_some() || properties(place).is_some();
+        let missing: Vec<&String> = asked.iter().filter(|place| !is_known(place)).collect();
+        let is_read = |pattern: &str| asked.iter().any(|place| is_of(pattern, &place.split('/').collect::<Vec<_>>()));
+        // Those of Windows are told from misspelt ones.
+        let of_linux = SCHEMA.iter().filter(|(_, expected)| !expected.contains("Windows"));
+        let unread: Vec<&str> = of_linux.map(|(pattern, _)| *pattern).filter(|pattern| !is_read(pattern)).collect();
+        assert_eq!((missing, unread), (Vec::<&String>::new(), Vec::new()));
     }
 }
