@@ -118,7 +118,7 @@ fn explain(path: &str, head: &[u8], errno: Errno) -> String {
         (Errno::ENOEXEC, _) if head.starts_with(b"\x7fELF") => {
             format!("exec {path}: exec format error: it is a program for another machine")
         }
-        (Errno::ENOEXEC, _) => format!("exec {path}: exec format error: it is no program and has no #! line"),
+        (Errno::ENOEXEC, _) => format!("exec {path}: exec format error: it is not a program and has no #! line"),
         _ => format!("exec {path}"),
     }
 }

@@ -68,7 +68,7 @@ fn usage() -> i32 {
     print(Err((2, "usage: rspawn-setup --check PLAN [POLICY]\n(rspawn starts it in any other way itself)\n".into())))
 }
 
-/// Prints a verdict, what is no verdict to standard error, and gives the exit status.
+/// Prints a verdict, what is not a verdict to standard error, and gives the exit status.
 fn print(verdict: Result<String, (i32, String)>) -> i32 {
     let (status, text) = verdict.map_or_else(|refused| refused, |text| (0, text));
     let stream = Fd::from_raw(if status == 2 { 2 } else { 1 });

@@ -47,7 +47,7 @@ fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, E
 /// One that cannot be delivered is told of: the payload goes on without it.
 fn deliver(parent: &Parent, container: &ContainerProcess, number: u8) {
     match process::signal(&container.process, i32::from(number)) {
-        // It has ended, which is heard next; or that is no signal.
+        // It has ended, which is heard next; or that is not a signal.
         Ok(()) | Err(Errno::ESRCH | Errno::EINVAL) => {}
         Err(errno) => parent.report_left(Failure::of("pidfd_send_signal", errno).at(Place::Supervise)),
     }

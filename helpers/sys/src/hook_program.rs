@@ -66,7 +66,7 @@ fn open_trusted(path: &str) -> Outcome<(Fd, String)> {
         return Err(Failure::check(&format!("it is {place} of other mounts than the host's")));
     }
     if !found.is(libc::S_IFREG) {
-        return Err(Failure::check(&format!("{place} is no regular file")));
+        return Err(Failure::check(&format!("{place} is not a regular file")));
     }
     judge_owner(&found, &place)?;
     Ok((opened, place))

@@ -147,13 +147,13 @@ impl Bus {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]) as usize;
         let (body, fields) = (word(4), word(12));
         if bytes[0] != b'l' || body > MOST || fields > MOST {
-            return Err(broken("it sends what is no message"));
+            return Err(broken("it sent something that is not a message"));
         }
         let start = (FIXED + fields).next_multiple_of(8);
         bytes.extend(self.read(start - FIXED + body)?);
         let data = Data::new(&bytes[..start], Context::new(LE, 0));
         let (header, _): (Header, usize) =
-            data.deserialize().map_err(|error| broken(format!("it sends what is no message: {error}")))?;
+            data.deserialize().map_err(|error| broken(format!("it sent something that is not a message: {error}")))?;
         let text = |code: u8| {
             let field = header.6.iter().find(|(known, _)| *known == code).map(|(_, value)| value);
             field.and_then(|value| value.downcast_ref::<&str>().ok()).unwrap_or_default().to_string()

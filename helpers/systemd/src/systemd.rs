@@ -66,7 +66,7 @@ fn unsuccessful(unit: &str, result: &str) -> String {
 fn explain(who: &str, fault: Fault) -> String {
     match fault {
         Fault::Refused { name, words } => format!("{who} refuses: {words} ({name})"),
-        Fault::Broken(reason) => format!("{who} cannot be spoken to: {reason}"),
+        Fault::Broken(reason) => format!("{who} cannot be reached: {reason}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::prelude::*;
 /// Bytes: `100M`, `1.5g`, `64MiB`, `512 kb`; all to the base 1024.
 pub fn memory_size(text: &str) -> Result<i64, String> {
-    let wrong = || format!("{text:?} is no amount of memory such as 100M");
+    let wrong = || format!("{text:?} is not an amount of memory such as 100M");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = text[digits.len()..].to_ascii_lowercase();
     let power = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
@@ -33,7 +33,7 @@ pub fn duration(text: &str) -> Result<u64, String> {
         ("m", 60_000_000_000),
         ("h", 3_600_000_000_000),
     ];
-    let wrong = || format!("{text:?} is no duration such as 5s or 1m30s");
+    let wrong = || format!("{text:?} is not a duration such as 5s or 1m30s");
     let (mut rest, mut total) = (text, 0u64);
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(wrong)?;

@@ -52,7 +52,9 @@ impl Global {
             Some("cgroupfs" | "disabled") => Ok(false),
             // The last one that was given: clap takes the other for not given.
             None => Ok(self.systemd_cgroup),
-            Some(other) => Err(format!("--cgroup-manager: there is no {other:?}: cgroupfs, systemd or disabled")),
+            Some(other) => {
+                Err(format!("--cgroup-manager: unknown manager {other:?}: use cgroupfs, systemd or disabled"))
+            }
         }
     }
 
@@ -66,11 +68,11 @@ impl Global {
         // Empty is auto to runc.
         let rootless = self.rootless.to_ascii_lowercase();
         if !matches!(rootless.as_str(), "" | "auto") && super::go_flags::boolean(&self.rootless).is_none() {
-            return Err(format!("--rootless: there is no {:?}: true, false or auto", self.rootless));
+            return Err(format!("--rootless: unknown value {:?}: use true, false or auto", self.rootless));
         }
         match self.log_level.as_str() {
             "error" | "warning" | "info" | "debug" => Ok(()),
-            other => Err(format!("--log-level: there is no {other:?}: error, warning, info or debug")),
+            other => Err(format!("--log-level: unknown level {other:?}: use error, warning, info or debug")),
         }
     }
 }

@@ -26,7 +26,7 @@ use rspawn_report::show::{self, Colours, Tone};
 /// Exit status 0: it would start; 1: it would not.
 pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, String> {
     if arguments.format == Format::Bin {
-        return Err("check --format=bin: there is no such form of what is found: text or json".into());
+        return Err("check --format=bin: findings have no binary form: use text or json".into());
     }
     let (source, name) = source(&arguments)?;
     let path = source.directory();
@@ -122,11 +122,11 @@ impl Machine {
         let ids = &self.facts.ids;
         let mut lacks = Vec::new();
         if let Some(switch) = &self.forbidden {
-            let message = format!("without root a container needs a user namespace, and there is none: {switch}");
+            let message = format!("without root a container needs a user namespace, and it can have none: {switch}");
             lacks.push((Severity::Error, Problem::new("machine", message)));
         }
         if let Some(why) = ids.alone_because.as_ref().filter(|_| ids.rootless) {
-            let message = format!("the container can have no ids but your own: {why}");
+            let message = format!("the container can have only your own ids: {why}");
             lacks.push((Severity::Note, Problem::new("machine", message)));
         }
         lacks
@@ -175,7 +175,9 @@ impl Machine {
                 (Err(libc::EACCES), _) if self.facts.ids.rootless => None,
                 (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),
                 (Ok(kind), Expect::Directory) if kind != Kind::Directory => Some(format!("{path} is not a directory")),
-                (Ok(kind), Expect::NullDevice) if kind != Kind::CharacterDevice => Some(format!("{path} is no device")),
+                (Ok(kind), Expect::NullDevice) if kind != Kind::CharacterDevice => {
+                    Some(format!("{path} is not a device"))
+                }
                 _ => None,
             };
             problems.extend(wrong.map(|message| Problem::new(step.origin.clone(), message)));

@@ -67,7 +67,7 @@ fn check_socket(mode: Mode, terminal: bool) -> Result<(), String> {
 }
 
 /// A shell that waits for input which never comes looks as if rspawn hung.
-const ONLY_SHOWN: &str = "stdin is no terminal, so the container's console is only shown: --console=interactive passes \
+const ONLY_SHOWN: &str = "stdin is not a terminal, so the container's console is only shown: --console=interactive passes \
                           stdin on to it, --console=pipe does without a console, --console=read-only is content";
 
 /// As systemd-nspawn: interactive on a terminal, else only shown.

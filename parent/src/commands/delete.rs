@@ -28,7 +28,7 @@ pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
 /// Every container whose name an expression matches anywhere, as with crun. One that cannot be deleted keeps no other.
 fn delete_matching(root: &StateRoot, expression: &str, force: bool) -> Result<(), String> {
     let expression = regex_lite::Regex::new(expression)
-        .map_err(|error| format!("--regex: {expression:?} is no regular expression: {error}"))?;
+        .map_err(|error| format!("--regex: {expression:?} is not a regular expression: {error}"))?;
     let mut failed = Vec::new();
     for found in root.containers()? {
         let deleted = match found {

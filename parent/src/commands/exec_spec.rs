@@ -91,7 +91,7 @@ fn parse_user(text: &str, gid: u32) -> Result<(u32, u32), String> {
     let number = |text: &str| -> Result<u32, String> {
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         let parsed = text.parse().ok().filter(|_| digits);
-        parsed.ok_or_else(|| format!("--user: {text:?} is no id: UID[:GID] in decimal numbers is wanted"))
+        parsed.ok_or_else(|| format!("--user: {text:?} is not an id: UID[:GID] in decimal numbers is wanted"))
     };
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),

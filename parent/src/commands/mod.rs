@@ -69,7 +69,7 @@ pub fn main() -> i32 {
 fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     // With more rights than the caller, what the caller names could not be opened on its word.
     let (uid, gid) = (nix::unistd::getresuid(), nix::unistd::getresgid());
-    let say = |errno| format!("cannot find out who runs this: {errno}");
+    let say = |errno| format!("cannot read the user ids of this process: {errno}");
     let (uid, gid) = (uid.map_err(say)?, gid.map_err(say)?);
     if uid.real != uid.effective || gid.real != gid.effective {
         return Err("rspawn must not be installed setuid or setgid: it needs no root to run a user's containers".into());

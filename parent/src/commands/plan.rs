@@ -19,7 +19,7 @@ use rspawn_report::show::{self, Colours};
 
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
-        return Err("plan --diff --format=bin: there is no such form of a difference: text or json".into());
+        return Err("plan --diff --format=bin: a difference has no binary form: use text or json".into());
     }
     let (sources, id) = sources(&arguments)?;
     match (sources.len(), arguments.diff) {
@@ -70,7 +70,7 @@ pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, Str
         ([one], Format::Text) => show::text::text(one, verdict(one).as_ref(), colours).into_bytes(),
         ([one], Format::Json) => format!("{:#}\n", show::json::json(one, verdict(one).as_ref())).into_bytes(),
         ([one], Format::Bin) => encode(&one.plan)?,
-        _ => return Err("one or two plans were asked for".into()),
+        _ => return Err("one plan or two are needed".into()),
     };
     streams::print(output).map(|()| 0)
 }

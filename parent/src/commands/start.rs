@@ -93,7 +93,7 @@ fn open_gate(container: &Container) -> Result<(), String> {
     let failed = match channel::read_value(&report) {
         Ok(Some(FromStage::Failed(error))) => Some(error),
         Ok(None) | Err(Errno::EAGAIN) => noted()?,
-        other => return Err(format!("the container's first process makes no sense: {other:?}")),
+        other => return Err(format!("the report of the container's first process makes no sense: {other:?}")),
     };
     match (failed, payload) {
         (Some(error), _) => Err(describe::failure(None, &error, &Origins::default())),

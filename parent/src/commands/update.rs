@@ -59,7 +59,7 @@ fn update_limits(global: &Global, arguments: Update, audit: Audit) -> Result<Run
         Some(given) => (session.audit.step("parse", || parse(given))?, Origins::default()),
         None => from_flags(&arguments.limits)?,
     };
-    // With runc 1.1 to 1.3, 0 is no limit of its own: clients send it for what they do not change.
+    // With runc 1.1 to 1.3, 0 is not a limit of its own: clients send it for what they do not change.
     resources.pids.limit = resources.pids.limit.filter(|limit| *limit != 0);
     // runc never changes them, and those who send all limits send these too: anew they would be closed for a moment.
     if !resources.devices.is_empty() && resources.devices == devices_of(&config)? {
@@ -183,7 +183,7 @@ impl Flag {
     fn number<T: std::str::FromStr>(self) -> Result<Option<T>, String> {
         let Self { name, given } = self;
         let parse =
-            |text: String| text.parse().map_err(|_| format!("{name}: {text:?} is no number, or none that it can be"));
+            |text: String| text.parse().map_err(|_| format!("{name}: {text:?} is not a number, or out of range"));
         given.map(parse).transpose()
     }
 

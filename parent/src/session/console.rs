@@ -58,7 +58,7 @@ pub struct RawMode {
 }
 
 impl RawMode {
-    /// Does nothing if stdin is no terminal.
+    /// Does nothing if stdin is not a terminal.
     pub fn enter() -> Self {
         Self::with(cfmakeraw)
     }

@@ -59,7 +59,7 @@ impl Setup {
         }
         match process::wait(self.pid, true).map_err(say)? {
             Some((_, status)) => Ok(status),
-            None => Err("rspawn-setup's end is not told".into()),
+            None => Err("rspawn-setup did not report its end".into()),
         }
     }
 }

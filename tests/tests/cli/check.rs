@@ -126,7 +126,7 @@ fn another_user_is_told_what_it_lacks() {
     command.args(["-c", &script]);
     let output = finish(command, b"");
     // nobody has no subordinate ids.
-    assert!(output.stdout.contains("note: machine: the container can have no ids but your own: "), "{output:?}");
+    assert!(output.stdout.contains("note: machine: the container can have only your own ids: "), "{output:?}");
     assert!(output.stdout.contains("note: /linux/namespaces: a user namespace is added"), "{output:?}");
 }
 
@@ -190,6 +190,6 @@ fn hostile_names_are_written_out() {
 #[test]
 fn only_a_plan_is_bytes() {
     let output = check(&Bundle::new(), &["--format=bin"]);
-    assert_eq!(output.stderr, "rspawn: check --format=bin: there is no such form of what is found: text or json\n");
+    assert_eq!(output.stderr, "rspawn: check --format=bin: findings have no binary form: use text or json\n");
     assert_eq!((output.status, output.stdout.as_str()), (1, ""));
 }

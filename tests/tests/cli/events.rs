@@ -171,8 +171,8 @@ fn a_line_every_interval_until_the_container_ends() {
     life.created(&[]);
     for (interval, expected) in [
         ("0s", "duration interval must be greater than 0"),
-        ("5", "--interval: \"5\" is no duration such as 5s or 1m30s"),
-        ("-1s", "--interval: \"-1s\" is no duration such as 5s or 1m30s"),
+        ("5", "--interval: \"5\" is not a duration such as 5s or 1m30s"),
+        ("-1s", "--interval: \"-1s\" is not a duration such as 5s or 1m30s"),
     ] {
         assert_eq!(error(life.run(life.on_it("events", &["--interval", interval]))), expected);
     }

@@ -473,7 +473,7 @@ fn a_terminal_over_a_console_socket() {
     assert!(error(life.exec(&[&option, "--tty", "--detach"], &["true"])).contains("Connection refused"));
 }
 
-/// Whether a process exists and is no zombie.
+/// Whether a process exists and is not a zombie.
 fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))

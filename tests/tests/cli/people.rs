@@ -150,7 +150,7 @@ fn how_a_container_ended_is_told_while_it_can_be_known() {
 /// The number before a column's unit, such as 12.5 of `12.5M/64M`.
 fn number(cell: &str) -> f64 {
     let end = cell.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(cell.len());
-    cell[..end].parse().unwrap_or_else(|_| panic!("{cell:?} is no number"))
+    cell[..end].parse().unwrap_or_else(|_| panic!("{cell:?} is not a number"))
 }
 
 #[test]

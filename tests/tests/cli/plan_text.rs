@@ -201,5 +201,5 @@ fn a_difference_is_not_given_in_bytes() {
     let mut command = Command::new(program("rspawn"));
     command.args(["plan", "--diff", "--format=bin", "--hostname=x"]).arg(bundle.path());
     let said = finish(command, b"").refused();
-    assert_eq!(said, "rspawn: plan --diff --format=bin: there is no such form of a difference: text or json\n");
+    assert_eq!(said, "rspawn: plan --diff --format=bin: a difference has no binary form: use text or json\n");
 }

@@ -84,7 +84,7 @@ fn every_flag_reaches_its_file() {
         ("blkio", "blkio.bfq.weight", "300"),
     ];
     expect(&life, &values);
-    // Nothing named, nothing changed; and 0 is no name, as with runc.
+    // Nothing named, nothing changed; and 0 is not a name, as with runc.
     assert_eq!(update(&life, &[]).ok(), "");
     assert_eq!(update(&life, &["--pids-limit=0", "--memory=0", "--cpu-quota=0", "--cpu-share=0"]).ok(), "");
     expect(&life, &values);
@@ -222,11 +222,11 @@ fn errors_name_the_flag_or_the_place() {
     assert_eq!(error(update(&life, &["--memory=1G"])), "container does not exist");
     life.created(&[]);
     for (flags, expected) in [
-        (&["--memory=lots"][..], "--memory: \"lots\" is no amount of memory such as 100M"),
-        (&["--cpu-period=-5"], "--cpu-period: \"-5\" is no number, or none that it can be"),
-        (&["--pids-limit=x"], "--pids-limit: \"x\" is no number, or none that it can be"),
+        (&["--memory=lots"][..], "--memory: \"lots\" is not an amount of memory such as 100M"),
+        (&["--cpu-period=-5"], "--cpu-period: \"-5\" is not a number, or out of range"),
+        (&["--pids-limit=x"], "--pids-limit: \"x\" is not a number, or out of range"),
         (&["--cpu-idle=2"], "--cpu-idle: 2 is neither 0 nor 1"),
-        (&["--cpuset-cpus=a"], "--cpuset-cpus: \"a\" is no list of numbers such as \"0-3,7\""),
+        (&["--cpuset-cpus=a"], "--cpuset-cpus: \"a\" is not a list of numbers such as \"0-3,7\""),
         (
             &["--l3-cache-schema=L3:0=f"],
             "--l3-cache-schema: the container has no resctrl group of its own: linux.intelRdt made none for it",

@@ -559,7 +559,7 @@ fn policy_files_that_others_can_write_are_refused() {
         ("mode = maybe\n", "line 1: the mode is off, warn or enforce"),
         ("bind.allow = etc\n", "line 1: \"etc\" is not an absolute path"),
         ("userns.min-host-id = -1\n", "line 1: the value is not one id"),
-        ("devices.allow = c 1\n", "line 1: \"c 1\" is no device"),
+        ("devices.allow = c 1\n", "line 1: \"c 1\" is not a device"),
         ("namespaces.own = pidd\n", "line 1: there is no namespace \"pidd\""),
     ] {
         fs::write(&file, text).unwrap();

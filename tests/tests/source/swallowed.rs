@@ -93,7 +93,7 @@ fn last_call(code: &str) -> Option<&str> {
     named.rsplit(|character: char| !character.is_alphanumeric() && character != '_').next()
 }
 
-/// Whether a line throws away what may be an error. What is nothing, or a text that is no number where that is handed
+/// Whether a line throws away what may be an error. What is nothing, or a text that is not a number where that is handed
 /// on, is none; what the line does not tell is taken for one.
 fn throws_away(line: &str) -> bool {
     HABITS.iter().any(|habit| {

@@ -586,7 +586,7 @@ fn containers_are_deleted_by_an_expression() {
     assert_eq!(run(&["delete", "--regex", "^web-[0-9]$"]).ok(), "");
     assert_eq!(run(&["list", "--quiet"]).ok(), "db-1\n");
     assert_eq!(run(&["delete", "--regex", "^nothing"]).ok(), "");
-    assert!(run(&["delete", "--regex", "("]).refused().contains("is no regular expression"));
+    assert!(run(&["delete", "--regex", "("]).refused().contains("is not a regular expression"));
     assert_eq!(run(&["delete", "--force", "--regex", "."]).ok(), "");
     assert_eq!(run(&["list", "--quiet"]).ok(), "");
 }

@@ -96,7 +96,7 @@ impl PathProber {
         match self.ask(question)?.0 {
             Answer::Is(kind) => Ok(Ok(kind)),
             Answer::No(number) => Ok(Err(number)),
-            Answer::Users { .. } => Err("an answer to another question came".into()),
+            Answer::Users { .. } => Err("the answer is to another request".into()),
         }
     }
 
@@ -111,7 +111,7 @@ impl PathProber {
                 Ok(Database { passwd, group: group.unwrap_or_default() })
             }
             (Answer::No(number), _) => Err(format!("cannot open {root}: {}", errors::describe(number))),
-            _ => Err("an answer to another question came".into()),
+            _ => Err("the answer is to another request".into()),
         }
     }
 

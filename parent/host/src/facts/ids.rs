@@ -37,7 +37,7 @@ pub fn of_caller() -> Result<Ids, String> {
     let subordinate = |file: &str| Ok::<_, String>(ranges(&if_there(file)?, uid, &name));
     let (uids, gids) = (subordinate("/etc/subuid")?, subordinate("/etc/subgid")?);
     if uids.is_empty() || gids.is_empty() {
-        ids.alone_because = Some(format!("neither /etc/subuid nor /etc/subgid may lack an entry for user {uid}"));
+        ids.alone_because = Some(format!("user {uid} needs an entry in /etc/subuid and one in /etc/subgid"));
     } else if find(PROGRAMS[0])?.is_none() || find(PROGRAMS[1])?.is_none() {
         ids.alone_because = Some("newuidmap and newgidmap are not installed".into());
     } else {

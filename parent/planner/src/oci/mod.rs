@@ -135,7 +135,7 @@ fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
         // RFC 8259, section 8.1: a parser may ignore one; runc and crun refuse it, too.
         return Err(Problem::new(
             "",
-            "it begins with a byte order mark, which is no JSON: save it as UTF-8 without BOM",
+            "it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without BOM",
         ));
     }
     let mut json = serde_json::Deserializer::from_slice(config);

@@ -37,7 +37,7 @@ const MOST_GROUPS: usize = 65536;
 pub fn parse(text: &str) -> Result<UserChoice, String> {
     let id = |text: &str| match number::<u32>(text) {
         // (uid_t) -1 means "no change" to every call that takes an id.
-        Ok(u32::MAX) | Err(_) => Err(format!("{text:?} is no id: ids are numbers from 0 to 4294967294")),
+        Ok(u32::MAX) | Err(_) => Err(format!("{text:?} is not an id: ids are numbers from 0 to 4294967294")),
         Ok(id) => Ok(id),
     };
     if let Some((uid, gid)) = text.split_once(':') {

@@ -21,11 +21,11 @@ pub enum Volatile {
     Overlay,
 }
 
-/// A decimal number of digits alone: no sign, no space. What is no number is never taken for one.
+/// A decimal number of digits alone: no sign, no space. What is not a number is never taken for one.
 pub fn number<T: FromStr>(text: &str) -> Result<T, String> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let parsed = if digits { text.parse().ok() } else { None };
-    parsed.ok_or_else(|| format!("{text:?} is no number, or too large a one"))
+    parsed.ok_or_else(|| format!("{text:?} is not a number, or too large a one"))
 }
 
 /// A boolean, in each of systemd's spellings.
@@ -44,7 +44,7 @@ pub fn volatile(text: &str) -> Result<Volatile, String> {
         other => match boolean(other) {
             Ok(true) => Ok(Volatile::Yes),
             Ok(false) => Ok(Volatile::No),
-            Err(_) => Err(format!("{text:?} is none of yes, no, state, overlay")),
+            Err(_) => Err(format!("{text:?} is not one of yes, no, state, overlay")),
         },
     }
 }
@@ -105,7 +105,7 @@ pub fn assignment(text: &str, inherited: impl Fn(&str) -> Option<String>) -> Res
         None => (text, inherited(text)),
     };
     if name.is_empty() || name.contains(|c: char| c.is_control() || c.is_whitespace()) {
-        return Err(format!("{name:?} is no name of a variable"));
+        return Err(format!("{name:?} is not the name of a variable"));
     }
     // A name alone that is not set here is not set there either.
     Ok(value.map(|value| (name.to_string(), value)))
@@ -175,7 +175,7 @@ pub fn signal(text: &str) -> Result<u8, String> {
 pub fn machine_id(text: &str) -> Result<String, String> {
     let digits: String = text.chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
     if digits.len() != 32 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(format!("{text:?} is no machine id: 32 hexadecimal digits"));
+        return Err(format!("{text:?} is not a machine id: 32 hexadecimal digits"));
     }
     let part = |from: usize, to: usize| &digits[from..to];
     Ok([part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)].join("-"))
@@ -231,7 +231,7 @@ fn amount(kind: &str, text: &str) -> Result<u64, String> {
     if text == "infinity" {
         return Ok(UNLIMITED);
     }
-    let wrong = || format!("{text:?} is no value of {kind}");
+    let wrong = || format!("{text:?} is not a value of {kind}");
     match kind {
         "RLIMIT_CPU" => time(text, 1_000_000).map(|span| span.div_ceil(1_000_000)).ok_or_else(wrong),
         "RLIMIT_RTTIME" => time(text, 1).ok_or_else(wrong),

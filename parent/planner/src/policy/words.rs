@@ -159,7 +159,7 @@ pub fn device(words: &[&str]) -> Result<DeviceRule, String> {
         }),
         _ => None,
     };
-    rule.ok_or_else(|| format!("{:?} is no device such as `c 1:3` or `b 8:*`", words.join(" ")))
+    rule.ok_or_else(|| format!("{:?} is not a device such as `c 1:3` or `b 8:*`", words.join(" ")))
 }
 
 /// Keys, or `net.*` for a prefix.

@@ -60,7 +60,7 @@ fn rule(device: &DeviceRule) -> Result<DeviceAccess, (&'static str, String)> {
         None | Some(-1) => Ok(None),
         Some(number) => match u32::try_from(number) {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err((field, format!("{number} is no device number; -1 means all"))),
+            Err(_) => Err((field, format!("{number} is not a device number; -1 means all"))),
         },
     };
     let mut ways = 0;

@@ -108,7 +108,7 @@ fn listed_device(planner: &mut Planner, origin: &str, device: &Device) {
     let minor = number(planner, &format!("{origin}/minor"), device.minor, MAX_MINOR, is_node);
     let mode = device.file_mode.unwrap_or(0o666);
     if mode & !0o177_777 != 0 {
-        planner.problem(format!("{origin}/fileMode"), format!("{mode} (octal {mode:o}) is no file mode"));
+        planner.problem(format!("{origin}/fileMode"), format!("{mode} (octal {mode:o}) is not a file mode"));
     }
     let uid = planner.id(&format!("{origin}/uid"), device.uid.unwrap_or(0));
     let gid = planner.id(&format!("{origin}/gid"), device.gid.unwrap_or(0));
@@ -127,7 +127,7 @@ fn number(planner: &mut Planner, pointer: &str, value: Option<i64>, most: i64, n
         }
         Some(value) if (0..=most).contains(&value) => Some(value as u32),
         Some(value) => {
-            planner.problem(pointer, format!("{value} is no device number: it must be from 0 to {most}"));
+            planner.problem(pointer, format!("{value} is not a device number: it must be from 0 to {most}"));
             None
         }
     }

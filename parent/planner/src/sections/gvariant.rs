@@ -115,7 +115,7 @@ impl<'a> Reader<'a> {
 
     fn value(&mut self, depth: usize) -> Result<Value, String> {
         if depth > 3 {
-            return Err("it has too many values in each other".into());
+            return Err("its values are nested too deeply".into());
         }
         if self.take("[") {
             return self.list("]", depth).map(Value::Array);
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         }
         match self.word() {
             "" if self.rest.is_empty() => Err("a value is missing".into()),
-            "" => Err(format!("{:?} is no value: strings are quoted ('text')", self.rest)),
+            "" => Err(format!("{:?} is not a value: strings are quoted ('text')", self.rest)),
             "true" => Ok(Value::Flag(true)),
             "false" => Ok(Value::Flag(false)),
             "double" => fraction(self.word()),
@@ -200,7 +200,7 @@ fn number((name, least, most): (&'static str, i128, i128), word: &str) -> Result
     let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     let parsed = i128::from_str_radix(digits, radix).ok().filter(|_| is_plain && digits.len() < 25);
     match parsed.map(|number| sign * number) {
-        None => Err(format!("{word:?} is no value: strings are quoted ('text')")),
+        None => Err(format!("{word:?} is not a value: strings are quoted ('text')")),
         Some(number) if !(least..=most).contains(&number) => Err(format!("{number} is beyond the range of {name}")),
         Some(number) => Ok(Value::Number(name, number)),
     }
@@ -208,7 +208,7 @@ fn number((name, least, most): (&'static str, i128, i128), word: &str) -> Result
 
 fn fraction(word: &str) -> Result<Value, String> {
     let number: Option<f64> = word.parse().ok().filter(|number: &f64| number.is_finite());
-    number.map(Value::Fraction).ok_or_else(|| format!("{word:?} is no number"))
+    number.map(Value::Fraction).ok_or_else(|| format!("{word:?} is not a number"))
 }
 
 #[cfg(test)]

@@ -59,7 +59,8 @@ fn class(planner: &mut Planner, wanted: &IntelRdt, resctrl: &ResctrlFacts) -> Op
     // The specification has no word for the class that all processes begin in; this is runc's and crun's.
     let name = if name == "/" { "" } else { name };
     if name == "." || name == ".." || name.contains('/') {
-        planner.problem(CLOS_ID, format!("{name:?} is no name of a resctrl group: it may not lead elsewhere"));
+        planner
+            .problem(CLOS_ID, format!("{name:?} is not a valid name for a resctrl group: it may not lead elsewhere"));
         return None;
     }
     let Some(found) = resctrl.groups.get(name) else {

@@ -112,7 +112,7 @@ pub fn convert(planner: &mut Planner, pointer: &str, mappings: &[IdMapping], ids
 fn no_such_id(planner: &mut Planner, pointer: String, id: u32) {
     let ids = &planner.facts.ids;
     let reason = match &ids.alone_because {
-        Some(reason) => format!(", who has no ids but its own: {reason}"),
+        Some(reason) => format!(", who has only its own ids: {reason}"),
         None => String::new(),
     };
     let message = match ids.rootless {
@@ -173,8 +173,9 @@ fn net_devices(planner: &mut Planner) {
         let new_name = device.name.as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
         for name in [name, new_name] {
             if !is_device_name(name) {
-                let message =
-                    format!("{name:?} is no name of a network device: 1 to 15 bytes, no slash, no colon, no space");
+                let message = format!(
+                    "{name:?} is not a valid name for a network device: 1 to 15 bytes, no slash, no colon, no space"
+                );
                 planner.problem(origin.clone(), message);
             }
         }

@@ -136,7 +136,7 @@ fn environment(planner: &mut Planner) -> Vec<Text> {
     for (index, entry) in entries.iter().enumerate() {
         let name = entry.split_once('=').map(|(name, _)| name);
         if name.is_none_or(str::is_empty) {
-            let message = format!("{entry:?} is no environment entry: it must read NAME=value");
+            let message = format!("{entry:?} is not an environment entry: it must read NAME=value");
             planner.problem(format!("/process/env/{index}"), message);
         }
     }
@@ -243,7 +243,7 @@ fn affinity(planner: &mut Planner) -> (Vec<u64>, Vec<u64>) {
     let mut mask = |name: &str, list: Option<String>| {
         let list = list.unwrap_or_default();
         bit_mask(&list, MOST_NUMBERS).unwrap_or_else(|| {
-            let message = format!("{list:?} is no list of CPUs such as \"0-3,7\" (below 4096)");
+            let message = format!("{list:?} is not a list of CPUs such as \"0-3,7\" (below 4096)");
             planner.problem(format!("/process/execCPUAffinity/{name}"), message);
             Vec::new()
         })
@@ -262,7 +262,7 @@ fn memory_policy(planner: &mut Planner) -> Option<MemoryPolicy> {
     match bit_mask(&policy.nodes, MOST_NUMBERS) {
         Some(nodes) => Some(MemoryPolicy { mode, nodes }),
         None => {
-            let message = format!("{:?} is no list of memory nodes such as \"0-3,7\" (below 4096)", policy.nodes);
+            let message = format!("{:?} is not a list of memory nodes such as \"0-3,7\" (below 4096)", policy.nodes);
             planner.problem(format!("{pointer}/nodes"), message);
             None
         }

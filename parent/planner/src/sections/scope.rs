@@ -60,7 +60,7 @@ fn place(written: &str, planner: &Planner) -> Result<(String, String, String), S
         return Err(format!("{unit:?} cannot be the name of a unit (systemd.unit(5))"));
     }
     let above =
-        expand(slice).ok_or_else(|| format!("{slice:?} is no slice such as system.slice (systemd.slice(5))"))?;
+        expand(slice).ok_or_else(|| format!("{slice:?} is not a slice such as system.slice (systemd.slice(5))"))?;
     let base = facts.units.as_ref().ok_or(
         "rspawn is outside of the cgroup of your session's systemd, and the kernel would not let it move processes into \
          a scope there: start it with `systemd-run --user --scope`",
@@ -138,7 +138,7 @@ fn annotations(planner: &mut Planner) -> Vec<UnitProperty> {
 
 fn annotation(name: &str, value: &str) -> Result<UnitProperty, String> {
     if name.len() < 3 || !name.bytes().all(|byte| byte.is_ascii_alphabetic()) {
-        return Err(format!("{name:?} is no property of a unit: they are of three letters or more"));
+        return Err(format!("{name:?} is not a property of a unit: they are of three letters or more"));
     }
     if ["Slice", "Delegate"].contains(&name) {
         return Err(format!("{name} cannot be set: rspawn sets it itself"));

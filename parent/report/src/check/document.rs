@@ -181,7 +181,10 @@ mod tests {
             "annotations":{"free":"x"},"linux":{"sysctl":{"a":"b"},"resources":{"memory":{"x":1},"swap":1}}}"#;
         let found: Vec<Problem> = Document::read(text.as_bytes()).unknown;
         let pointers: Vec<&str> = found.iter().map(|problem| problem.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/Root", "/linux/resources/swap", "/process/noNewPriviledges"]);
-        assert!(found[2].message.contains("noNewPrivileges?"));
+        assert_eq!(
+            pointers,
+            ["/Root", "/linux/resources/memory/x", "/linux/resources/swap", "/process/noNewPriviledges"]
+        );
+        assert!(found[3].message.contains("noNewPrivileges?"));
     }
 }

@@ -133,7 +133,7 @@ pub fn cpuset(settings: &mut Settings, cpu: &Cpu) {
             continue;
         }
         if !list.bytes().all(|b| b.is_ascii_digit() || b"-,:/ ".contains(&b)) {
-            settings.problem(field, format!("{list:?} is no list of numbers such as \"0-3,7\""));
+            settings.problem(field, format!("{list:?} is not a list of numbers such as \"0-3,7\""));
         } else if let Some(home) = settings.home(field, "cpuset", "cpuset") {
             settings.set(home, field, file, list);
         }

@@ -22,7 +22,8 @@ pub fn plan(settings: &mut Settings, memory: &Memory) {
     let Some((first, _)) = fields.into_iter().find(|(_, given)| *given) else { return };
     for (field, limit) in [("limit", memory.limit), ("reservation", memory.reservation), ("swap", memory.swap)] {
         if let Some(limit) = limit.filter(|limit| *limit < -1) {
-            settings.problem(&format!("memory/{field}"), format!("{limit} is no limit; -1 means that there is none"));
+            settings
+                .problem(&format!("memory/{field}"), format!("{limit} is not a limit; -1 means that there is none"));
         }
     }
     let used = settings.now.usage.filter(|_| memory.check_before_update);
@@ -118,7 +119,9 @@ fn swap_alone(limit: Option<i64>, both: Option<i64>, now: CurrentLimits) -> Resu
         // Of two that belong together, the one that is not given stays: here the limit of memory,
         (limit, Some(both)) => match limit.or(finite(now.memory)) {
             None => Err("cgroup v2 needs a limit of memory beside that of memory and swap together".into()),
-            Some(limit) if both < limit => Err("it is of memory and swap together, and below that of memory".into()),
+            Some(limit) if both < limit => {
+                Err("it limits memory and swap together, and is below the limit of memory".into())
+            }
             Some(limit) => Ok(Some(both.saturating_sub(limit))),
         },
         // and here that of both together.

@@ -29,7 +29,7 @@ pub fn hugepages(settings: &mut Settings, limits: &[HugepageLimit]) {
         let digits = page_size.trim_end_matches(|c: char| !c.is_ascii_digit());
         let is_number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
         if !is_number || !["KB", "MB", "GB"].contains(&&page_size[digits.len()..]) {
-            settings.problem(&field, format!("{page_size:?} is no page size such as \"2MB\""));
+            settings.problem(&field, format!("{page_size:?} is not a page size such as \"2MB\""));
             continue;
         }
         let Some(home) = settings.home(&field, "hugetlb", "hugetlb") else { return };
@@ -72,7 +72,7 @@ pub fn rdma(settings: &mut Settings, devices: &BTreeMap<String, Rdma>) {
     for (name, limits) in devices {
         let field = format!("rdma/{}", escape(name));
         if name.is_empty() || name.contains(char::is_whitespace) {
-            settings.problem(&field, format!("{name:?} is no name of an RDMA device"));
+            settings.problem(&field, format!("{name:?} is not the name of an RDMA device"));
             continue;
         }
         let parts = [("hca_handle", limits.hca_handles), ("hca_object", limits.hca_objects)];
