@@ -501,7 +501,7 @@ fn what_hooks_say_is_appended_to_files() {
     let policy = life.bundle.path().join("policy");
     fs::write(&policy, only("hooks.allow = /bin/**")).unwrap();
     let refused = life.create(&[&format!("--policy={}", policy.display())]).refused();
-    assert!(refused.contains("hooks.allow") && refused.contains("may be written to no file"), "{refused}");
+    assert!(refused.contains("hooks.allow") && refused.contains("may not be written to files"), "{refused}");
 }
 
 /// What crun does by an annotation, and rspawn does not, is said; a filter by one would be none.

@@ -280,9 +280,9 @@ mod tests {
             ("[('a', 1)]", "no values of this type"),
             ("['a' 'b']", "neither"),
             ("['a'", "neither"),
-            ("[[[[[['a']]]]]]", "in each other"),
+            ("[[[[[['a']]]]]]", "nested too deeply"),
             ("@au []", "@as"),
-            ("<true>", "no value"),
+            ("<true>", "not a value"),
             ("'a\0b'", "NUL"),
             ("uint32", "quoted"),
         ] {

@@ -252,7 +252,7 @@ mod tests {
             ("", &user, "systemd-run --user --scope"),
             ("/a", &system, "slice:prefix:name"),
             ("a:b:c:d", &system, "slice:prefix:name"),
-            ("a:b:c", &system, "no slice such as"),
+            ("a:b:c", &system, "not a slice such as"),
             (":b:", &system, "name of a unit"),
             (":b:../c", &system, "name of a unit"),
             (":b:c.slice", &system, "names a slice"),
