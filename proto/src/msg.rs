@@ -93,6 +93,8 @@ pub enum ToSetup {
     Plan { plan: Plan, streams: Vec<u8> },
     /// Any number of times while the payload runs.
     Signal(u8),
+    /// Whoever asked for what runs in the background has all that was asked for, such as the console: it may stay.
+    Keep,
 }
 
 /// rspawn-setup to the parent.

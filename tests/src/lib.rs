@@ -84,6 +84,14 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// This process's nice value: CI may run niced.
+pub fn own_nice() -> i32 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("this process");
+    // proc_pid_stat(5): the nineteenth field; the second one may have spaces.
+    let field = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(16));
+    field.and_then(|field| field.parse().ok()).expect("a number")
+}
+
 /// The value of a field in a /proc/PID/status text.
 pub fn status_field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     let prefix = format!("{name}:");

@@ -9,12 +9,16 @@ use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 use crate::container::ContainerProcess;
 use crate::parent::{End, Ended, Parent, progress_word};
 
-/// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself.
+/// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself once the
+/// parent has passed on what was announced: a command that fails leaves nothing.
 pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProcess) -> Ended {
     if mode == Mode::Foreground {
         // The console's slave stays open meanwhile: its last close would end the console for a payload that closes
         // its streams and opens /dev/tty or /dev/console later.
         return supervise(parent, &mut container).map(Some);
+    }
+    if !matches!(channel::receive_value(&parent.control), Ok(Some((ToSetup::Keep, _)))) {
+        return Err(End::Orphaned);
     }
     container.release();
     Ok(None)

@@ -226,6 +226,7 @@ impl Session {
                 }
                 self.begun = true;
                 if signals.is_none() {
+                    self.keep()?;
                     if let Some(relay) = self.relay.take() {
                         relay.wait(&pidfd, pid as i32);
                     }
@@ -247,6 +248,19 @@ impl Session {
             }
         }
         Ok(None)
+    }
+
+    /// Lets what runs in the background stay, and waits until rspawn-setup has left it to itself.
+    fn keep(&mut self) -> Result<(), String> {
+        self.send(&ToSetup::Keep)?;
+        match channel::receive_value(&self.setup.control) {
+            Ok(None) => {}
+            Ok(Some((FromSetup::Failed(error), _))) => return Err(self.failed(&error)),
+            _ => return Err(self.of_another("rspawn-setup cannot be understood")),
+        }
+        let status = rspawn_sys::process::exit_status(self.setup.wait()?);
+        self.ended = true;
+        if status == 0 { Ok(()) } else { Err(format!("rspawn-setup died: {}", describe::status(status))) }
     }
 
     /// The payload has ended: what it wrote last is still to be copied.

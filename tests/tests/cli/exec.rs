@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::life::{ConsoleSocket, Life, error};
 use rspawn_tests::terminal::Terminal;
-use rspawn_tests::{Bundle, cannot_make_containers, collect, finish, skip_unless, status_field, wait_for};
+use rspawn_tests::{Bundle, cannot_make_containers, collect, finish, own_nice, skip_unless, status_field, wait_for};
 use serde_json::{Value, json};
 
 rspawn_tests::also_as_an_ordinary_user!();
@@ -252,10 +252,7 @@ fn seccomp_is_the_containers() {
 
 /// A nice value above this process's own: nobody but root may set a lower one, and CI may run niced.
 fn nicer(by: i32) -> i32 {
-    let stat = fs::read_to_string("/proc/self/stat").unwrap();
-    // proc_pid_stat(5): the 19th field.
-    let own: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(16).unwrap().parse().unwrap();
-    (own + by).min(19)
+    (own_nice() + by).min(19)
 }
 
 /// What the process of `exec --process` finds itself to be is what the same process of `create` does.

@@ -475,22 +475,34 @@ fn a_console_socket_that_closes_is_an_error() {
     if cannot_make_containers() {
         return;
     }
-    let life = on_terminal("true");
     if rspawn_tests::skip_unless(Path::new("/usr/bin/strace").exists(), "strace is not installed") {
         return;
     }
-    let path = life.bundle.path().join("console.sock");
-    let socket = ConsoleSocket::new(path.clone());
-    let inner = life.making("create", &[&format!("--console-socket={}", path.display())]);
-    let mut command = Command::new("strace");
-    command.args(["-qq", "-o", "/dev/null", "-e", "trace=connect", "-e", "inject=connect:delay_exit=2000000"]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    let (child, paths) = life.spawn(&mut command);
-    drop(socket.accept());
-    drop(socket);
-    let text = error(life.outcome(child, &paths));
-    assert!(text.contains("cannot send to the console socket: EPIPE"), "{text}");
-    life.assert_gone();
+    // The second time rspawn-setup has made the container long before rspawn hears of it.
+    for slow in [&[][..], &["-e", "inject=recvmsg:delay_enter=500000"]] {
+        for socket_of in ["console", "pidfd"] {
+            let life = on_terminal("exec sleep 1000");
+            let path = life.bundle.path().join("closing.sock");
+            let other = ConsoleSocket::new(life.bundle.path().join("other.sock"));
+            let socket = ConsoleSocket::new(path.clone());
+            let option = |name: &str| {
+                let path = if name == socket_of { "closing.sock" } else { "other.sock" };
+                format!("--{name}-socket={}", life.bundle.path().join(path).display())
+            };
+            let inner = life.making("create", &[&option("console"), &option("pidfd")]);
+            let mut command = Command::new("strace");
+            command.args(["-qq", "-o", "/dev/null", "-e", "trace=connect,recvmsg"]);
+            command.args(["-e", "inject=connect:delay_exit=1000000"]).args(slow);
+            command.arg(inner.get_program()).args(inner.get_args());
+            let (child, paths) = life.spawn(&mut command);
+            drop(socket.accept());
+            drop(socket);
+            let text = error(life.outcome(child, &paths));
+            assert!(text.contains(&format!("cannot send to the {socket_of} socket: EPIPE")), "{text}");
+            life.assert_gone();
+            drop(other);
+        }
+    }
 }
 
 #[test]

@@ -192,9 +192,12 @@ fn values_before_the_command_are_checked() {
         before_list(&[good], &scratch).ok();
     }
     for (bad, said) in [
-        ("--rootless=nonsense", "--rootless: there is no \"nonsense\": true, false or auto"),
-        ("--log-level=nonsense", "--log-level: there is no \"nonsense\": error, warning, info or debug"),
-        ("--cgroup-manager=nonsense", "--cgroup-manager: there is no \"nonsense\": cgroupfs, systemd or disabled"),
+        ("--rootless=nonsense", "--rootless: unknown value \"nonsense\": use true, false or auto"),
+        ("--log-level=nonsense", "--log-level: unknown level \"nonsense\": use error, warning, info or debug"),
+        (
+            "--cgroup-manager=nonsense",
+            "--cgroup-manager: unknown manager \"nonsense\": use cgroupfs, systemd or disabled",
+        ),
     ] {
         assert_eq!(error(before_list(&[bad], &scratch)), said);
     }

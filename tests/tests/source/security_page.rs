@@ -1,7 +1,15 @@
 //! SECURITY.md: each promise names the tests that hold it, and they are there.
 use std::fs;
+use std::path::PathBuf;
 
 use rspawn_tests::sources::workspace;
+
+/// The source of a test program, in whichever folder.
+fn program(name: &str) -> PathBuf {
+    let folders = fs::read_dir(workspace().join("tests/tests")).expect("the folders");
+    let paths = folders.map(|folder| folder.expect("a folder").path().join(format!("{name}.rs")));
+    paths.into_iter().find(|path| path.exists()).unwrap_or_else(|| panic!("there is no test program {name}"))
+}
 
 #[test]
 fn every_promise_names_tests_that_are_there() {
@@ -14,8 +22,8 @@ fn every_promise_names_tests_that_are_there() {
         // What a person's command line brings along is described, and tested where it is documented.
         assert!(!tests.is_empty() || promise.starts_with("Where the invoker names a user"), "no test: {promise}");
         for (file, test) in tests {
-            let path = workspace().join("tests/tests").join(format!("{file}.rs"));
-            let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let path = program(file);
+            let mut text = fs::read_to_string(&path).expect("a source file");
             // Its parts, if it has some.
             for part in fs::read_dir(path.with_extension("")).into_iter().flatten() {
                 text += &fs::read_to_string(part.expect("an entry").path()).expect("a source file");

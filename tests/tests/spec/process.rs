@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use rspawn_tests::bundle::in_user_namespace;
-use rspawn_tests::{Bundle, cannot_make_containers, finish, skip_unless, status_field};
+use rspawn_tests::{Bundle, cannot_make_containers, finish, own_nice, skip_unless, status_field};
 use serde_json::{Value, json};
 
 rspawn_tests::also_as_an_ordinary_user!();
@@ -276,7 +276,7 @@ fn scheduling_policies_and_nice_values() {
     for (scheduler, policy, nice) in [
         (json!({"policy": "SCHED_OTHER", "nice": 7}), 0, 7),
         (json!({"policy": "SCHED_BATCH", "nice": 3}), 3, 3),
-        (json!({"policy": "SCHED_IDLE"}), 5, 0),
+        (json!({"policy": "SCHED_IDLE"}), 5, i64::from(own_nice())),
         (json!({"policy": "SCHED_OTHER", "nice": -5}), 0, -5),
     ] {
         let stat = script("cat /proc/self/stat", json!({ "scheduler": scheduler })).run().ok();
