@@ -19,14 +19,14 @@ const GIVES_OPTION: [&str; 21] = [
 ];
 
 /// Of the parent, what decides; below parent/src.
-const DECIDES: [&str; 39] = [
+const DECIDES: [&str; 40] = [
     "bundle.rs", "cgroup_facts.rs", "cgroups.rs", "commands/delete.rs", "commands/exec.rs", "commands/kill.rs",
     "commands/list.rs", "commands/make.rs", "commands/pause.rs", "commands/ps.rs", "commands/start.rs",
     "commands/state.rs", "commands/update.rs", "drive.rs", "facts.rs", "hooks.rs", "ids.rs", "invoker.rs", "launch.rs",
     "living.rs", "opener.rs", "plan/cgroup.rs", "plan/cgroup_mount.rs", "plan/device_rules.rs", "plan/devices.rs",
     "plan/namespaces.rs", "plan/rootless.rs", "plan/scope.rs", "policy/mod.rs", "policy/words.rs", "processes.rs",
-    "resctrl_facts.rs", "sandbox.rs", "scratch.rs", "state/container.rs", "state/ending.rs", "state/new.rs",
-    "state/root.rs", "state/view.rs",
+    "resctrl_facts.rs", "sandbox.rs", "scratch.rs", "state/container.rs", "state/ending.rs", "state/head.rs",
+    "state/new.rs", "state/root.rs", "state/view.rs",
 ];
 
 /// The call that a piece of code ends with.
