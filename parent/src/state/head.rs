@@ -49,7 +49,7 @@ impl Head {
         let Ok((found, _)) = bincode::decode_from_slice::<Beginning, _>(bytes, config) else { return None };
         let Beginning { version, pid, start_time, boot, .. } = found;
         let is_its = found.id == *id && version >> 12 == RECORD_VERSION >> 12;
-        is_its.then(|| Self { version, id: found.id, pid, start_time, boot })
+        is_its.then_some(Self { version, id: found.id, pid, start_time, boot })
     }
 
     /// That of a container whose record is in this directory. `None` as well where there is nothing that can be read.
