@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 #[path = "updates/format_1007.rs"]
 mod format_1007;
 
-use format_1007::{Cgroup, Hook, Init, PathRule, Record, decode, encode};
+use format_1007::{Cgroup, Hook, Init, PathRule, Record, encode};
 
 /// Whether the programs that make containers are another version's.
 fn last() -> Option<PathBuf> {
@@ -195,6 +195,8 @@ fn records_of_the_released_format_are_read() {
     }
     let noted = fs::read(root.join("web/cgroups")).unwrap();
     assert_eq!(encode(&web().cgroups), noted);
+    let present: Vec<rspawn_proto::record::CgroupDir> = rspawn_proto::codec::decode_message(&noted).unwrap();
+    assert_eq!(present.iter().map(Cgroup::from).collect::<Vec<_>>(), web().cgroups);
 }
 
 #[test]
@@ -319,7 +321,8 @@ fn nobody_else_is_killed_for_an_unknown_record() {
     let number = bystander.id() as i32;
     let stat = fs::read_to_string(format!("/proc/{number}/stat")).unwrap();
     let start = stat.rsplit(") ").next().unwrap().split(' ').nth(19).unwrap().parse().unwrap();
-    let spoil: [(&str, &dyn Fn(&mut Record)); 4] = [
+    type Change<'a> = &'a dyn Fn(&mut Record);
+    let spoil: [(&str, Change); 4] = [
         ("another start", &|record| (record.pid, record.start_time) = (number, start + 1)),
         ("another boot", &|record| {
             (record.pid, record.start_time, record.boot) = (number, start, BOOT.into());

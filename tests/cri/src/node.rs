@@ -192,6 +192,9 @@ fn config(directory: &Path, runtime: &Path) -> String {
     let documented = documented_config();
     let binary = "BinaryName = \"/usr/bin/rspawn\"\n";
     assert!(documented.contains(binary), "{documented}");
+    let kind = "runtimes.rspawn]\nruntime_type = \"io.containerd.runc.v2\"\n";
+    assert!(documented.contains(kind), "{documented}");
+    let with_annotation = format!("{kind}pod_annotations = [\"org.rspawn.init\"]\n");
     let own_paths = format!("BinaryName = {runtime:?}\nRoot = {:?}\n", place("runtime"));
     format!(
         "root = {root:?}\nstate = {state:?}\n{documented}\n\
@@ -206,7 +209,7 @@ fn config(directory: &Path, runtime: &Path) -> String {
          Root = {runc_root:?}\n",
         root = place("root"),
         state = place("state"),
-        documented = documented.replace(binary, &own_paths),
+        documented = documented.replace(binary, &own_paths).replace(kind, &with_annotation),
         grpc = place("c.sock"),
         ttrpc = place("t.sock"),
         debug = place("d.sock"),

@@ -4,6 +4,8 @@ use std::fs;
 use k8s_cri::v1::*;
 use rspawn_cri_tests::pods::{container_config, idle, pod_config, script};
 use rspawn_cri_tests::{Node, Pod};
+use rspawn_tests::clients::runtime_name;
+use rspawn_tests::skip_unless;
 
 #[test]
 fn a_pod_from_its_beginning_to_its_end() {
@@ -40,6 +42,24 @@ fn a_pod_from_its_beginning_to_its_end() {
         pod.remove().expect("RemovePodSandbox");
         assert!(!node.states().join(&pod.id).exists(), "its state has gone");
     }
+    node.finish();
+}
+
+/// `org.rspawn.init` of a pod, where containerd passes it on as the documentation says.
+#[test]
+fn an_annotation_chooses_who_pid_1_is() {
+    if skip_unless(runtime_name() == "rspawn", "the annotation is rspawn's") {
+        return;
+    }
+    let Some(node) = Node::new() else { return };
+    let mut config = pod_config(&node, "supervised");
+    config.annotations = [("org.rspawn.init".to_string(), "supervise".to_string())].into();
+    let pod = Pod::run(&node, config);
+    let main = pod.start(script("main", "trap 'exit 4' TERM; while :; do sleep 0.1; done"));
+    let processes = main.sh("cat /proc/1/comm; ps -o pid,args");
+    assert!(processes.starts_with("rspawn-init\n") && processes.contains("sh -c trap"), "{processes}");
+    main.stop(30).expect("StopContainer");
+    assert_eq!(main.ended().exit_code, 4, "TERM reaches the payload, and its status the kubelet");
     node.finish();
 }
 
@@ -119,7 +139,7 @@ fn exit_codes_and_reasons_are_runcs() {
     ];
     let expected = expected.map(|(name, code, reason, started)| (name.to_string(), code, reason.to_string(), started));
     assert_eq!(ours, expected);
-    if !rspawn_tests::skip_unless(rspawn_tests::clients::client("runc").is_absolute(), "runc is not installed") {
+    if !skip_unless(rspawn_tests::clients::client("runc").is_absolute(), "runc is not installed") {
         assert_eq!(ours, outcomes("runc"));
     }
     node.finish();

@@ -1,11 +1,11 @@
 //! Records of version 0x52531007 (rspawn 0.1), as they are on the disks of those who run it. Never to be changed: a
 //! later version of rspawn has to read what this writes.
-use bincode::{Decode, Encode};
+use bincode::Encode;
 use rspawn_proto::record as present;
 
 pub const VERSION: u32 = 0x5253_1007;
 
-#[derive(Debug, PartialEq, Encode, Decode)]
+#[derive(Debug, PartialEq, Encode)]
 pub struct Record {
     pub version: u32,
     pub id: String,
@@ -29,20 +29,20 @@ pub struct Record {
     pub allowed_hooks: Option<Vec<PathRule>>,
 }
 
-#[derive(Debug, PartialEq, Encode, Decode)]
+#[derive(Debug, PartialEq, Encode)]
 pub enum Init {
     Supervise,
     Exec,
 }
 
-#[derive(Debug, PartialEq, Encode, Decode)]
+#[derive(Debug, PartialEq, Encode)]
 pub struct Cgroup {
     pub hierarchy: String,
     pub path: String,
     pub shared: bool,
 }
 
-#[derive(Debug, PartialEq, Encode, Decode)]
+#[derive(Debug, PartialEq, Encode)]
 pub struct Hook {
     pub origin: String,
     pub path: String,
@@ -52,7 +52,7 @@ pub struct Hook {
     pub outputs: [Option<String>; 2],
 }
 
-#[derive(Debug, PartialEq, Encode, Decode)]
+#[derive(Debug, PartialEq, Encode)]
 pub struct PathRule {
     pub path: String,
     pub below: bool,
@@ -61,13 +61,6 @@ pub struct PathRule {
 
 pub fn encode<T: Encode>(value: &T) -> Vec<u8> {
     bincode::encode_to_vec(value, bincode::config::standard()).expect("bytes")
-}
-
-#[track_caller]
-pub fn decode<T: Decode<()>>(bytes: &[u8]) -> T {
-    let (value, used) = bincode::decode_from_slice(bytes, bincode::config::standard()).expect("the format");
-    assert_eq!(used, bytes.len());
-    value
 }
 
 impl From<&present::CgroupDir> for Cgroup {
