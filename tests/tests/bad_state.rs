@@ -199,7 +199,7 @@ fn a_damaged_record_is_named_and_cleared_by_force() {
         let bytes = rspawn_proto::codec::encode(&record).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let message = error(life.run(life.on_it("state", &[])));
-        assert!(message.contains("is another build's"), "{message}");
+        assert!(message.contains("is another version's"), "{message}");
     });
 }
 

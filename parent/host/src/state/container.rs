@@ -15,9 +15,9 @@ use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
 use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
 use rspawn_sys::{Fd, channel, process};
 
+use super::head::Head;
 use super::unreadable::{DOES_NOT_EXIST, Unreadable};
 use crate::containers::cgroups;
-use crate::containers::processes::Stat;
 use crate::errors;
 
 /// How long a command waits for another to be done with the same container, and for a killed one to end.
@@ -66,25 +66,9 @@ impl Container {
         self.record
     }
 
-    /// A descriptor of the first process, if it lives: never of another that has its pid now. Dead is what is not there
-    /// (ESRCH, ENOENT), has another start time, or is a zombie. Any other answer is an error: who takes it for dead
-    /// kills and forgets a living container.
+    /// A descriptor of the first process, if it lives: never of another that has its pid now.
     pub fn process(&self) -> Result<Option<Fd>, String> {
-        let Record { id, pid, start_time, boot, .. } = &self.record;
-        let say = |reason: &str| format!("cannot find out whether container {id} lives: {reason}");
-        if boot_id().map_err(|reason| say(&reason))? != boot.as_str() {
-            return Ok(None);
-        }
-        let held = match process::open_pidfd(*pid) {
-            Err(rspawn_sys::Errno(libc::ESRCH)) => return Ok(None),
-            held => held,
-        };
-        // Asked of the number after it is held: what is dead by now is a zombie at most, and stays it.
-        let is_its = |stat: &Stat| stat.start_time == *start_time && !stat.is_dead();
-        if !Stat::of(*pid).map_err(|reason| say(&reason))?.as_ref().is_some_and(is_its) {
-            return Ok(None);
-        }
-        held.map(Some).map_err(|errno| say(&format!("pidfd_open of process {pid}: {}", errors::describe(errno.0))))
+        Head::of(&self.record).process()
     }
 
     pub fn status(&self) -> Result<Status, String> {
@@ -175,20 +159,9 @@ impl Container {
     pub fn end(&self) -> Result<(), String> {
         let Record { id, cgroups, .. } = &self.record;
         let Some(first) = self.process()? else { return Ok(()) };
-        match process::signal(&first, libc::SIGKILL) {
-            Ok(()) | Err(rspawn_sys::Errno(libc::ESRCH)) => {}
-            Err(errno) => return Err(format!("cannot kill container {id}: {}", errors::describe(errno.0))),
-        }
+        kill(&first, id)?;
         cgroups::kill_all(cgroups)?;
-        match channel::wait_readable(&first, Some(PATIENCE.as_millis() as u32)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!(
-                "container {id} was killed and does not end within {} s{}",
-                PATIENCE.as_secs(),
-                if cgroups::are_frozen(cgroups)? { ": a cgroup above its own is frozen" } else { "" }
-            )),
-            Err(errno) => Err(format!("cannot wait for the end of container {id}: {}", errors::describe(errno.0))),
-        }
+        wait_for_end(&first, id, cgroups)
     }
 
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
@@ -228,27 +201,73 @@ impl Container {
     }
 }
 
+/// Ends a container whose record cannot be read, and removes its cgroups. Its first process is what the record's head
+/// says, which every version has in common; the others are known by the cgroups that rspawn-setup noted.
+pub fn end_unread(directory: &File, id: &ContainerId) -> Result<(), String> {
+    let noted = noted_cgroups(directory)?;
+    let head = Head::find(directory, id)?;
+    if head.is_none() && noted.is_empty() {
+        // Whatever lives may be anybody's, and is left alone; that is not to be kept quiet about.
+        crate::streams::warn(format!(
+            "the record of container {id} does not tell its process, and no cgroup does: if it lives, it lives on"
+        ));
+    }
+    let first = match head {
+        Some(head) => head.process()?,
+        None => None,
+    };
+    if let Some(first) = first {
+        kill(&first, id)?;
+        cgroups::kill_all(&noted)?;
+        wait_for_end(&first, id, &noted)?;
+    }
+    clear_cgroups(directory)
+}
+
+fn kill(first: &Fd, id: &ContainerId) -> Result<(), String> {
+    match process::signal(first, libc::SIGKILL) {
+        Ok(()) | Err(rspawn_sys::Errno(libc::ESRCH)) => Ok(()),
+        Err(errno) => Err(format!("cannot kill container {id}: {}", errors::describe(errno.0))),
+    }
+}
+
+fn wait_for_end(first: &Fd, id: &ContainerId, cgroups: &[CgroupDir]) -> Result<(), String> {
+    match channel::wait_readable(first, Some(PATIENCE.as_millis() as u32)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "container {id} was killed and does not end within {} s{}",
+            PATIENCE.as_secs(),
+            if cgroups::are_frozen(cgroups)? { ": a cgroup above its own is frozen" } else { "" }
+        )),
+        Err(errno) => Err(format!("cannot wait for the end of container {id}: {}", errors::describe(errno.0))),
+    }
+}
+
+/// What rspawn-setup noted of the container's cgroups before it made them.
+fn noted_cgroups(directory: &File) -> Result<Vec<CgroupDir>, String> {
+    match read(directory, "cgroups", MAX_MESSAGE) {
+        Ok(bytes) => Ok(codec::decode_message(&bytes).unwrap_or_else(|reason| {
+            crate::streams::warn(format!("which cgroups the container has cannot be understood: {reason}"));
+            Vec::new()
+        })),
+        // It had none yet; or what is there was never written by rspawn.
+        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_fault(&error) => Ok(Vec::new()),
+        Err(error) => Err(format!("cannot read which cgroups the container has: {error}")),
+    }
+}
+
 /// Removes the cgroups of a container that has no record, or none that can be read: rspawn-setup notes them before
 /// it makes them. What is in them is killed if there is a record, which tells that they have become the container's:
 /// one that was killed before may have noted another's.
 pub fn clear_cgroups(directory: &File) -> Result<(), String> {
-    let say = |error: io::Error| format!("cannot read which cgroups the container has: {error}");
-    let noted: Vec<CgroupDir> = match read(directory, "cgroups", MAX_MESSAGE) {
-        Ok(bytes) => codec::decode_message(&bytes).unwrap_or_else(|reason| {
-            crate::streams::warn(format!("which cgroups the container has cannot be understood: {reason}"));
-            Vec::new()
-        }),
-        // It had none yet; or what is there was never written by rspawn.
-        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_fault(&error) => Vec::new(),
-        Err(error) => return Err(say(error)),
-    };
+    let noted = noted_cgroups(directory)?;
     match fstatat(directory, "record", AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(_) => {
             cgroups::kill_all(&noted)?;
             cgroups::remove(&noted, false)
         }
         Err(Errno::ENOENT) => cgroups::remove_empty(&noted),
-        Err(errno) => Err(say(errno.into())),
+        Err(errno) => Err(format!("cannot read which cgroups the container has: {}", io::Error::from(errno))),
     }
 }
 
@@ -288,18 +307,21 @@ fn read_record(id: &ContainerId, directory: &File) -> Result<Record, Unreadable>
             return Err(if is_fault(&error) { Unreadable::Fault(reason) } else { Unreadable::Damaged(reason) });
         }
     };
-    let others =
-        || Unreadable::Damaged(format!("the record of container {id} is another build's; `delete --force` removes it"));
-    // First of all, since what follows the version may be of another shape.
-    let version = bincode::decode_from_slice::<u32, _>(&bytes, bincode::config::standard());
-    if version.is_ok_and(|(version, _)| version != RECORD_VERSION && version >> 12 == RECORD_VERSION >> 12) {
-        return Err(others());
+    // First of all, since what follows the head may be of another shape.
+    let head = Head::decode(&bytes, id);
+    if let Some(Head { version, .. }) = head.filter(|head| head.version != RECORD_VERSION) {
+        return Err(Unreadable::Damaged(format!(
+            "the record of container {id} is another version's ({version:#x}; this rspawn reads {RECORD_VERSION:#x}): \
+             use the rspawn that made it, or end and remove it with `rspawn delete --force {id}`"
+        )));
     }
     let record: Record = codec::decode_plan(&bytes).map_err(|reason| {
         Unreadable::Damaged(format!("the record of container {id} is damaged ({reason}); `delete --force` removes it"))
     })?;
     if record.version != RECORD_VERSION || record.id != *id {
-        return Err(others());
+        return Err(Unreadable::Damaged(format!(
+            "the record of container {id} is that of another container; `delete --force` removes it"
+        )));
     }
     Ok(record)
 }
@@ -317,7 +339,7 @@ fn open_in(directory: &File, name: &str) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
 }
 
-fn read(directory: &File, name: &str, most: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read(directory: &File, name: &str, most: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open_in(directory, name)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -11,11 +11,14 @@
 //! A directory is locked (flock(2)) while a command changes the container, so two of them never meet.
 mod container;
 mod ending;
+mod head;
 mod new;
 mod root;
 mod unreadable;
 
-pub use container::{Container, RunHooks, Status, boot_id, clear_cgroups, is_fault, lock, remove_directory};
+pub use container::{
+    Container, RunHooks, Status, boot_id, clear_cgroups, end_unread, is_fault, lock, remove_directory,
+};
 pub use ending::Ending;
 pub use new::{Gate, NOTIFY_SOCKET, NewContainer};
 pub use root::StateRoot;

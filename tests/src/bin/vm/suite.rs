@@ -24,12 +24,12 @@ const RESOURCES: [&str; 13] = [
 
 /// What runs in the machine when it is asked for by name: emulated, all together would take longer than a submission
 /// may, and what they are about is seen on any machine with Linux.
-const BY_NAME: [&str; 41] = [
+const BY_NAME: [&str; 42] = [
     "bad_input", "bad_state", "bundles", "capabilities", "check", "device_rules", "devices", "evil_exec",
     "evil_planner", "evil_update", "exec_errors", "failure", "failure_life", "faults", "hooks", "host",
     "incompatibilities", "init", "last_mile", "last_words", "masks", "mount_words", "mounts", "no_pivot", "notify",
     "oci_bundle", "oci_everything", "oci_invalid", "orphans", "out_of_reach", "overrides", "policy", "races", "root",
-    "rootless", "rootless_security", "sandbox", "shortages", "streams", "terminal", "waits",
+    "rootless", "rootless_security", "sandbox", "shortages", "streams", "terminal", "updates", "waits",
 ];
 
 /// On Debian with systemd.
