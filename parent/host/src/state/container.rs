@@ -1,26 +1,26 @@
 //! A container that was made before: its record, and how it is now.
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
 use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
-use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
-use rspawn_sys::{Fd, channel, process};
+use rspawn_proto::{MAX_PLAN, codec};
+use rspawn_sys::Fd;
 
-use super::head::Head;
+use super::files::{is_fault, open_in, read};
+use super::head::{Head, kill_and_wait};
 use super::unreadable::{DOES_NOT_EXIST, Unreadable};
 use crate::containers::cgroups;
-use crate::errors;
 
-/// How long a command waits for another to be done with the same container, and for a killed one to end.
+/// How long a command waits for another to be done with the same container.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What runs hooks of the host's in their order, up to the first that fails, with the state that they read.
@@ -159,19 +159,21 @@ impl Container {
     pub fn end(&self) -> Result<(), String> {
         let Record { id, cgroups, .. } = &self.record;
         let Some(first) = self.process()? else { return Ok(()) };
-        kill(&first, id)?;
-        cgroups::kill_all(cgroups)?;
-        wait_for_end(&first, id, cgroups)
+        kill_and_wait(&first, id, cgroups)
     }
 
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
     /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
     pub fn remove(&self, run_hooks: RunHooks) -> Result<(), String> {
         let Record { cgroups, deferred, unit, .. } = &self.record;
-        // Processes of a shared pid namespace live on without the first one.
-        cgroups::kill_all(cgroups)?;
         // Before the record, without which nobody would find what is left of them.
-        cgroups::remove(cgroups, unit.is_some())?;
+        if Head::of(&self.record).is_of_this_boot()? {
+            // Processes of a shared pid namespace live on without the first one.
+            cgroups::kill_all(cgroups)?;
+            cgroups::remove(cgroups, unit.is_some())?;
+        } else {
+            cgroups::remove_empty(cgroups)?;
+        }
         for hook in &deferred.poststop {
             if let Err(reason) = run_hooks(std::slice::from_ref(hook), deferred, deferred.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
@@ -198,76 +200,6 @@ impl Container {
             }
             _ => format!("cannot open the configuration of container {}: {error}", self.record.id),
         })
-    }
-}
-
-/// Ends a container whose record cannot be read, and removes its cgroups. Its first process is what the record's head
-/// says, which every version has in common; the others are known by the cgroups that rspawn-setup noted.
-pub fn end_unread(directory: &File, id: &ContainerId) -> Result<(), String> {
-    let noted = noted_cgroups(directory)?;
-    let head = Head::find(directory, id)?;
-    if head.is_none() && noted.is_empty() {
-        // Whatever lives may be anybody's, and is left alone; that is not to be kept quiet about.
-        crate::streams::warn(format!(
-            "the record of container {id} does not tell its process, and no cgroup does: if it lives, it lives on"
-        ));
-    }
-    let first = match head {
-        Some(head) => head.process()?,
-        None => None,
-    };
-    if let Some(first) = first {
-        kill(&first, id)?;
-        cgroups::kill_all(&noted)?;
-        wait_for_end(&first, id, &noted)?;
-    }
-    clear_cgroups(directory)
-}
-
-fn kill(first: &Fd, id: &ContainerId) -> Result<(), String> {
-    match process::signal(first, libc::SIGKILL) {
-        Ok(()) | Err(rspawn_sys::Errno(libc::ESRCH)) => Ok(()),
-        Err(errno) => Err(format!("cannot kill container {id}: {}", errors::describe(errno.0))),
-    }
-}
-
-fn wait_for_end(first: &Fd, id: &ContainerId, cgroups: &[CgroupDir]) -> Result<(), String> {
-    match channel::wait_readable(first, Some(PATIENCE.as_millis() as u32)) {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!(
-            "container {id} was killed and does not end within {} s{}",
-            PATIENCE.as_secs(),
-            if cgroups::are_frozen(cgroups)? { ": a cgroup above its own is frozen" } else { "" }
-        )),
-        Err(errno) => Err(format!("cannot wait for the end of container {id}: {}", errors::describe(errno.0))),
-    }
-}
-
-/// What rspawn-setup noted of the container's cgroups before it made them.
-fn noted_cgroups(directory: &File) -> Result<Vec<CgroupDir>, String> {
-    match read(directory, "cgroups", MAX_MESSAGE) {
-        Ok(bytes) => Ok(codec::decode_message(&bytes).unwrap_or_else(|reason| {
-            crate::streams::warn(format!("which cgroups the container has cannot be understood: {reason}"));
-            Vec::new()
-        })),
-        // It had none yet; or what is there was never written by rspawn.
-        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_fault(&error) => Ok(Vec::new()),
-        Err(error) => Err(format!("cannot read which cgroups the container has: {error}")),
-    }
-}
-
-/// Removes the cgroups of a container that has no record, or none that can be read: rspawn-setup notes them before
-/// it makes them. What is in them is killed if there is a record, which tells that they have become the container's:
-/// one that was killed before may have noted another's.
-pub fn clear_cgroups(directory: &File) -> Result<(), String> {
-    let noted = noted_cgroups(directory)?;
-    match fstatat(directory, "record", AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => {
-            cgroups::kill_all(&noted)?;
-            cgroups::remove(&noted, false)
-        }
-        Err(Errno::ENOENT) => cgroups::remove_empty(&noted),
-        Err(errno) => Err(format!("cannot read which cgroups the container has: {}", io::Error::from(errno))),
     }
 }
 
@@ -324,33 +256,4 @@ fn read_record(id: &ContainerId, directory: &File) -> Result<Record, Unreadable>
         )));
     }
     Ok(record)
-}
-
-/// Whether reading a file has failed for a reason that says nothing about the file. The others: it is a link, or
-/// something else than a file.
-pub fn is_fault(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), None | Some(libc::ELOOP | libc::ENOTDIR | libc::EISDIR | libc::ENXIO))
-}
-
-/// Opens a file of the state directory: never through a link.
-fn open_in(directory: &File, name: &str) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
-}
-
-pub(super) fn read(directory: &File, name: &str, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_in(directory, name)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Names this run of the machine.
-pub fn boot_id() -> Result<String, String> {
-    const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    match fs::read_to_string(FILE) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_string()),
-        Ok(_) => Err(format!("{FILE} is empty")),
-        Err(error) => Err(format!("cannot read {FILE}: {error}")),
-    }
 }

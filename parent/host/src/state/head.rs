@@ -1,18 +1,22 @@
 //! The head of a record, which every version of rspawn can read: which process a container is, so that `delete --force`
 //! ends one that another version has made, and no process that only has its number.
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
+use std::time::Duration;
 
 use bincode::Decode;
 use rspawn_proto::MAX_PLAN;
 use rspawn_proto::ids::{ContainerId, HostPath, Text};
-use rspawn_proto::record::{RECORD_VERSION, Record};
-use rspawn_sys::{Errno, Fd, process};
+use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
+use rspawn_sys::{Errno, Fd, channel, process};
 
-use super::boot_id;
-use super::container::read;
+use super::files::{is_fault, read};
+use crate::containers::cgroups;
 use crate::containers::processes::Stat;
 use crate::errors;
+
+/// How long a killed container has to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The fields that every version's [`Record`] begins with.
 #[derive(Debug, Decode)]
@@ -56,18 +60,26 @@ impl Head {
     pub fn find(directory: &File, id: &ContainerId) -> Result<Option<Self>, String> {
         match read(directory, "record", MAX_PLAN) {
             Ok(bytes) => Ok(Self::decode(&bytes, id)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound || !super::is_fault(&error) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound || !is_fault(&error) => Ok(None),
             Err(error) => Err(format!("cannot read the record of container {id}: {error}")),
         }
+    }
+
+    /// Whether the machine has run since the container was made. If not, whatever is in a cgroup of the container's name
+    /// is another's.
+    pub fn is_of_this_boot(&self) -> Result<bool, String> {
+        let now = boot_id();
+        let now = now.map_err(|reason| format!("cannot find out whether container {} lives: {reason}", self.id))?;
+        Ok(now == self.boot.as_str())
     }
 
     /// A descriptor of the process, if it lives: never of another that has its pid now. Dead is what is not there
     /// (ESRCH, ENOENT), has another start time, or is a zombie. Any other answer is an error: who takes it for dead
     /// kills and forgets a living container.
     pub fn process(&self) -> Result<Option<Fd>, String> {
-        let Self { id, pid, start_time, boot, .. } = self;
+        let Self { id, pid, start_time, .. } = self;
         let say = |reason: &str| format!("cannot find out whether container {id} lives: {reason}");
-        if boot_id().map_err(|reason| say(&reason))? != boot.as_str() {
+        if !self.is_of_this_boot()? {
             return Ok(None);
         }
         let held = match process::open_pidfd(*pid) {
@@ -80,6 +92,34 @@ impl Head {
             return Ok(None);
         }
         held.map(Some).map_err(|errno| say(&format!("pidfd_open of process {pid}: {}", errors::describe(errno.0))))
+    }
+}
+
+/// Kills a container's first process, and whatever is in its cgroups, and waits for the end of the first.
+pub fn kill_and_wait(first: &Fd, id: &ContainerId, cgroups: &[CgroupDir]) -> Result<(), String> {
+    match process::signal(first, libc::SIGKILL) {
+        Ok(()) | Err(Errno(libc::ESRCH)) => {}
+        Err(errno) => return Err(format!("cannot kill container {id}: {}", errors::describe(errno.0))),
+    }
+    cgroups::kill_all(cgroups)?;
+    match channel::wait_readable(first, Some(PATIENCE.as_millis() as u32)) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "container {id} was killed and does not end within {} s{}",
+            PATIENCE.as_secs(),
+            if cgroups::are_frozen(cgroups)? { ": a cgroup above its own is frozen" } else { "" }
+        )),
+        Err(errno) => Err(format!("cannot wait for the end of container {id}: {}", errors::describe(errno.0))),
+    }
+}
+
+/// Names this run of the machine.
+pub fn boot_id() -> Result<String, String> {
+    const FILE: &str = "/proc/sys/kernel/random/boot_id";
+    match fs::read_to_string(FILE) {
+        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_string()),
+        Ok(_) => Err(format!("{FILE} is empty")),
+        Err(error) => Err(format!("cannot read {FILE}: {error}")),
     }
 }
 
