@@ -261,6 +261,24 @@ fn unmount_below(directory: &Path) {
     }
 }
 
+/// The names of all processes that a shim's process and its children have started, themselves not among them. What a
+/// runtime leaves behind becomes a child of the shim, which is a subreaper.
+pub fn descendants(of: u32) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // A process that has gone meanwhile is none.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        let (name, fields) = stat.rsplit_once(") ").expect("a name, and fields");
+        if fields.split(' ').nth(1) == Some(&of.to_string()) {
+            found.push(name.split_once(" (").expect("a number, and a name").1.to_string());
+            found.extend(descendants(pid));
+        }
+    }
+    found.sort();
+    found
+}
+
 /// The shims of a node: they have its socket on their command lines.
 pub fn shims(node: &Node) -> Vec<(u32, String)> {
     let socket = node.path().join("c.sock").to_string_lossy().into_owned();

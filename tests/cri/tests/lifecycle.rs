@@ -2,6 +2,7 @@
 use std::fs;
 
 use k8s_cri::v1::*;
+use rspawn_cri_tests::node::{descendants, shims};
 use rspawn_cri_tests::pods::{container_config, idle, pod_config, script};
 use rspawn_cri_tests::{Node, Pod};
 use rspawn_tests::clients::runtime_name;
@@ -141,6 +142,28 @@ fn exit_codes_and_reasons_are_runcs() {
     assert_eq!(ours, expected);
     if !skip_unless(rspawn_tests::clients::client("runc").is_absolute(), "runc is not installed") {
         assert_eq!(ours, outcomes("runc"));
+    }
+    node.finish();
+}
+
+/// A pod costs a shim, the pause program and its payloads, whichever runtime has started them.
+#[test]
+fn process_counts_are_runcs() {
+    let Some(node) = Node::new() else { return };
+    let processes = |handler: &str| -> Vec<String> {
+        let pod = Pod::run_by(&node, pod_config(&node, &format!("by-{handler}")), handler);
+        let all = ["one", "two"].map(|name| pod.start(container_config(name, &["sleep", "1000"])));
+        all[0].sh("true");
+        let all = shims(&node);
+        let of_pod: Vec<_> = all.iter().filter(|(_, line)| line.contains(&pod.id)).collect();
+        assert_eq!(of_pod.len(), 1, "{all:?}");
+        descendants(of_pod[0].0)
+    };
+    let ours = processes("rspawn");
+    // The pause program is rspawn-init, which has `sleep` for a child.
+    assert_eq!(ours, ["pause", "sleep", "sleep", "sleep"]);
+    if !skip_unless(rspawn_tests::clients::client("runc").is_absolute(), "runc is not installed") {
+        assert_eq!(ours, processes("runc"));
     }
     node.finish();
 }

@@ -6,6 +6,7 @@ use k8s_cri::v1::*;
 use rspawn_cri_tests::pods::{idle, pod_config, resources, script};
 use rspawn_cri_tests::{Container, Node, Pod, known};
 use rspawn_tests::{cgroups_named, skip_unless, wait_for};
+use tonic::Code;
 
 /// A file of a container's own cgroup, whichever hierarchy it is in: by its names on v1 and v2.
 fn limit(container: &Container, names: [&str; 2]) -> Option<String> {
@@ -126,7 +127,7 @@ fn stats_count_what_a_container_uses() {
 fn newer_calls() {
     let Some(node) = Node::new() else { return };
     let pod = Pod::run(&node, pod_config(&node, "newer"));
-    pod.start(idle("main"));
+    let main = pod.start(idle("main"));
     println!("containerd {}", node.containerd_version());
     if let Some(answer) = known("RuntimeConfig", node.cri.runtime_config(RuntimeConfigRequest::default())) {
         let driver = answer.linux.expect("its Linux part").cgroup_driver();
@@ -135,6 +136,14 @@ fn newer_calls() {
     let answer = node.cri.list_pod_sandbox_metrics(ListPodSandboxMetricsRequest::default());
     known("ListPodSandboxMetrics", answer);
     known("ListMetricDescriptors", node.cri.list_metric_descriptors(ListMetricDescriptorsRequest::default()));
+    // rspawn saves no containers: where the call is known it fails, and the container goes on.
+    let location = node.path().join("checkpoint.tar").to_string_lossy().into_owned();
+    let request = CheckpointContainerRequest { container_id: main.id.clone(), location, timeout: 10 };
+    match node.cri.checkpoint_container(request) {
+        Err(status) if status.code() != Code::Unimplemented => {}
+        answer => assert!(known("CheckpointContainer", answer).is_none(), "a container was saved"),
+    }
+    assert_eq!(main.status().state(), ContainerState::ContainerRunning);
     let answer = node.cri.status(StatusRequest { verbose: false }).expect("Status");
     let handlers = answer.runtime_handlers;
     if !skip_unless(!handlers.is_empty(), "this containerd's Status does not say what its handlers can do") {
