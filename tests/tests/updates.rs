@@ -52,8 +52,11 @@ fn containers_of_the_last_version_live_on() {
         return;
     }
     let script = "trap 'echo term > /got; exit 5' TERM; while :; do sleep 0.05; done";
-    let life = Life::new(Bundle::script(script).with(|config| {
-        config["hooks"] = json!({"poststop": [{"path": "/bin/true"}]});
+    let bundle = Bundle::script(script);
+    let told = bundle.rootfs().join("poststop").to_string_lossy().into_owned();
+    let life = Life::new(bundle.with(|config| {
+        let args = ["sh", "-c", "cat > $0", &told];
+        config["hooks"] = json!({"poststop": [{"path": "/bin/sh", "args": args}]});
         config["linux"]["resources"]["pids"] = json!({"limit": 50});
     }));
     create(&life, &[]);
@@ -85,6 +88,8 @@ fn containers_of_the_last_version_live_on() {
     assert_eq!(life.file("got"), "term\n");
     assert_eq!(life.delete(&[]).ok(), "");
     life.assert_gone();
+    let told: Value = serde_json::from_str(&life.file("poststop")).expect("its hook has run, and was told the state");
+    assert_eq!((&told["id"], &told["status"]), (&json!(life.id()), &json!("stopped")));
 
     // One that was only created, and one that is deleted alive.
     create(&life, &[]);
