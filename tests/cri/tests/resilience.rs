@@ -1,9 +1,13 @@
 //! What a node goes through: containerd is restarted under its pods, a sandbox dies, fifty pods come at once.
+use std::fs;
+use std::process::Command;
+
 use k8s_cri::v1::*;
 use rspawn_cri_tests::node::shims;
 use rspawn_cri_tests::pods::{idle, pod_config, script};
 use rspawn_cri_tests::{Node, Pod};
-use rspawn_tests::wait_for;
+use rspawn_tests::clients::{runtime, runtime_name};
+use rspawn_tests::{finish, skip_unless, wait_for};
 
 /// The first process of a container, on the node: what the CRI plugin says when asked for everything.
 fn pid_of(pod: &Pod) -> i32 {
@@ -25,7 +29,7 @@ fn containerd_is_restarted_under_its_pods() {
     };
     let before = shims(&node);
     assert!(!before.is_empty());
-    let logged = || std::fs::read_to_string(&log).expect("the log").lines().count();
+    let logged = || fs::read_to_string(&log).expect("the log").lines().count();
     node.restart();
     assert_eq!(shims(&node), before, "the shims were left alone");
     let pod = Pod { node: &node, id: pod_id, config };
@@ -76,6 +80,40 @@ fn a_sandbox_that_is_killed() {
     let main = pod.start(idle("main"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid_of(&pod)), nix::sys::signal::Signal::SIGKILL).expect("kill");
     assert_eq!(main.ended().exit_code, 137);
+    node.finish();
+}
+
+/// A version of rspawn that cannot read a container's record, as after one was skipped: the page for operators has what
+/// to do, and containerd and the pod get over it.
+#[test]
+fn a_container_whose_record_is_another_versions() {
+    if skip_unless(runtime_name() == "rspawn", "the record is rspawn's") {
+        return;
+    }
+    let Some(node) = Node::new() else { return };
+    let pod = Pod::run(&node, pod_config(&node, "older"));
+    let main = pod.start(idle("main"));
+    let beside = pod.start(idle("beside"));
+    let record = node.states().join(&main.id).join("record");
+    let mut bytes = fs::read(&record).expect("a record");
+    // bincode: a mark, and the version's four bytes, the lowest first.
+    assert_eq!(bytes[0], 252, "a number of four bytes");
+    bytes[1] += 1;
+    fs::write(&record, bytes).expect("the record");
+
+    let Err(status) = main.try_exec(&["true"], 0) else { panic!("a record of no known version is read") };
+    assert!(status.message().contains("is another version's"), "{status}");
+    assert!(status.message().contains(&format!("rspawn delete --force {}", main.id)), "{status}");
+    assert_eq!(main.status().state(), ContainerState::ContainerRunning, "it goes on");
+    let mut delete = Command::new(runtime());
+    delete.arg("--root").arg(node.states()).args(["delete", "--force", &main.id]);
+    assert_eq!(finish(delete, b"").ok(), "");
+    assert_eq!(main.ended().exit_code, 137);
+    main.remove().expect("RemoveContainer");
+    assert_eq!(beside.sh("echo alive"), "alive\n");
+    // The kubelet makes another in its place.
+    let again = pod.start(idle("main"));
+    assert_eq!(again.sh("echo again"), "again\n");
     node.finish();
 }
 
