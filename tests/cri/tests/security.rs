@@ -3,7 +3,7 @@ use std::fs;
 
 use k8s_cri::v1::security_profile::ProfileType;
 use k8s_cri::v1::*;
-use rspawn_cri_tests::pods::{container_config, idle, namespaces, pod_config, script, security};
+use rspawn_cri_tests::pods::{container_config, idle, namespaces, pod_config, resources, script, security};
 use rspawn_cri_tests::{Node, Pod};
 use rspawn_tests::{skip_unless, status_field};
 use serde_json::json;
@@ -229,7 +229,11 @@ fn a_pod_that_shares_its_processes() {
     namespaces(&mut config).pid = NamespaceMode::Pod.into();
     let pod = Pod::run(&node, config);
     let one = pod.start(script("one", "while :; do sleep 0.1; done # the first"));
-    let two = pod.start(idle("two"));
+    // As the kubelet writes it for every container of its class.
+    let mut config = idle("two");
+    resources(&mut config).oom_score_adj = 987;
+    let two = pod.start(config);
+    assert_eq!(two.sh("cat /proc/self/oom_score_adj"), "987\n");
     let seen = two.sh("ps -o pid,args");
     assert!(seen.lines().any(|line| line.trim_start().starts_with("1 /pause")), "{seen}");
     assert!(seen.contains("# the first"), "{seen}");
