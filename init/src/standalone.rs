@@ -2,7 +2,7 @@
 use alloc::format;
 use core::ffi::CStr;
 
-use rspawn_sys::process::{self, Side, StringArray};
+use rspawn_sys::process::{self, StringArray};
 use rspawn_sys::{Errno, cred, signal};
 
 use crate::complaint::{NOT_EXECUTABLE, NOT_FOUND, complain};
@@ -23,12 +23,10 @@ pub fn run(argv: &[&'static CStr], env: &[&'static CStr]) -> i32 {
     if process::pid() != 1 && cred::become_subreaper().is_err() {
         complain("rspawn-init: not PID 1, and cannot become a subreaper: orphans go elsewhere\n");
     }
-    match process::fork(0) {
-        Ok(Side::Child) => execute(&Payload { argv: command, env }, blocked),
-        Ok(Side::Parent { pid, child }) => {
-            drop(child);
-            supervise::supervise(pid)
-        }
+    // By clone(2): the default profiles of engines answer clone3(2) with ENOSYS, since no filter sees its flags.
+    match process::fork_plainly() {
+        Ok(None) => execute(&Payload { argv: command, env }, blocked),
+        Ok(Some(pid)) => supervise::supervise(pid),
         Err(errno) => {
             complain(&format!("rspawn-init: cannot fork: errno {}\n", errno.0));
             1

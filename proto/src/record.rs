@@ -9,9 +9,12 @@ use crate::ids::{ContainerId, HostPath, Text};
 use crate::namespaces::NamespaceSet;
 use crate::plan::InitMode;
 
-/// First word of every record. Changes with every change of [`Record`].
+/// First word of every record. Changes with every change of [`Record`]: its lowest three digits count, the others stay.
+/// The version that was released last is read as well (README.md, "Updates"; tests/tests/cli/updates.rs has its format).
 pub const RECORD_VERSION: u32 = 0x5253_1007;
 
+/// The fields up to `boot` are the head: they keep their order and kinds in every version, so that one that cannot read
+/// the rest knows the container's process.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct Record {
     pub version: u32,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     Output, PATIENCE, cannot_make_containers, finish, leftovers, leftovers_besides, make_busybox_root, program,
@@ -104,15 +104,25 @@ pub fn make_image_root(root: &Path) {
 
 /// The image's root as a tar archive, as `podman import`, `docker import` and `ADD` take it.
 pub fn make_image_archive(directory: &Path) -> PathBuf {
-    let (root, archive) = (directory.join("image"), directory.join("image.tar"));
-    make_image_root(&root);
-    tar(&archive, &root, &["."]);
+    make_image_root(&directory.join("image"));
+    archive_image(directory)
+}
+
+fn archive_image(directory: &Path) -> PathBuf {
+    let archive = directory.join("image.tar");
+    tar(&archive, &directory.join("image"), &["."]);
     archive
 }
 
 /// An archive in docker's form, for clients that import no bare root.
 pub fn make_docker_archive(directory: &Path, name: &str) -> PathBuf {
-    let layer = make_image_archive(directory);
+    make_image_root(&directory.join("image"));
+    make_docker_archive_of(directory, name, &json!({"Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"]}))
+}
+
+/// The same of the root that is in the directory's `image`, with this configuration.
+pub fn make_docker_archive_of(directory: &Path, name: &str, config: &Value) -> PathBuf {
+    let layer = archive_image(directory);
     let mut sum = Command::new("sha256sum");
     sum.arg(&layer);
     let sum = finish(sum, b"").ok();
@@ -121,7 +131,7 @@ pub fn make_docker_archive(directory: &Path, name: &str) -> PathBuf {
     let config = json!({
         "architecture": architecture,
         "os": "linux",
-        "config": {"Cmd": ["sh"], "Env": ["PATH=/usr/bin:/bin"]},
+        "config": config,
         "rootfs": {"type": "layers", "diff_ids": [digest]},
     });
     let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["image.tar"]}]);

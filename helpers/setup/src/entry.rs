@@ -144,8 +144,7 @@ impl<'a> Entry<'a> {
     /// Among others, who may be able to take it over by ptrace(2), it has no rights that it can do without.
     pub fn keep_what_it_needs(&self) -> Outcome<()> {
         let view = if self.own_view { CAP_SYS_ADMIN } else { 0 };
-        let chroot = if self.root.is_some() { CAP_SYS_CHROOT } else { 0 };
-        self.keep(self.capabilities | view | chroot)
+        self.keep(self.capabilities | view | if self.root.is_some() { CAP_SYS_CHROOT } else { 0 })
     }
 
     pub fn keep(&self, kept: u64) -> Outcome<()> {

@@ -187,7 +187,7 @@ fn joined_clone(entry: &Entry, create: impl FnOnce(&Fd) -> Outcome<i32>) -> Resu
 }
 
 /// In the helper process.
-fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry, answer: &Fd) -> Outcome<i32> {
+fn join_and_create(plan: &Spawn, mut new: NamespaceSet, slots: &Slots, entry: &Entry, answer: &Fd) -> Outcome<i32> {
     let join = |join: &Join| {
         let joined = process::join(slots.get(join.from)?, join.kind.clone_flag()).named("setns");
         joined.map_err(|failure| failure.with(join.kind.name()))
@@ -205,6 +205,8 @@ fn join_and_create(plan: &Spawn, new: NamespaceSet, slots: &Slots, entry: &Entry
     // then.
     if entry.among_others {
         if !new.contains(Namespace::User) {
+            // By this process, which nobody of the joined pid namespace sees: the new one is born without the right.
+            process::unshare(core::mem::take(&mut new).clone_flags()).named("unshare")?;
             entry.enter_empty_root()?;
             entry.keep_what_it_needs()?;
         }

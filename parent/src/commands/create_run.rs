@@ -75,6 +75,7 @@ fn create_container(
     let mut ids = facts::ids::of_caller()?;
     let setup = audit.step("start rspawn-setup", || helper_process::start(preserved.count, Some(&mut ids)));
     let mut session = Session::new(setup.map_err(|error| error.to_string())?, audit);
+    session.quiet = request.mode != Mode::Foreground && log.is_kept();
 
     let target = Target::choose(request)?;
     session.audit.set_id(target.id.as_str());
@@ -113,6 +114,7 @@ fn create_container(
     let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref())?;
     // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
+    session.warnings.iter().for_each(|warning| log.warning(warning));
     Ok(outcome)
 }
 

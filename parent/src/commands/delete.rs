@@ -6,7 +6,9 @@ use crate::session::hooks;
 use rspawn_proto::ids::ContainerId;
 
 use crate::cli::{Delete, Global};
-use rspawn_host::state::{Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, is_fault, lock};
+use rspawn_host::state::{
+    Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, end_unread, is_fault, lock,
+};
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
     let Delete { force, regex, id } = arguments;
@@ -88,7 +90,8 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
                     container.end()?;
                     return container.remove(&hooks::run);
                 }
-                Err(Unreadable::Absent | Unreadable::Damaged(_)) => clear_cgroups(&directory)?,
+                Err(Unreadable::Absent) => clear_cgroups(&directory)?,
+                Err(Unreadable::Damaged(_)) => end_unread(&directory, id)?,
                 Err(why) => return Err(why.into()),
             }
             Some(directory)

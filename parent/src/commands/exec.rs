@@ -49,6 +49,7 @@ fn exec_process(
     let container = StateRoot::open(global.root.as_deref())?.container(&arguments.id)?;
     let mut inputs = Inputs::open(&container, &arguments)?;
     let mode = if arguments.detach { Mode::Detached } else { Mode::Foreground };
+    session.quiet = mode != Mode::Foreground && log.is_kept();
     let signals = if mode == Mode::Foreground { Some(Signals::take()?) } else { None };
     let stdin_is_terminal = std::io::stdin().is_terminal();
 
@@ -77,6 +78,7 @@ fn exec_process(
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref())?;
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
+    session.warnings.iter().for_each(|warning| log.warning(warning));
     Ok(outcome)
 }
 

@@ -42,6 +42,10 @@ pub struct Session {
     asked_to_end: bool,
     /// Where the payload may say that it is ready.
     pub relay: Option<Relay>,
+    /// Whether stderr is the payload's as well, and somebody keeps a log: what the policy warns of is for that alone.
+    pub quiet: bool,
+    /// What the policy has warned of, for the log.
+    pub warnings: Vec<String>,
 }
 
 /// Where the master of the container's console goes.
@@ -77,8 +81,8 @@ impl Session {
     pub fn new(setup: Setup, audit: Audit) -> Self {
         let origins = Origins::default();
         let (kill_signal, plan, relay, copies) = (None, None, None, Vec::new());
-        let (ended, begun, asked_to_end) = (false, false, false);
-        Self { setup, audit, kill_signal, origins, plan, copies, ended, begun, asked_to_end, relay }
+        let (ended, begun, asked_to_end, quiet, warnings) = (false, false, false, false, Vec::new());
+        Self { setup, audit, kill_signal, origins, plan, copies, ended, begun, asked_to_end, relay, quiet, warnings }
     }
 
     /// Binds everything to CPUs: before there is a container.
@@ -237,7 +241,11 @@ impl Session {
             (FromSetup::Refused(violations), _) => return Err(describe::refusal(&violations)),
             (FromSetup::Warning(violation), _) => {
                 self.audit.warning(&violation);
-                streams::warn(describe::finding(&violation));
+                let finding = describe::finding(&violation);
+                if !self.quiet {
+                    streams::warn(&finding);
+                }
+                self.warnings.push(finding);
             }
             (FromSetup::Left(error), _) => {
                 streams::warn(describe::failure(self.plan.as_ref(), &error, &self.origins));

@@ -42,7 +42,7 @@ pub fn find(name: &str) -> Option<&'static Program> {
     PROGRAMS.iter().find(|program| program.name == name)
 }
 
-pub const PROGRAMS: [Program; 77] = [
+pub const PROGRAMS: [Program; 78] = [
     // tests/spec
     program(
         "bad_input",
@@ -111,6 +111,7 @@ pub const PROGRAMS: [Program; 77] = [
     ),
     program("runc_flags", LeftOut("the command line alone"), Not("a table, and commands that make no container")),
     program("settings", LeftOut("the planner alone; reads the sources"), Not("the planner alone")),
+    program("updates", ByName, Not("root's records; a user's have the same form")),
     program("update", Resources, Not("limits of cgroups that root made")),
     // tests/clients
     program("buildah", LeftOut("needs buildah"), Not("buildah as root: podman_rootless.rs has it without")),

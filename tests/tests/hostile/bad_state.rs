@@ -1,12 +1,14 @@
 //! What is wrong with the state, or with those who drive it: a clear error, and `delete --force` cleans up.
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
+use rspawn_proto::ids::Text;
 use rspawn_tests::hostile::{Canaries, Numbers};
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::{
@@ -199,8 +201,39 @@ fn a_damaged_record_is_named_and_cleared_by_force() {
         let bytes = rspawn_proto::codec::encode(&record).unwrap();
         fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
         let message = error(life.run(life.on_it("state", &[])));
-        assert!(message.contains("is another build's"), "{message}");
+        assert!(message.contains("is another version's"), "{message}");
     });
+}
+
+/// A state root may outlive the machine's run. Its cgroups' names may be another container's by then, who is not killed.
+#[test]
+fn whoever_is_in_cgroups_of_an_earlier_boot_lives_on() {
+    if cannot_make_containers() {
+        return;
+    }
+    for (change, options) in [(0, &[][..]), (1, &["--force"])] {
+        let life = Life::idle();
+        life.created(&[]).started();
+        let (pid, cgroups) = (life.pid(), life.record().cgroups);
+        if skip_unless(!cgroups.is_empty(), "the container has no cgroup") {
+            return;
+        }
+        life.change_record(|record| {
+            record.boot = Text::new("00000000-1111-2222-3333-444444444444").unwrap();
+            record.version += change;
+        });
+        let deleted = life.delete(options);
+        assert_eq!((deleted.status, deleted.stderr.as_str()), (0, ""));
+        assert!(!life.state_directory().exists());
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        assert!(!stat.contains(") Z "), "{stat}");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        wait_for("the cgroups are empty", || {
+            let gone = |path: &str| fs::remove_dir(path).is_ok() || !Path::new(path).exists();
+            cgroups.iter().all(|cgroup| gone(cgroup.path.as_str()))
+        });
+        life.assert_gone();
+    }
 }
 
 /// A directory without a record is a container that was never finished.

@@ -19,7 +19,7 @@ const GIVES_OPTION: [&str; 21] = [
 ];
 
 /// Of the parent, what decides.
-const DECIDES: [&str; 55] = [
+const DECIDES: [&str; 58] = [
     "parent/host/src/containers/cgroups.rs",
     "parent/host/src/containers/processes.rs",
     "parent/host/src/containers/running.rs",
@@ -39,8 +39,11 @@ const DECIDES: [&str; 55] = [
     "parent/host/src/sandbox.rs",
     "parent/host/src/state/container.rs",
     "parent/host/src/state/ending.rs",
+    "parent/host/src/state/files.rs",
+    "parent/host/src/state/head.rs",
     "parent/host/src/state/new.rs",
     "parent/host/src/state/root.rs",
+    "parent/host/src/state/unread.rs",
     "parent/host/src/state/unreadable.rs",
     "parent/host/src/user_namespace.rs",
     "parent/planner/src/policy/mod.rs",

@@ -396,6 +396,22 @@ fn standalone_it_is_an_init_for_anyone() {
     }
 }
 
+/// The default profiles of engines have ENOSYS for clone3(2), so that programs take clone(2), which a filter can judge.
+#[test]
+fn as_an_entry_point_it_needs_no_clone3() {
+    if cannot_make_containers() {
+        return;
+    }
+    let payload = ["/rspawn-init", "--", "sh", "-c", "echo $PPID; exit 7"];
+    let bundle = Bundle::new().with_args(&payload).with(|config| {
+        config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]});
+    });
+    fs::copy(program("rspawn-init"), bundle.rootfs().join("rspawn-init")).unwrap();
+    let output = finish(bundle.command(&["--init=exec"]), b"");
+    assert_eq!((output.status, output.stdout.as_str()), (7, "1\n"), "{output:?}");
+}
+
 #[test]
 fn standalone_it_adopts_orphans_and_forwards_signals() {
     // The orphan's parent becomes rspawn-init, which is the payload's own, and not the machine's init. It is an orphan

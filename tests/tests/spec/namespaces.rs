@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use rspawn_tests::bundle::in_user_namespace;
 use rspawn_tests::mountinfo::mount_at;
-use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, wait_for};
+use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, status_field, wait_for};
 use serde_json::{Value, json};
 
 rspawn_tests::also_as_an_ordinary_user!();
@@ -138,6 +138,26 @@ fn each_kind_is_joined_by_its_path() {
         let inside = shown.lines().find(|line| line.starts_with(&format!("{file}:"))).unwrap();
         assert_eq!(inside, holder.shows(file), "{kind}");
     }
+}
+
+/// As containerd makes the containers of a pod that shares its processes, on cgroup v1: no namespace of cgroups, whose
+/// making would leave a right for that of the others.
+#[test]
+fn a_pid_namespace_is_joined_without_a_cgroup_namespace() {
+    if cannot_make_containers() {
+        return;
+    }
+    let holder = Holder::new(&["--pid"]);
+    let list = json!([{"type": "mount"}, {"type": "ipc"}, {"type": "uts"}, {"type": "network"},
+                      {"type": "pid", "path": holder.path("pid")}]);
+    let script = format!("{SHOW}; cat /proc/self/status; umount /proc");
+    let output = with_namespaces(Bundle::script(&script), list).run();
+    let shown = &output.stdout;
+    assert!(shown.lines().any(|line| line == holder.shows("pid")), "{output:?}");
+    let capabilities = status_field(shown, "CapBnd").expect("its capabilities");
+    let bits = u64::from_str_radix(capabilities, 16).expect("a number");
+    assert_eq!(bits & 1 << 21, 0, "CAP_SYS_ADMIN is left: {capabilities}");
+    assert!(output.status != 0 && output.stderr.contains("umount"), "{output:?}");
 }
 
 /// What a pod is: the namespaces of another container, its user namespace among them.

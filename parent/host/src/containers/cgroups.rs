@@ -50,7 +50,8 @@ pub fn signal_all(cgroups: &[CgroupDir], signal: i32) -> Result<(), String> {
 
 /// Every process in the container's cgroups, in this process's pid namespace.
 pub fn processes(cgroups: &[CgroupDir]) -> Result<Vec<i32>, String> {
-    let Some(CgroupDir { path, .. }) = cgroups.first() else { return Ok(Vec::new()) };
+    let first = cgroups.iter().find(|cgroup| !is_resctrl(cgroup));
+    let Some(CgroupDir { path, .. }) = first else { return Ok(Vec::new()) };
     let mut pids = walk(path.as_str(), cgroup::processes)?.unwrap_or_default();
     pids.sort_unstable();
     Ok(pids)

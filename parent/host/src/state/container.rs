@@ -1,26 +1,26 @@
 //! A container that was made before: its record, and how it is now.
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bincode::{Decode, Encode};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fstatat};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use rspawn_proto::hook::{DeferredHooks, Hook};
 use rspawn_proto::ids::{ContainerId, HostPath, normalized};
 use rspawn_proto::record::{CgroupDir, RECORD_VERSION, Record};
-use rspawn_proto::{MAX_MESSAGE, MAX_PLAN, codec};
-use rspawn_sys::{Fd, channel, process};
+use rspawn_proto::{MAX_PLAN, codec};
+use rspawn_sys::Fd;
 
+use super::files::{is_fault, open_in, read};
+use super::head::{Head, kill_and_wait};
 use super::unreadable::{DOES_NOT_EXIST, Unreadable};
 use crate::containers::cgroups;
-use crate::containers::processes::Stat;
-use crate::errors;
 
-/// How long a command waits for another to be done with the same container, and for a killed one to end.
+/// How long a command waits for another to be done with the same container.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What runs hooks of the host's in their order, up to the first that fails, with the state that they read.
@@ -66,25 +66,9 @@ impl Container {
         self.record
     }
 
-    /// A descriptor of the first process, if it lives: never of another that has its pid now. Dead is what is not there
-    /// (ESRCH, ENOENT), has another start time, or is a zombie. Any other answer is an error: who takes it for dead
-    /// kills and forgets a living container.
+    /// A descriptor of the first process, if it lives: never of another that has its pid now.
     pub fn process(&self) -> Result<Option<Fd>, String> {
-        let Record { id, pid, start_time, boot, .. } = &self.record;
-        let say = |reason: &str| format!("cannot find out whether container {id} lives: {reason}");
-        if boot_id().map_err(|reason| say(&reason))? != boot.as_str() {
-            return Ok(None);
-        }
-        let held = match process::open_pidfd(*pid) {
-            Err(rspawn_sys::Errno(libc::ESRCH)) => return Ok(None),
-            held => held,
-        };
-        // Asked of the number after it is held: what is dead by now is a zombie at most, and stays it.
-        let is_its = |stat: &Stat| stat.start_time == *start_time && !stat.is_dead();
-        if !Stat::of(*pid).map_err(|reason| say(&reason))?.as_ref().is_some_and(is_its) {
-            return Ok(None);
-        }
-        held.map(Some).map_err(|errno| say(&format!("pidfd_open of process {pid}: {}", errors::describe(errno.0))))
+        Head::of(&self.record).process()
     }
 
     pub fn status(&self) -> Result<Status, String> {
@@ -175,30 +159,21 @@ impl Container {
     pub fn end(&self) -> Result<(), String> {
         let Record { id, cgroups, .. } = &self.record;
         let Some(first) = self.process()? else { return Ok(()) };
-        match process::signal(&first, libc::SIGKILL) {
-            Ok(()) | Err(rspawn_sys::Errno(libc::ESRCH)) => {}
-            Err(errno) => return Err(format!("cannot kill container {id}: {}", errors::describe(errno.0))),
-        }
-        cgroups::kill_all(cgroups)?;
-        match channel::wait_readable(&first, Some(PATIENCE.as_millis() as u32)) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!(
-                "container {id} was killed and does not end within {} s{}",
-                PATIENCE.as_secs(),
-                if cgroups::are_frozen(cgroups)? { ": a cgroup above its own is frozen" } else { "" }
-            )),
-            Err(errno) => Err(format!("cannot wait for the end of container {id}: {}", errors::describe(errno.0))),
-        }
+        kill_and_wait(&first, id, cgroups)
     }
 
     /// Removes all that is left of it: processes, cgroups, the state directory. Its poststop hooks run, and have no say
     /// in it (runtime.md, "Lifecycle"). The first process is gone, and the lock held.
     pub fn remove(&self, run_hooks: RunHooks) -> Result<(), String> {
         let Record { cgroups, deferred, unit, .. } = &self.record;
-        // Processes of a shared pid namespace live on without the first one.
-        cgroups::kill_all(cgroups)?;
         // Before the record, without which nobody would find what is left of them.
-        cgroups::remove(cgroups, unit.is_some())?;
+        if Head::of(&self.record).is_of_this_boot()? {
+            // Processes of a shared pid namespace live on without the first one.
+            cgroups::kill_all(cgroups)?;
+            cgroups::remove(cgroups, unit.is_some())?;
+        } else {
+            cgroups::remove_empty(cgroups)?;
+        }
         for hook in &deferred.poststop {
             if let Err(reason) = run_hooks(std::slice::from_ref(hook), deferred, deferred.state.fill("stopped", None)) {
                 crate::streams::warn(reason);
@@ -225,30 +200,6 @@ impl Container {
             }
             _ => format!("cannot open the configuration of container {}: {error}", self.record.id),
         })
-    }
-}
-
-/// Removes the cgroups of a container that has no record, or none that can be read: rspawn-setup notes them before
-/// it makes them. What is in them is killed if there is a record, which tells that they have become the container's:
-/// one that was killed before may have noted another's.
-pub fn clear_cgroups(directory: &File) -> Result<(), String> {
-    let say = |error: io::Error| format!("cannot read which cgroups the container has: {error}");
-    let noted: Vec<CgroupDir> = match read(directory, "cgroups", MAX_MESSAGE) {
-        Ok(bytes) => codec::decode_message(&bytes).unwrap_or_else(|reason| {
-            crate::streams::warn(format!("which cgroups the container has cannot be understood: {reason}"));
-            Vec::new()
-        }),
-        // It had none yet; or what is there was never written by rspawn.
-        Err(error) if error.kind() == io::ErrorKind::NotFound || !is_fault(&error) => Vec::new(),
-        Err(error) => return Err(say(error)),
-    };
-    match fstatat(directory, "record", AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(_) => {
-            cgroups::kill_all(&noted)?;
-            cgroups::remove(&noted, false)
-        }
-        Err(Errno::ENOENT) => cgroups::remove_empty(&noted),
-        Err(errno) => Err(say(errno.into())),
     }
 }
 
@@ -288,47 +239,21 @@ fn read_record(id: &ContainerId, directory: &File) -> Result<Record, Unreadable>
             return Err(if is_fault(&error) { Unreadable::Fault(reason) } else { Unreadable::Damaged(reason) });
         }
     };
-    let others =
-        || Unreadable::Damaged(format!("the record of container {id} is another build's; `delete --force` removes it"));
-    // First of all, since what follows the version may be of another shape.
-    let version = bincode::decode_from_slice::<u32, _>(&bytes, bincode::config::standard());
-    if version.is_ok_and(|(version, _)| version != RECORD_VERSION && version >> 12 == RECORD_VERSION >> 12) {
-        return Err(others());
+    // First of all, since what follows the head may be of another shape.
+    let head = Head::decode(&bytes, id);
+    if let Some(Head { version, .. }) = head.filter(|head| head.version != RECORD_VERSION) {
+        return Err(Unreadable::Damaged(format!(
+            "the record of container {id} is another version's ({version:#x}; this rspawn reads {RECORD_VERSION:#x}): \
+             use the rspawn that made it, or end and remove it with `rspawn delete --force {id}`"
+        )));
     }
     let record: Record = codec::decode_plan(&bytes).map_err(|reason| {
         Unreadable::Damaged(format!("the record of container {id} is damaged ({reason}); `delete --force` removes it"))
     })?;
     if record.version != RECORD_VERSION || record.id != *id {
-        return Err(others());
+        return Err(Unreadable::Damaged(format!(
+            "the record of container {id} is that of another container; `delete --force` removes it"
+        )));
     }
     Ok(record)
-}
-
-/// Whether reading a file has failed for a reason that says nothing about the file. The others: it is a link, or
-/// something else than a file.
-pub fn is_fault(error: &io::Error) -> bool {
-    !matches!(error.raw_os_error(), None | Some(libc::ELOOP | libc::ENOTDIR | libc::EISDIR | libc::ENXIO))
-}
-
-/// Opens a file of the state directory: never through a link.
-fn open_in(directory: &File, name: &str) -> io::Result<File> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = File::from(openat(directory, name, flags, Mode::empty())?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is not a file")) }
-}
-
-fn read(directory: &File, name: &str, most: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_in(directory, name)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// Names this run of the machine.
-pub fn boot_id() -> Result<String, String> {
-    const FILE: &str = "/proc/sys/kernel/random/boot_id";
-    match fs::read_to_string(FILE) {
-        Ok(text) if !text.trim().is_empty() => Ok(text.trim().to_string()),
-        Ok(_) => Err(format!("{FILE} is empty")),
-        Err(error) => Err(format!("cannot read {FILE}: {error}")),
-    }
 }

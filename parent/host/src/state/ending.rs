@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, readlinkat};
 use nix::sys::signal::Signal;
 use rspawn_proto::record::Record;
 
-use super::container::boot_id;
+use super::head::boot_id;
 use crate::containers::processes::Stat;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -11,12 +11,18 @@
 //! A directory is locked (flock(2)) while a command changes the container, so two of them never meet.
 mod container;
 mod ending;
+mod files;
+mod head;
 mod new;
 mod root;
+mod unread;
 mod unreadable;
 
-pub use container::{Container, RunHooks, Status, boot_id, clear_cgroups, is_fault, lock, remove_directory};
+pub use container::{Container, RunHooks, Status, lock, remove_directory};
 pub use ending::Ending;
+pub use files::is_fault;
+pub use head::boot_id;
 pub use new::{Gate, NOTIFY_SOCKET, NewContainer};
 pub use root::StateRoot;
+pub use unread::{clear_cgroups, end_unread};
 pub use unreadable::{DOES_NOT_EXIST, EXISTS, Unreadable};

@@ -10,8 +10,9 @@ use nix::sys::stat::{Mode, mkdirat};
 use nix::unistd::mkfifo;
 use rspawn_proto::ids::ContainerId;
 
-use super::container::{Container, RunHooks, clear_cgroups, remove_directory};
+use super::container::{Container, RunHooks, remove_directory};
 use super::root::StateRoot;
+use super::unread::clear_cgroups;
 use super::unreadable::{EXISTS, Unreadable};
 use crate::streams;
 use rspawn_planner::NotifyMount;

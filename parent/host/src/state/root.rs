@@ -11,7 +11,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use rspawn_proto::ids::ContainerId;
 
-use super::container::{Container, is_fault};
+use super::container::Container;
+use super::files::is_fault;
 use super::unreadable::Unreadable;
 
 /// The directory that holds the state directories.
