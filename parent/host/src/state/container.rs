@@ -193,13 +193,13 @@ impl Container {
 
     /// The configuration that it was made from. What is in it is for a confined process to read.
     pub fn config(&self) -> Result<File, String> {
-        open_in(&self.directory, "config.json").map_err(|error| match error.kind() {
-            // Gone with its directory, or damaged.
-            io::ErrorKind::NotFound if self.directory.metadata().is_ok_and(|found| found.nlink() == 0) => {
-                DOES_NOT_EXIST.to_string()
-            }
-            _ => format!("cannot open the configuration of container {}: {error}", self.record.id),
-        })
+        let opened = open_in(&self.directory, "config.json");
+        // Damaged, or removed with all the rest by a command that has the lock until nothing is left.
+        let is_missing = opened.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if is_missing && !lock(&self.directory, &self.record.id)? {
+            return Err(DOES_NOT_EXIST.into());
+        }
+        opened.map_err(|error| format!("cannot open the configuration of container {}: {error}", self.record.id))
     }
 }
 
