@@ -185,6 +185,9 @@ impl FinishContext<'_> {
         stage.step(FinishStep::Uid, || {
             cred::keep_capabilities(true).named("prctl PR_SET_KEEPCAPS")?;
             cred::set_uid(finish.uid.raw()).named("setresuid")?;
+            // New ids make it what fs.suid_dumpable says. Others of this id must not reach a process that has no filter
+            // and no label yet (CVE-2016-9962). The payload's exec ends it.
+            cred::set_dumpable(false).named("prctl PR_SET_DUMPABLE")?;
             die_with_parent(self.foreground)
         })?;
         // Not effective yet: the look-ups are the payload's.

@@ -8,7 +8,7 @@ use rspawn_proto::report::FinishStep;
 use rspawn_proto::{MAX_PLAN, codec};
 use rspawn_sys::memory::SharedWord;
 use rspawn_sys::process::{self, Side};
-use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, fd, file, signal};
+use rspawn_sys::{Errno, Failure, Fd, Named, Outcome, channel, cred, fd, file, signal};
 
 use crate::complaint::{NOT_EXECUTABLE, NOT_FOUND};
 use crate::finish::{FinishContext, PayloadExec};
@@ -25,7 +25,7 @@ pub fn run(socket: Fd, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> i32 {
 
 /// Gives an exit status; `None` where a failure was reported.
 fn start(mut stage: Stage, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> Option<i32> {
-    if let Err(failure) = keep_signals() {
+    if let Err(failure) = protect() {
         stage.report(FinishStep::Receive, failure);
         return None;
     }
@@ -87,9 +87,10 @@ fn start(mut stage: Stage, argv: Vec<&'static CStr>, env: &[&'static CStr]) -> O
     }
 }
 
-/// First act. Other processes are kept away since the exec: nobody may read this program's image, and so nobody may
-/// look at its process (see [`rspawn_sys::image`]).
-fn keep_signals() -> Outcome<()> {
+/// First act: signals are kept, and other processes kept away. Nobody may read this program's image, and so nobody may
+/// look at its process (see [`rspawn_sys::image`]), but where the machine has fs.suid_dumpable=1 (proc_sys_fs(5)).
+fn protect() -> Outcome<()> {
+    cred::set_dumpable(false).named("prctl PR_SET_DUMPABLE")?;
     // Blocked signals are kept until there is someone to deliver them to; an unblocked one would be lost, since PID 1
     // has no default actions (pid_namespaces(7)).
     signal::set_blocked(u64::MAX).named("rt_sigprocmask")?;

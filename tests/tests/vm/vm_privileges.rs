@@ -1,8 +1,10 @@
 //! What needs capabilities that machines for CI do not grant: in the virtual machine (tests/vm.md), which has all.
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
 use rspawn_tests::life::Life;
-use rspawn_tests::{Bundle, finish, vm};
+use rspawn_tests::{Bundle, finish, vm, wait_for};
 use serde_json::{Value, json};
 
 /// The number in a field of /proc/PID/stat (proc_pid_stat(5)).
@@ -106,6 +108,40 @@ fn a_disk_is_opened_as_the_rules_say() {
         assert_eq!(life.exec(&[], &["sh", "-c", script]).ok(), expected, "{access:?}");
         life.delete(&["--force"]).ok();
     }
+}
+
+/// Where the machine lets programs that change ids be looked at, others of the payload's id reach no process that has
+/// its ids, and neither filter nor label yet. The kernel gives files of a process that may not be looked at to root.
+#[test]
+fn whoever_has_the_payloads_id_may_not_look_before_it_runs() {
+    const SETTING: &str = "/proc/sys/fs/suid_dumpable";
+    if vm::outside() {
+        return;
+    }
+    let before = fs::read_to_string(SETTING).unwrap();
+    fs::write(SETTING, "1").unwrap();
+    for (init, uid) in [("--init=exec", 1000), ("--init=supervise", 1000), ("--init=exec", 0)] {
+        let life = Life::new(Bundle::new().with_args(&["sleep", "1000"]).with(|config| {
+            config["process"]["user"] = json!({"uid": uid, "gid": uid});
+            config["process"]["noNewPrivileges"] = json!(true);
+            config["process"]["capabilities"] = json!({});
+        }));
+        life.created(&[init]);
+        let first = life.pid();
+        let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+        for pid in children.split_whitespace().map(|pid| pid.parse().unwrap()).chain([first]) {
+            let owner = fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
+            assert_eq!(owner, 0, "{init}, uid {uid}: process {pid} may be looked at");
+        }
+        life.started();
+        wait_for("the payload may be looked at", || {
+            let process = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
+            let payload = process.split_whitespace().next().map_or(first, |pid| pid.parse().unwrap());
+            fs::metadata(format!("/proc/{payload}/environ")).unwrap().uid() == uid
+        });
+        life.delete(&["--force"]).ok();
+    }
+    fs::write(SETTING, before).unwrap();
 }
 
 /// The kernel has AppArmor, and no profile is loaded.
