@@ -25,7 +25,7 @@ pub mod virtual_fs;
 
 /// First word of every encoded plan. Changes with every change of a wire type, so that a saved plan or a helper of
 /// another build is refused rather than misread.
-pub const WIRE_VERSION: u32 = 0x5253_000d;
+pub const WIRE_VERSION: u32 = 0x5253_000e;
 
 /// Exit status of a privileged program that got no memory: it has none left to say so by (EX_OSERR of sysexits(3)).
 pub const OUT_OF_MEMORY: i32 = 71;

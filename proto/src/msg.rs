@@ -100,6 +100,8 @@ pub enum ToSetup {
 /// rspawn-setup to the parent.
 #[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub enum FromSetup {
+    /// What runs in the background stays, whatever becomes of rspawn-setup: the answer to [`ToSetup::Keep`].
+    Kept,
     /// The invoker's message has arrived: what is in the state directory is rspawn-setup's to remove from here on.
     Taken,
     /// What came after the payload's end, or after another error, and changes neither: a hook that failed, or what could

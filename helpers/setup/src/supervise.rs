@@ -1,5 +1,5 @@
 //! The wait for the payload's end, with no right left but that to send it signals.
-use rspawn_proto::msg::{Mode, ToSetup};
+use rspawn_proto::msg::{FromSetup, Mode, ToSetup};
 use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
 use rspawn_sys::channel::Interest;
@@ -20,6 +20,7 @@ pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProce
     if !matches!(channel::receive_value(&parent.control), Ok(Some((ToSetup::Keep, _)))) {
         return Err(End::Orphaned);
     }
+    parent.send(&FromSetup::Kept, &[])?;
     container.release();
     Ok(None)
 }

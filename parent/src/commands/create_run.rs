@@ -111,7 +111,8 @@ fn create_container(
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     // rspawn-setup is at work meanwhile.
     config_copy.write_all(&text).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
-    let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref())?;
+    let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref());
+    let outcome = outcome.inspect_err(|_| session.say_warnings())?;
     // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     session.warnings.iter().for_each(|warning| log.warning(warning));

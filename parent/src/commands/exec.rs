@@ -76,7 +76,8 @@ fn exec_process(
     let warnings = notes::warnings(&planned.notes);
     notes::say_warnings(&warnings, mode, log);
     session.send_plan(planned.plan, pipes, &facts.ids)?;
-    let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref())?;
+    let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref());
+    let outcome = outcome.inspect_err(|_| session.say_warnings())?;
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     session.warnings.iter().for_each(|warning| log.warning(warning));
     Ok(outcome)

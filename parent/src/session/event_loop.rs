@@ -11,7 +11,7 @@ use rspawn_sys::{Errno, Fd, signal};
 
 use super::audit::Audit;
 use super::console::{Console, ConsoleMode};
-use super::helper_process::{self, Setup};
+use super::helper_process::{self, PATIENCE, Setup};
 use super::notify::Relay;
 use super::progress;
 use super::run_outcome::RunOutcome;
@@ -251,24 +251,40 @@ impl Session {
                 streams::warn(describe::failure(self.plan.as_ref(), &error, &self.origins));
             }
             (FromSetup::Audit(record), _) => self.audit.record(self.plan.as_ref(), &record),
-            (FromSetup::Taken | FromSetup::Created { .. } | FromSetup::Started { .. } | FromSetup::Console, _) => {
+            (
+                FromSetup::Taken
+                | FromSetup::Kept
+                | FromSetup::Created { .. }
+                | FromSetup::Started { .. }
+                | FromSetup::Console,
+                _,
+            ) => {
                 return Err(self.of_another("rspawn-setup cannot be understood"));
             }
         }
         Ok(None)
     }
 
-    /// Lets what runs in the background stay, and waits until rspawn-setup has left it to itself.
+    /// Lets what runs in the background stay. It does, whatever becomes of rspawn-setup once that has answered.
     fn keep(&mut self) -> Result<(), String> {
         self.send(&ToSetup::Keep)?;
-        match channel::receive_value(&self.setup.control) {
-            Ok(None) => {}
-            Ok(Some((FromSetup::Failed(error), _))) => return Err(self.failed(&error)),
-            _ => return Err(self.of_another("rspawn-setup cannot be understood")),
+        let answered = channel::wait_readable(&self.setup.control, Some(PATIENCE));
+        if !answered.map_err(|errno| describe::errno(errno.0))? {
+            let (seconds, pid) = (PATIENCE / 1000, self.setup.pid);
+            return Err(format!("rspawn-setup, process {pid}, does not answer within {seconds} s: {LEFT}"));
         }
-        let status = rspawn_sys::process::exit_status(self.setup.wait()?);
-        self.ended = true;
-        if status == 0 { Ok(()) } else { Err(format!("rspawn-setup died: {}", describe::status(status))) }
+        match self.receive().map_err(|reason| format!("{reason}; {LEFT}"))? {
+            (FromSetup::Kept, _) => Ok(()),
+            (FromSetup::Failed(error), _) => Err(self.failed(&error)),
+            _ => Err(self.of_another("rspawn-setup cannot be understood")),
+        }
+    }
+
+    /// What the policy has warned of, where no log is going to have it: the command has failed.
+    pub fn say_warnings(&self) {
+        if self.quiet {
+            self.warnings.iter().for_each(streams::warn);
+        }
     }
 
     /// The payload has ended: what it wrote last is still to be copied.
@@ -347,6 +363,9 @@ impl Session {
         }
     }
 }
+
+/// What to do where rspawn-setup died before it had let go of what it made.
+const LEFT: &str = "`rspawn delete --force` ends what it has left";
 
 /// Sends a descriptor to one who listens: one message, some bytes, one descriptor, as runc's clients expect it.
 fn pass(socket: &Fd, what: &str, bytes: &[u8], fd: &Fd) -> Result<(), String> {

@@ -23,7 +23,7 @@ pub struct Setup {
     pub control: Fd,
     /// The step that the helper is at, in memory that outlives it.
     pub progress: std::fs::File,
-    pid: i32,
+    pub pid: i32,
     process: Fd,
     /// Where it and the others are.
     directory: PathBuf,
@@ -31,7 +31,7 @@ pub struct Setup {
 
 /// How long it may take to clear away what it has made, once it is told to: rspawn_sys::cgroup waits ten seconds for
 /// processes to die.
-const PATIENCE: u32 = 15_000;
+pub const PATIENCE: u32 = 15_000;
 
 impl Setup {
     /// What else is to be said where it is of another build.
