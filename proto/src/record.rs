@@ -46,7 +46,8 @@ pub struct Record {
     pub deferred: DeferredHooks,
 }
 
-/// A cgroup of a container, or a resctrl group.
+/// A cgroup of a container, or a resctrl group. The file `cgroups` beside a record has a list of them, which every
+/// version must be able to read: it tells what is left of a container whose record cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CgroupDir {
     /// Controllers of the v1 hierarchy ("cpu,cpuacct", "name=systemd"); empty for cgroup v2; [`RESCTRL`].

@@ -7,7 +7,7 @@ use rspawn_proto::ids::ContainerId;
 
 use crate::cli::{Delete, Global};
 use rspawn_host::state::{
-    Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, end_unread, is_fault, lock,
+    Container, DOES_NOT_EXIST, StateRoot, Status, Unreadable, clear_cgroups, end_first, end_unread, is_fault, lock,
 };
 
 pub fn delete(global: &Global, arguments: Delete) -> Result<i32, String> {
@@ -81,6 +81,9 @@ fn clear(root: &StateRoot, id: &ContainerId) -> Result<(), String> {
         Err(error) if !is_fault(&error) => None,
         Err(error) => return Err(format!("cannot open the state of container {id}: {error}")),
         Ok(directory) => {
+            if let Err(Unreadable::Damaged(_)) = Container::open(id, &directory, &root.path) {
+                end_first(&directory, id)?;
+            }
             if !lock(&directory, id)? {
                 return Ok(());
             }

@@ -301,6 +301,28 @@ fn a_living_container_of_an_unknown_version_is_ended_by_force() {
     }
 }
 
+/// A `start` of the other version that waits for a hook in the container has the lock, until the container has ended.
+#[test]
+fn a_command_that_waits_for_the_container_keeps_nobody_from_ending_it() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::idle();
+    life.created(&[]).started();
+    let pid = life.pid();
+    make_newer(&life, |_| {});
+    let directory = fs::File::open(life.state_directory()).unwrap();
+    directory.lock().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the first process ends", || !lives(pid));
+            directory.unlock().unwrap();
+        });
+        life.delete(&["--force"]).ok();
+    });
+    life.assert_gone();
+}
+
 #[test]
 fn a_dead_container_of_an_unknown_version_is_removed_by_force() {
     if cannot_make_containers() {

@@ -24,5 +24,5 @@ pub use files::is_fault;
 pub use head::boot_id;
 pub use new::{Gate, NOTIFY_SOCKET, NewContainer};
 pub use root::StateRoot;
-pub use unread::{clear_cgroups, end_unread};
+pub use unread::{clear_cgroups, end_first, end_unread};
 pub use unreadable::{DOES_NOT_EXIST, EXISTS, Unreadable};

@@ -13,6 +13,20 @@ use super::files::{is_fault, read};
 use super::head::{Head, kill_and_wait};
 use crate::containers::cgroups;
 
+/// Kills the first process of a container whose record cannot be read, if the record's head proves it. Not under the
+/// lock: a `start` that waits for a hook inside has that, and ends with the container.
+pub fn end_first(directory: &File, id: &ContainerId) -> Result<(), String> {
+    let noted = noted_cgroups(directory)?;
+    let head = Head::find(directory, id)?;
+    if let Some(head) = head
+        && head.is_of_this_boot()?
+        && let Some(first) = head.process()?
+    {
+        kill_and_wait(&first, id, &noted)?;
+    }
+    Ok(())
+}
+
 /// Ends a container whose record cannot be read, and removes its cgroups. Its first process is what the record's head
 /// says, which every version has in common; the others are known by the cgroups that rspawn-setup noted.
 pub fn end_unread(directory: &File, id: &ContainerId) -> Result<(), String> {
