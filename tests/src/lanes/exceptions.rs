@@ -1,7 +1,7 @@
 //! Tests that do not run as an ordinary user, in programs that do.
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 47] = [
+pub const EXCEPTIONS: [(&str, &str); 48] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",
@@ -69,6 +69,7 @@ pub const EXCEPTIONS: [(&str, &str); 47] = [
     ("mounts::tmpcopyup_brings_what_the_image_has", "files of the image belong to ids of the host that are no user's"),
     ("mounts::virtual_filesystems_take_their_options", "the kernel shows a tmpfs's owner by the machine's ids"),
     ("namespaces::a_mount_namespace_is_joined_and_becomes_the_containers", "joins a namespace that root made"),
+    ("namespaces::a_pid_namespace_is_joined_without_a_cgroup_namespace", "joins a namespace that root made"),
     ("namespaces::a_user_namespace_is_joined_and_a_network_of_the_hosts", "joins a namespace that root made"),
     ("namespaces::a_user_namespace_is_joined_with_mappings_beside_it", "joins a namespace that root made"),
     ("namespaces::a_user_namespace_is_joined_with_what_it_owns", "joins a namespace that root made"),
