@@ -2,8 +2,10 @@
 //! machine's affair.
 use std::process::Command;
 
-const MOUNT: &str =
-    "umount -l -R /sys/fs/cgroup 2>/dev/null; mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
+/// With the machine's own options: those of any mount of the hierarchy, such as nsdelegate, are the whole machine's.
+const MOUNT: &str = "options=$(sed -n 's/.* - cgroup2 [^ ]* //p' /proc/self/mountinfo | head -n 1)
+umount -l -R /sys/fs/cgroup 2>/dev/null
+mount -t cgroup2 -o \"${options:-rw}\" cgroup2 /sys/fs/cgroup && exec \"$0\" \"$@\"";
 
 /// A command, in the lane.
 pub fn lane(command: Command) -> Command {

@@ -243,7 +243,7 @@ fn what_systemd_is_not_asked() {
         ("/a/b", "slice:prefix:name"),
         ("a:b", "slice:prefix:name"),
         ("system.slice:x:y.slice", "names a slice"),
-        ("nothing:x:y", "no slice such as"),
+        ("nothing:x:y", "not a slice such as"),
         ("system.slice:x:a b", "cannot be the name of a unit"),
     ] {
         let message = refused(&|config| config["linux"]["cgroupsPath"] = json!(path));
