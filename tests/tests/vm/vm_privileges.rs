@@ -132,10 +132,9 @@ fn whoever_has_the_payloads_id_may_not_look_before_it_runs() {
         let children = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
         let child = children.split_whitespace().next().map(|pid| pid.parse().unwrap());
         assert_eq!(child.is_some(), init == "--init=supervise");
-        for pid in child.or(Some(first)) {
-            let owner = fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
-            assert_eq!(owner, 0, "{init}, uid {uid}: process {pid} may be looked at");
-        }
+        let pid = child.unwrap_or(first);
+        let owner = fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
+        assert_eq!(owner, 0, "{init}, uid {uid}: process {pid} may be looked at");
         life.started();
         wait_for("the payload may be looked at", || {
             let process = fs::read_to_string(format!("/proc/{first}/task/{first}/children")).unwrap();
