@@ -141,15 +141,9 @@ impl<'a> Entry<'a> {
         self.root.as_ref().map_or(Ok(()), file::enter_root).named("chroot")
     }
 
-    /// Its cgroup namespace is made by the helper that creates it, which is in the same cgroups: among others it must not
-    /// have CAP_SYS_ADMIN, by which whoever takes it over could enter its mount namespace anew, the host's tree in it.
-    pub fn is_born_with_view(&self) -> bool {
-        self.own_view && self.among_others && !self.mapped && self.placement.put_in.is_none()
-    }
-
     /// Among others, who may be able to take it over by ptrace(2), it has no rights that it can do without.
     pub fn keep_what_it_needs(&self) -> Outcome<()> {
-        let view = if self.own_view && !self.is_born_with_view() { CAP_SYS_ADMIN } else { 0 };
+        let view = if self.own_view { CAP_SYS_ADMIN } else { 0 };
         self.keep(self.capabilities | view | if self.root.is_some() { CAP_SYS_CHROOT } else { 0 })
     }
 
@@ -202,11 +196,9 @@ impl<'a> Entry<'a> {
             channel::receive(&self.stage, 0).named("recvmsg")?.ok_or_else(|| Failure::check("rspawn-setup died"))?;
         }
         if self.own_view {
-            if !self.is_born_with_view() {
-                process::unshare(Namespace::Cgroup.clone_flag()).named("unshare")?;
-                if self.among_others && !self.mapped {
-                    self.keep(self.capabilities | CAP_SYS_CHROOT)?;
-                }
+            process::unshare(Namespace::Cgroup.clone_flag()).named("unshare")?;
+            if self.among_others && !self.mapped {
+                self.keep(self.capabilities | CAP_SYS_CHROOT)?;
             }
             channel::send_value(&self.stage, &FromStage::Done, &[]).named("sendmsg")?;
         }

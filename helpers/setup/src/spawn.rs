@@ -59,12 +59,10 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
         entry.root = Some(empty.map_err(at(SpawnStep::Enter))?);
     }
     let mut new = plan.new;
-    // This process has made the time namespace; the new process, or the helper that creates it, unshares the cgroup
-    // namespace once it is in its cgroups, which become the root of it.
+    // This process has made the time namespace; the new process unshares the cgroup namespace once it is in its
+    // cgroups, which become the root of it.
     new.remove(Namespace::Time);
-    if !entry.is_born_with_view() {
-        new.remove(Namespace::Cgroup);
-    }
+    new.remove(Namespace::Cgroup);
     let (pid, child) = with_oom_score(plan.oom_score_adj, || {
         if !plan.join.is_empty() {
             return joined_clone(&entry, |answer| join_and_create(plan, new, slots, &entry, answer));

@@ -17,7 +17,9 @@ pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProce
         // its streams and opens /dev/tty or /dev/console later.
         return supervise(parent, &mut container).map(Some);
     }
-    let Ok(Some((ToSetup::Keep, _))) = channel::receive_value(&parent.control) else { return Err(End::Orphaned) };
+    if !matches!(channel::receive_value(&parent.control), Ok(Some((ToSetup::Keep, _)))) {
+        return Err(End::Orphaned);
+    }
     parent.send(&FromSetup::Kept, &[])?;
     container.release();
     Ok(None)
