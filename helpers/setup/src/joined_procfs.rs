@@ -11,6 +11,7 @@ use rspawn_sys::process::{self, Side};
 use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, fixed_path};
 
 use crate::container::ContainerNamespaces;
+use crate::helper_process::HelperProcess;
 use crate::objects::new_filesystem;
 use crate::slots::Slots;
 use rspawn_proto::report::{Place, SpawnStep};
@@ -30,16 +31,12 @@ pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) ->
     if !namespaces.joined_pid() || wanted.clone().next().is_none() {
         return Ok(None);
     }
-    let (mine, theirs) = channel::pair().named("socketpair")?;
-    let Side::Parent { pid, child: _child } = process::fork(0).named("clone3")? else {
-        let answer = enter(namespaces, &theirs).map_err(|failure| failure.at(PLACE));
-        process::exit(match answer {
-            Ok(()) => make_inside(wanted, &theirs),
-            Err(error) => channel::send_value(&theirs, &Answer::Err(error), &[]).is_err().into(),
-        })
-    };
-    drop(theirs);
-    let receive = || match channel::receive_value::<Answer>(&mine).named("recvmsg")? {
+    let fork = || process::fork(0).named("clone3");
+    let helper = HelperProcess::start(fork, |socket| match enter(namespaces, &socket) {
+        Ok(()) => make_inside(wanted, &socket),
+        Err(failure) => channel::send_value(&socket, &Answer::Err(failure.at(PLACE)), &[]).is_err().into(),
+    })?;
+    let receive = || match channel::receive_value::<Answer>(&helper.socket).named("recvmsg")? {
         Some((Ok(()), mut fds)) => fds.pop().ok_or_else(|| Failure::check("there is no procfs")),
         Some((Err(StepError { errno, detail, .. }), _)) => {
             Err(Failure::of("fsopen", rspawn_sys::Errno(errno)).with(detail))
@@ -49,8 +46,7 @@ pub fn make(plan: &Plan, namespaces: &ContainerNamespaces, slots: &mut Slots) ->
     let mut outs = planned.map(|(out, _)| out);
     let made = outs.try_for_each(|out| receive().map(|made| slots.fill(out, made)));
     let for_sysctls = made.and_then(|()| has_sysctls.then(receive).transpose());
-    drop(mine);
-    process::wait(pid, true).named("wait4")?;
+    process::wait(helper.pid, true).named("wait4")?;
     for_sysctls
 }
 
