@@ -124,13 +124,10 @@ pub fn remove(above: &Fd, name: &CStr, is_scope: bool, waits: bool) -> Result<()
             Err(Errno::ENOENT) => return Ok(()),
             other => return other,
         }
-        match open(above, name).and_then(|cgroup| empty(&cgroup)) {
-            // What is gone meanwhile, or cannot go yet, shows at the next attempt.
-            Ok(()) | Err(Errno::ENOENT | Errno::ENODEV | Errno::EBUSY) => {}
-            failed => return failed,
-        }
+        // What is gone meanwhile, or cannot go yet, shows at the next attempt.
+        let emptied = open(above, name).and_then(|cgroup| empty(&cgroup));
         if waited >= PATIENCE {
-            return Err(Errno::EBUSY);
+            return emptied.and(Err(Errno::EBUSY));
         }
         process::sleep(pause)?;
         waited += pause;
