@@ -1,4 +1,5 @@
 //! Bundles to run, over roots of busybox, in directories that go with them.
+use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
@@ -184,7 +185,7 @@ impl Bundle {
     #[track_caller]
     pub fn run_with(&self, options: &[&str], input: &[u8]) -> Output {
         let output = finish(self.command(options), input);
-        self.assert_nothing_left();
+        self.assert_nothing_left_by(&output);
         assert!(!self.state_root().join(&self.id).exists(), "its state is left behind");
         output
     }
@@ -193,8 +194,14 @@ impl Bundle {
     /// rspawn-setup was killed the state itself may be left: the next one of its name takes it over.
     #[track_caller]
     pub fn assert_nothing_left(&self) {
+        self.assert_nothing_left_by(&"it is not known what");
+    }
+
+    /// The same, of a command that said something.
+    #[track_caller]
+    pub fn assert_nothing_left_by(&self, said: &impl Debug) {
         let left = leftovers(&self.id);
-        assert!(left.is_empty(), "left behind: {left:#?}");
+        assert!(left.is_empty(), "left behind: {left:#?}\nby a command that said {said:?}");
         wait_for("its state is let go", || !self.state_is_locked());
     }
 

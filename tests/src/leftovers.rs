@@ -27,9 +27,10 @@ fn leftovers_now(name: &str) -> Vec<String> {
     let mut left = Vec::new();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     left.extend(mounts.lines().filter(|line| line.contains(name)).map(|line| format!("mount {line}")));
-    left.extend(
-        cgroups_named(Path::new("/sys/fs/cgroup"), name).iter().map(|path| format!("cgroup {}", path.display())),
-    );
+    left.extend(cgroups_named(Path::new("/sys/fs/cgroup"), name).iter().map(|path| {
+        let processes = fs::read_to_string(path.join("cgroup.procs"));
+        format!("cgroup {}, with {processes:?}", path.display())
+    }));
     let own = std::process::id().to_string();
     for process in fs::read_dir("/proc").expect("/proc").flatten() {
         let pid = process.file_name().to_string_lossy().into_owned();

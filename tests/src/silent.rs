@@ -29,7 +29,7 @@ pub fn command(bundle: &Bundle, words: &[&str]) -> Command {
 #[track_caller]
 pub fn run(bundle: &Bundle, words: &[&str]) -> Output {
     let output = finish(command(bundle, words), b"");
-    bundle.assert_nothing_left();
+    bundle.assert_nothing_left_by(&output);
     output
 }
 

@@ -1,5 +1,6 @@
 //! Ordinary users: made of a number and, where the kernel's setuid helpers look, of files that only they see.
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -150,7 +151,11 @@ fn own(path: &Path, number: u32) {
     }
     // What is the user's already may be another id of its own; and a change of owner takes away setuid bits.
     if found.uid() == 0 {
-        lchown(path, Some(number), Some(number)).expect("a new owner");
+        match lchown(path, Some(number), Some(number)) {
+            // Where commands race, one removes what another has made.
+            Err(error) if error.kind() == ErrorKind::NotFound => return,
+            owned => owned.expect("a new owner"),
+        }
         if !found.is_symlink() && found.mode() & 0o6000 != 0 {
             fs::set_permissions(path, fs::Permissions::from_mode(found.mode() & 0o7777)).expect("the mode again");
         }
