@@ -6,7 +6,8 @@ use bincode::{Decode, Encode};
 
 use crate::codec;
 
-/// A place in the pipeline.
+/// A place in the pipeline. As one number ([`codec::encode_word`]) it is in the progress page that outlives
+/// rspawn-setup; there zero is [`Place::Receive`]: nothing was noted yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub enum Place {
     /// rspawn-setup, before the plan is accepted.
@@ -19,21 +20,6 @@ pub enum Place {
     Finish(FinishStep),
     /// After the payload was started.
     Supervise,
-}
-
-/// One number for a place, for the progress page that outlives rspawn-setup. The parent, which has the plan, turns it
-/// back into words.
-pub fn progress_word(place: Place) -> u32 {
-    match place {
-        Place::Receive => 1 << 16,
-        Place::Check => 2 << 16,
-        Place::Host(index) => 3 << 16 | u32::from(index),
-        Place::Spawn(step) => 4 << 16 | step as u32,
-        Place::Attach(index) => 5 << 16 | u32::from(index),
-        Place::Rootfs(index) => 6 << 16 | u32::from(index),
-        Place::Finish(step) => 7 << 16 | step as u32,
-        Place::Supervise => 8 << 16,
-    }
 }
 
 /// The steps of [`crate::plan::Spawn`], in their order.
@@ -133,7 +119,26 @@ pub struct AuditRecord {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+
+    #[test]
+    fn every_place_survives_its_word() {
+        let spawn_steps = (0u8..).map_while(|number| codec::decode_message::<SpawnStep>(&[number]).ok());
+        let finish_steps = (0u8..).map_while(|number| codec::decode_message::<FinishStep>(&[number]).ok());
+        let mut places: Vec<Place> = spawn_steps.map(Place::Spawn).chain(finish_steps.map(Place::Finish)).collect();
+        assert!(places.len() > 30, "{places:?}");
+        places.extend([Place::Receive, Place::Check, Place::Supervise]);
+        for index in [0, 1, 250, 251, 4095, u16::MAX] {
+            places.extend([Place::Host(index), Place::Attach(index), Place::Rootfs(index)]);
+        }
+        for known in places {
+            assert_eq!(codec::decode_word::<Place>(codec::encode_word(&known)).unwrap(), known);
+        }
+        assert_eq!(codec::decode_word::<Place>(0).unwrap(), Place::Receive);
+        assert!([0xff, u32::MAX].into_iter().all(|word| codec::decode_word::<Place>(word).is_err()));
+    }
 
     #[test]
     fn every_step_survives_its_word() {

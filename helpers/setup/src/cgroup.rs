@@ -17,7 +17,7 @@ use crate::device_program;
 use crate::slots::Slots;
 
 /// A directory that is removed at the end.
-struct Made {
+pub struct Made {
     above: Fd,
     name: CString,
     /// It is the container's own, and not one on the way to it, which others may use by now.
@@ -30,18 +30,19 @@ struct Made {
 
 /// The directories that were made for one container.
 #[derive(Default)]
-pub struct Cgroups(Vec<Made>);
+pub struct Cgroups(pub Vec<Made>);
 
 impl Cgroups {
     /// Removes them, and kills the processes in them. An error names the first that could not be removed.
     pub fn remove(&mut self) -> Outcome<()> {
         // A process that is frozen in one hierarchy, by the payload perhaps, cannot die, and keeps its cgroups in all
         // others.
-        let thaw = |made: &Made| cgroup::open(&made.above, &made.name).and_then(|cgroup| cgroup::thaw(&cgroup));
-        let mut done = self.0.iter().try_for_each(|made| match thaw(made) {
+        let thaw = |made: &Made| match cgroup::open(&made.above, &made.name).and_then(|cgroup| cgroup::thaw(&cgroup)) {
             Err(Errno::ENOENT | Errno::ENODEV) => Ok(()),
             thawed => thawed.named("thaw").map_err(|failure| failure.with(made.name.to_string_lossy())),
-        });
+        };
+        let thawed = self.0.iter().map(thaw).fold(Ok(()), Outcome::and);
+        let mut done = Ok(());
         while let Some(Made { above, name, own, is_scope, .. }) = self.0.pop() {
             let removed = match own {
                 // After one has failed, the others do not wait again.
@@ -54,7 +55,7 @@ impl Cgroups {
             };
             done = done.and(removed.named("rmdir").map_err(|failure| failure.with(name.to_string_lossy())));
         }
-        done
+        done.or_else(|failure| thawed.and(Err(failure)))
     }
 
     /// Forgets what outlives the container: from now on others may use it.
@@ -163,14 +164,15 @@ impl Cgroups {
                 let directories = self.0.iter().map(|made| made.above.raw());
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
-                let told = confined.and_then(|_| channel::receive(&theirs, 0));
+                if let Err(Errno(errno)) = confined.and_then(|_| channel::send(&theirs, &[], &[])) {
+                    process::exit(errno);
+                }
                 // Removed in any case: a process that cannot wait would otherwise leave them in silence.
-                process::exit(i32::from(self.remove().is_err() || told.is_err()))
+                let told = channel::receive(&theirs, 0).named("recvmsg").map(drop);
+                let removed = self.remove();
+                process::exit(told.and(removed).map_or_else(|failure| failure.errno, |()| 0))
             }
-            Side::Parent { pid, child: _ } => {
-                self.0.clear();
-                Ok(CgroupReaper { pid, line: Some(mine) })
-            }
+            Side::Parent { pid, child: _ } => Ok(CgroupReaper { pid, line: Some(mine) }),
         }
     }
 }
@@ -194,17 +196,32 @@ impl CgroupReaper {
         Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
 
-    /// Has it remove them, and says whether it could.
-    pub fn end(&mut self) -> bool {
-        let Some(line) = self.line.take() else { return true };
+    /// Leaves them to it, once it is there.
+    pub fn take_over(&self, cgroups: &mut Cgroups) -> Outcome<()> {
+        if let Some(line) = &self.line {
+            let ready = channel::receive(line, 0).named("recvmsg")?;
+            ready.ok_or(Failure::check("the process that removes the container's cgroups did not start"))?;
+            cgroups.0.clear();
+        }
+        Ok(())
+    }
+
+    /// Has it remove them.
+    pub fn end(&mut self) -> Outcome<()> {
+        let Some(line) = self.line.take() else { return Ok(()) };
         drop(line);
-        matches!(process::wait(self.pid, true), Ok(Some((_, 0))))
+        match process::wait(self.pid, true).named("wait4")? {
+            None | Some((_, 0)) => Ok(()),
+            Some((_, status)) => Err(Failure::of("rmdir", Errno(process::exit_status(status)))
+                .with("the process that was to remove the container's cgroups could not, or was killed")),
+        }
     }
 }
 
 impl Drop for CgroupReaper {
     fn drop(&mut self) {
-        self.end();
+        // Whoever wants to know has asked before.
+        let _ = self.end();
     }
 }
 

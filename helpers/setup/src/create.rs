@@ -1,6 +1,7 @@
 //! A new container: from an approved plan to a payload that runs, or waits for its start.
 use alloc::vec::Vec;
 
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::hook::Hooks;
 use rspawn_proto::ids::Text;
 use rspawn_proto::msg::{Mode, Purpose};
@@ -17,7 +18,7 @@ use crate::follow::{Until, await_init, follow_entry, follow_init, follow_worker,
 use crate::helper_process::HelperProcess;
 use crate::host_cleanup::HostCleanup;
 use crate::invoker::Invoker;
-use crate::parent::{End, Ended, Parent, progress_word};
+use crate::parent::{End, Ended, Parent};
 use crate::programs::InitImage;
 use crate::report::announce;
 use crate::rootfs::BuildOptions;
@@ -41,13 +42,16 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     cleanup.cgroups.share();
     cleanup.memory = parent.step(CGROUPS, || cgroup::of_memory(&plan, &slots))?;
     let agent = reach_agent(&plan.finish, &slots)?;
-    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Clone)));
+    parent.progress.store(encode_word(&Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
     if invoker.ends_with_container() {
         cleanup.reaper = Some(parent.step(CGROUPS, || cleanup.cgroups.spawn_reaper())?);
     }
     spawn::leave_callers_cpus(parent, container.pid, &plan.finish)?;
     follow_entry(parent, &plan.spawn, &container)?;
+    if let Some(reaper) = &cleanup.reaper {
+        parent.step(CGROUPS, || reaper.take_over(&mut cleanup.cgroups))?;
+    }
     // The scope has the container's process now, and needs no other.
     let unit = scope.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.

@@ -1,6 +1,7 @@
 //! Another process in a running container.
 use alloc::vec::Vec;
 
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::msg::{FromStage, Purpose};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Approved;
@@ -11,7 +12,7 @@ use rspawn_sys::{Failure, Fd, Named, tune};
 use crate::cgroup::{Cgroups, open_recorded};
 use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
-use crate::parent::{End, Ended, progress_word};
+use crate::parent::{End, Ended};
 use crate::programs::InitImage;
 use crate::report::announce;
 use crate::supervise::wait_or_detach;
@@ -25,7 +26,7 @@ pub fn exec(invoker: &Invoker, target: &Fd, plan: Approved<Plan>, image: InitIma
     let (slots, _) = host_phase::run(invoker, &plan, &mut Cgroups::default())?;
     let agent = reach_agent(&plan.finish, &slots)?;
     let mode = invoker.request.mode;
-    parent.progress.store(progress_word(Place::Spawn(SpawnStep::Join)));
+    parent.progress.store(encode_word(&Place::Spawn(SpawnStep::Join)));
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
     parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;

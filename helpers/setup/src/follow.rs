@@ -2,6 +2,7 @@
 use alloc::{format, string::String, vec::Vec};
 
 use rspawn_proto::OUT_OF_MEMORY;
+use rspawn_proto::codec::{self, encode_word};
 use rspawn_proto::msg::{FromSetup, FromStage, InvokerRequest, Mode, Purpose, ToInit};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::{Finish, Listener, Spawn};
@@ -12,7 +13,7 @@ use rspawn_sys::{Failure, Fd, Named, channel, process};
 use crate::container::ContainerProcess;
 use crate::helper_process::HelperProcess;
 use crate::invoker::Invoker;
-use crate::parent::{End, Parent, ignore_hangup, progress_word};
+use crate::parent::{End, Parent, ignore_hangup};
 use crate::slots::Slots;
 
 /// Waits until the new process is in its cgroups and has made itself a cgroup namespace from there, if it is to.
@@ -80,8 +81,8 @@ pub fn pass_console(parent: &Parent, mut fds: alloc::vec::Vec<Fd>) -> Result<Opt
 
 /// The step that the worker announced last.
 fn last_rootfs_step(parent: &Parent) -> Place {
-    match parent.progress.load() {
-        word if word >> 16 == 6 => Place::Rootfs(word as u16),
+    match codec::decode_word(parent.progress.load()) {
+        Ok(place @ Place::Rootfs(_)) => place,
         _ => Place::Spawn(SpawnStep::Worker),
     }
 }
@@ -122,7 +123,7 @@ pub fn send_finish(
 
 /// Waits until rspawn-init has forked, if it is to.
 pub fn await_init(parent: &Parent, container: &ContainerProcess) -> Result<(), End> {
-    parent.progress.store(progress_word(Place::Finish(FinishStep::Receive)));
+    parent.progress.store(encode_word(&Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
         Some(FromStage::Ready) => Ok(()),
         // Not waited for: PID 1 cannot end before the worker in its namespace is reaped, whose parent this process is.
@@ -143,7 +144,7 @@ pub fn follow_init(
     root: Option<&Fd>,
 ) -> Result<(), End> {
     let place = Place::Finish(FinishStep::Receive);
-    parent.progress.store(progress_word(place));
+    parent.progress.store(encode_word(&place));
     let root: Vec<&Fd> = root.into_iter().collect();
     ignore_hangup(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
     match (next_word(parent, container)?, unfinished(note.load())) {

@@ -5,7 +5,7 @@ use core::slice;
 use rspawn_proto::hook::{Hook, Hooks};
 use rspawn_proto::policy::PathRule;
 use rspawn_proto::report::{FinishStep, Place, SpawnStep, StepError};
-use rspawn_sys::{Failure, Fd, Outcome};
+use rspawn_sys::{Fd, Outcome};
 
 use crate::cgroup::{self, CgroupReaper, Cgroups};
 use crate::parent::{End, Parent};
@@ -36,12 +36,12 @@ impl<'a> HostCleanup<'a> {
         if !self.state.lock()? {
             return Ok(());
         }
-        let removed = self.reaper.as_mut().is_none_or(CgroupReaper::end);
-        self.cgroups.remove()?;
-        if !removed {
-            return Err(Failure::check(
-                "the process that was to remove the container's cgroups could not, or was killed",
-            ));
+        let reaped = self.reaper.as_mut().map_or(Ok(()), CgroupReaper::end);
+        // Until the reaper is ready, what it cannot do is done here.
+        if self.cgroups.0.is_empty() {
+            reaped?
+        } else {
+            self.cgroups.remove()?
         }
         if let Some(runner) = &self.runner {
             for hook in &self.hooks.deferred.poststop {

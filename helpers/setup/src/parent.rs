@@ -2,9 +2,9 @@
 use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::msg::{FromSetup, FromStage, ToSetup};
 use rspawn_proto::policy::Violation;
-pub use rspawn_proto::report::progress_word;
 use rspawn_proto::report::{Place, StepError};
 use rspawn_sys::channel::Interest;
 use rspawn_sys::failure::timed;
@@ -73,7 +73,7 @@ impl Parent {
 
     /// Carries out one step: announces it, times it if asked, and names it in its error.
     pub fn step<T>(&self, place: Place, action: impl FnOnce() -> Outcome<T>) -> Result<T, End> {
-        self.progress.store(progress_word(place));
+        self.progress.store(encode_word(&place));
         let (done, record) = timed(self.audit.get(), place, action);
         if let Some(record) = record {
             self.send(&FromSetup::Audit(record), &[])?;

@@ -3,6 +3,7 @@ use alloc::vec::Vec;
 use core::cell::{Cell, RefCell};
 
 use rspawn_proto::check::check;
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::msg::{FromSetup, InvokerRequest, ToSetup};
 use rspawn_proto::plan::{Kind, Plan};
 use rspawn_proto::policy::{Approved, judge};
@@ -13,7 +14,7 @@ use rspawn_sys::{Failure, Fd, Named, Outcome, channel, cred, fd, file, process, 
 
 use crate::host_cleanup::HostCleanup;
 use crate::invoker::{self, Invoker, PurposeFds};
-use crate::parent::{End, Parent, progress_word};
+use crate::parent::{End, Parent};
 use crate::programs::{self, InitImage};
 use crate::report::{truncate_list, warn};
 use crate::{create, exec, update};
@@ -122,7 +123,7 @@ fn take_streams(streams: &[u8], pipes: &[Fd]) -> Outcome<()> {
 
 /// Structure, then policy, on the whole plan: before the first effect.
 fn approve(parent: &Parent, request: &InvokerRequest, plan: Plan) -> Result<Approved<Plan>, End> {
-    parent.progress.store(progress_word(Place::Check));
+    parent.progress.store(encode_word(&Place::Check));
     check(&plan).map_err(|fault| Failure::check(fault.reason).at(fault.place))?;
     let (approved, warnings) = judge(&request.policy, plan).map_err(End::Refused)?;
     warn(parent, warnings)?;

@@ -1,4 +1,5 @@
 //! The wait for the payload's end, with no right left but that to send it signals.
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::msg::{FromSetup, Mode, ToSetup};
 use rspawn_proto::plan::Capabilities;
 use rspawn_proto::report::Place;
@@ -7,7 +8,7 @@ use rspawn_sys::confine::{allow_only, calls};
 use rspawn_sys::{Errno, Failure, Named, Outcome, channel, cred, process};
 
 use crate::container::ContainerProcess;
-use crate::parent::{End, Ended, Parent, progress_word};
+use crate::parent::{End, Ended, Parent};
 
 /// Waits for the end of a payload in the foreground, and gives its wait status; any other is left to itself once the
 /// parent has passed on what was announced: a command that fails leaves nothing.
@@ -17,9 +18,7 @@ pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProce
         // its streams and opens /dev/tty or /dev/console later.
         return supervise(parent, &mut container).map(Some);
     }
-    if !matches!(channel::receive_value(&parent.control), Ok(Some((ToSetup::Keep, _)))) {
-        return Err(End::Orphaned);
-    }
+    let Ok(Some((ToSetup::Keep, _))) = channel::receive_value(&parent.control) else { return Err(End::Orphaned) };
     parent.send(&FromSetup::Kept, &[])?;
     container.release();
     Ok(None)
@@ -27,7 +26,7 @@ pub fn wait_or_detach(parent: &Parent, mode: Mode, mut container: ContainerProce
 
 /// Delivers signals until the container ends; gives its wait status.
 fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, End> {
-    parent.progress.store(progress_word(Place::Supervise));
+    parent.progress.store(encode_word(&Place::Supervise));
     confine().map_err(|failure| failure.at(Place::Supervise))?;
     parent.early.take().into_iter().for_each(|number| deliver(parent, container, number));
     loop {
@@ -39,9 +38,7 @@ fn supervise(parent: &Parent, container: &mut ContainerProcess) -> Result<i32, E
         }
         if control.read {
             match channel::receive_value(&parent.control) {
-                Ok(Some((ToSetup::Signal(number), _))) => {
-                    deliver(parent, container, number);
-                }
+                Ok(Some((ToSetup::Signal(number), _))) => deliver(parent, container, number),
                 // The parent is gone, or no longer makes sense: dropping the container kills it.
                 _ => return Err(End::Orphaned),
             }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use libc::*;
 
+use rspawn_proto::codec::encode_word;
 use rspawn_proto::msg::FromStage;
 use rspawn_proto::plan::{Plan, RootfsOp};
 use rspawn_proto::report::{Place, SpawnStep, StepError};
@@ -17,7 +18,6 @@ use rspawn_sys::{Fd, Named, Outcome, channel, fixed_path};
 
 use crate::container::ContainerNamespaces;
 use crate::helper_process::HelperProcess;
-use crate::parent::progress_word;
 use crate::rootfs::{BuildOptions, Rootfs};
 use crate::slots::Slots;
 use rspawn_sys::failure::timed;
@@ -48,7 +48,7 @@ fn build(job: &Job, slots: &mut Slots, socket: &Fd) -> Result<(), StepError> {
     let mut rootfs = Rootfs::new(socket, &job.options);
     for (index, step) in job.plan.rootfs.iter().enumerate() {
         let place = Place::Rootfs(index as u16);
-        job.progress.store(progress_word(place));
+        job.progress.store(encode_word(&place));
         let (done, record) = timed(job.audit, place, || rootfs.carry_out(&step.op, slots));
         let send = |record| channel::send_value(socket, &FromStage::Audit(record), &[]).named("sendmsg");
         let recorded = record.map_or(Ok(()), send);

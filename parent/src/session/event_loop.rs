@@ -3,6 +3,7 @@ use std::os::unix::fs::FileExt;
 
 use nix::sys::signal::Signal;
 use rspawn_proto::OUT_OF_MEMORY;
+use rspawn_proto::codec;
 use rspawn_proto::msg::{FromSetup, InvokerRequest, ToSetup};
 use rspawn_proto::plan::Plan;
 use rspawn_proto::report::{Place, StepError};
@@ -13,7 +14,6 @@ use super::audit::Audit;
 use super::console::{Console, ConsoleMode};
 use super::helper_process::{self, PATIENCE, Setup};
 use super::notify::Relay;
-use super::progress;
 use super::run_outcome::RunOutcome;
 use super::signals::{ASK_TO_END, Signals};
 use super::stream_pipes::{StreamCopy, StreamPipes};
@@ -334,7 +334,8 @@ impl Session {
     /// The step that rspawn-setup was at last, if it has noted any.
     fn place(&self) -> Option<Place> {
         let mut word = [0u8; 4];
-        self.setup.progress.read_exact_at(&mut word, 0).ok().and_then(|()| progress::place(u32::from_ne_bytes(word)))
+        let noted = self.setup.progress.read_exact_at(&mut word, 0).is_ok();
+        codec::decode_word(u32::from_ne_bytes(word)).ok().filter(|place| noted && *place != Place::Receive)
     }
 
     /// rspawn-setup died without a word: how, and at which step, which it had noted before.

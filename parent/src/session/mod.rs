@@ -6,7 +6,6 @@ pub mod helper_process;
 pub mod hooks;
 pub mod log;
 pub mod notify;
-mod progress;
 mod run_outcome;
 mod signals;
 pub mod stream_pipes;

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use rspawn_proto::report::{Place, progress_word};
+use rspawn_proto::codec::encode_word;
+use rspawn_proto::report::Place;
 use rspawn_tests::hostile::Numbers;
 use rspawn_tests::user::User;
 use rspawn_tests::{
@@ -259,7 +260,7 @@ fn nothing_outlives_a_killed_helper() {
         rspawn_tests::wait_for("the payload starts", || bundle.rootfs().join("started").exists());
         // The payload may be faster than the note that nothing is left but to supervise it.
         rspawn_tests::wait_for("rspawn-setup supervises", || {
-            step_of_setup(child.id()) == progress_word(Place::Supervise)
+            step_of_setup(child.id()) == encode_word(&Place::Supervise)
         });
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", child.id())).unwrap();
         let setup: i32 = children.split_whitespace().next().unwrap().parse().unwrap();

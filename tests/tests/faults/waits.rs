@@ -270,22 +270,30 @@ fn a_payload_that_is_killed_before_its_exec_fails_the_start() {
     }
 }
 
-/// The process that removes the cgroups removes them before it says that it could not wait.
+/// A container whose cgroups nobody would remove does not start. The process that removes them removes them too where it
+/// cannot wait, before it says so.
 #[test]
-fn a_keeper_that_cannot_wait_leaves_no_cgroups() {
+fn a_keeper_that_fails_leaves_no_cgroups() {
     if cannot_make_containers() {
         return;
     }
-    for site in ["recvmsg 1", "rt_sigprocmask 1", "close_range 1"] {
-        let life = Life::script("true");
+    for (site, starts) in
+        [("rt_sigprocmask 1", false), ("close_range 1", false), ("sendmsg 1", false), ("recvmsg 1", true)]
+    {
+        let life = Life::script("echo ran");
         let inner = life.making("run", &[]);
         let mut command = Command::new(program("faults"));
         command.args(["--trace", "/dev/null", "0.0.1"]).args(site.split(' ')).arg(libc::EPERM.to_string()).arg("--");
         command.arg(inner.get_program()).args(inner.get_args());
         let output = life.run(command);
-        assert!(output.stderr.contains("was to remove the container's cgroups"), "{site}: {output:?}");
+        let told = if starts { "was to remove the container's cgroups" } else { "cgroups did not start" };
+        assert!(output.stderr.contains(told), "{site}: {output:?}");
         assert_eq!(cgroups_named(Path::new("/sys/fs/cgroup"), life.id()), [] as [PathBuf; 0], "{site}");
-        life.delete(&["--force"]).ok();
+        if starts {
+            life.delete(&["--force"]).ok();
+        } else {
+            assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{site}: {output:?}");
+        }
         life.assert_gone();
     }
 }

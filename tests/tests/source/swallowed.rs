@@ -19,7 +19,7 @@ const GIVES_OPTION: [&str; 21] = [
 ];
 
 /// Of the parent, what decides.
-const DECIDES: [&str; 58] = [
+const DECIDES: [&str; 57] = [
     "parent/host/src/containers/cgroups.rs",
     "parent/host/src/containers/processes.rs",
     "parent/host/src/containers/running.rs",
@@ -75,7 +75,6 @@ const DECIDES: [&str; 58] = [
     "parent/src/session/event_loop.rs",
     "parent/src/session/helper_process.rs",
     "parent/src/session/hooks.rs",
-    "parent/src/session/progress.rs",
     "parent/src/session/run_outcome.rs",
     "parent/src/session/signals.rs",
 ];
@@ -156,7 +155,7 @@ fn compare(found: &Lines, list: &str, most: usize) {
 #[test]
 fn no_error_is_thrown_away_but_those_of_the_list() {
     let files = sources_of(["proto", "helpers/sys", "helpers/setup", "init"]);
-    compare(&found(files), "swallowed-errors.txt", 64);
+    compare(&found(files), "swallowed-errors.txt", 65);
 }
 
 #[test]
