@@ -66,8 +66,6 @@ pub struct PayloadExec {
     pub env: StringArray,
 }
 
-const CAP_SYS_ADMIN: u64 = 1 << 21;
-
 impl FinishContext<'_> {
     /// What PID 1 and the payload share: session, terminal, standard streams. `None` if a step failed.
     pub fn prepare(&self, stage: &Stage) -> Option<()> {
@@ -203,7 +201,7 @@ impl FinishContext<'_> {
     /// What it takes to install the filter, if it is there.
     fn installing(&self) -> Result<u64> {
         let needs_it = self.finish.seccomp.is_some() && !self.finish.no_new_privileges;
-        Ok(if needs_it { CAP_SYS_ADMIN & cred::permitted_capabilities()? } else { 0 })
+        Ok(if needs_it { Capabilities::SYS_ADMIN & cred::permitted_capabilities()? } else { 0 })
     }
 
     /// Sets the four sets that are not the bounding set, and keeps some for this process alone. A set may hold more than

@@ -7,8 +7,6 @@ use rspawn_sys::{Errno, Fd, cred, process, pty, signal};
 
 use crate::complaint::complain;
 
-const CAP_KILL: u64 = 1 << 5;
-
 /// In the payload's process: a process group of its own, in the foreground of the terminal if there is one, so that
 /// the terminal's signals reach the payload and not its init.
 pub fn lead_process_group() -> Result<(), Errno> {
@@ -30,8 +28,7 @@ pub fn hold_no_more_than(payload: &Finish, foreground: bool) -> Result<(), Errno
     cred::limit_bounding_set(payload.capabilities.bounding)?;
     cred::keep_capabilities(true)?;
     cred::set_uid(payload.uid.raw())?;
-    let kill = payload.capabilities.permitted & after_exec(payload) & CAP_KILL;
-    cred::set_capabilities(&Capabilities { effective: kill, permitted: kill, ..Capabilities::default() })?;
+    cred::keep_only(payload.capabilities.permitted & after_exec(payload) & Capabilities::KILL)?;
     if foreground {
         // Changing ids cleared it.
         cred::set_parent_death_signal(9)?;

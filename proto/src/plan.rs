@@ -496,6 +496,12 @@ pub struct Capabilities {
     pub ambient: u64,
 }
 
+/// Numbers of capability.h, as bits.
+impl Capabilities {
+    pub const KILL: u64 = 1 << 5;
+    pub const SYS_ADMIN: u64 = 1 << 21;
+}
+
 /// One classic BPF instruction, struct sock_filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Instruction {

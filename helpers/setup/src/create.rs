@@ -44,6 +44,7 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     let agent = reach_agent(&plan.finish, &slots)?;
     parent.progress.store(encode_word(&Place::Spawn(SpawnStep::Clone)));
     let mut container = spawn::spawn(&plan.spawn, &plan.finish, &slots, &image)?;
+    parent.stage.replace(Some(parent.step(RECORD, || container.stage.duplicate(0).named("fcntl"))?));
     if invoker.ends_with_container() {
         cleanup.reaper = Some(parent.step(CGROUPS, || cleanup.cgroups.spawn_reaper())?);
     }

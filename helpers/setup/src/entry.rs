@@ -102,19 +102,17 @@ pub struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// rspawn-init's arguments and environment are the payload's, so that /proc/1/environ is what images expect and
     /// neither has to be carried over in any other way.
-    pub fn prepare(
-        finish: &Finish,
-        (mine, stage): (&Fd, Fd),
-        image: &'a InitImage,
-        placement: CgroupPlacement<'a>,
-    ) -> Outcome<Self> {
+    ///
+    /// Gives rspawn-setup's end of the socket to it, too.
+    pub fn prepare(finish: &Finish, image: &'a InitImage, placement: CgroupPlacement<'a>) -> Outcome<(Self, Fd)> {
+        let (mine, stage) = channel::pair().named("socketpair")?;
         let lowest = 3 + image.preserve_fds as i32;
         let stage = stage.duplicate(lowest).named("fcntl")?;
         let option = format!("--stage={}", stage.raw());
         let words = ["rspawn-init", &option, "--"].into_iter().chain(finish.argv.iter().map(|word| word.as_str()));
         let argv = StringArray::new(words).named("execveat")?;
         let env = StringArray::new(finish.env.iter().map(|word| word.as_str())).named("execveat")?;
-        Ok(Self {
+        let entry = Self {
             stage,
             far_end: mine.raw(),
             placement,
@@ -127,7 +125,8 @@ impl<'a> Entry<'a> {
             argv,
             env,
             image,
-        })
+        };
+        Ok((entry, mine))
     }
 
     /// In the helper process, which ends soon: closes what the new process would otherwise have open until its exec.
@@ -143,7 +142,7 @@ impl<'a> Entry<'a> {
 
     /// Among others, who may be able to take it over by ptrace(2), it has no rights that it can do without.
     pub fn keep_what_it_needs(&self) -> Outcome<()> {
-        let view = if self.own_view { CAP_SYS_ADMIN } else { 0 };
+        let view = if self.own_view { Capabilities::SYS_ADMIN } else { 0 };
         self.keep(self.capabilities | view | if self.root.is_some() { CAP_SYS_CHROOT } else { 0 })
     }
 
@@ -240,7 +239,6 @@ const CAP_SETGID: u64 = 1 << 6;
 const CAP_SETUID: u64 = 1 << 7;
 const CAP_SETPCAP: u64 = 1 << 8;
 const CAP_SYS_CHROOT: u64 = 1 << 18;
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 const CAP_SYS_NICE: u64 = 1 << 23;
 const CAP_SYS_RESOURCE: u64 = 1 << 24;
 
@@ -256,7 +254,7 @@ fn needed_capabilities(finish: &Finish) -> u64 {
         | CAP_SETGID
         | CAP_SETUID
         | CAP_SETPCAP
-        | when(filters || finish.label.is_some(), CAP_SYS_ADMIN)
+        | when(filters || finish.label.is_some(), Capabilities::SYS_ADMIN)
         | when(finish.scheduler.is_some() || finish.io_priority.is_some(), CAP_SYS_NICE)
         | when(!finish.rlimits.is_empty(), CAP_SYS_RESOURCE)
 }

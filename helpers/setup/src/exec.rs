@@ -7,10 +7,10 @@ use rspawn_proto::plan::Plan;
 use rspawn_proto::policy::Approved;
 use rspawn_proto::report::{Place, SpawnStep};
 use rspawn_sys::memory::SharedWord;
-use rspawn_sys::{Failure, Fd, Named, tune};
+use rspawn_sys::{Fd, Named};
 
 use crate::cgroup::{Cgroups, open_recorded};
-use crate::follow::{await_init, follow_init, pass_console, reach_agent, send_finish};
+use crate::follow::{await_init, died, follow_init, next_word, pass_console, reach_agent, send_finish};
 use crate::invoker::Invoker;
 use crate::parent::{End, Ended};
 use crate::programs::InitImage;
@@ -30,26 +30,18 @@ pub fn exec(invoker: &Invoker, target: &Fd, plan: Approved<Plan>, image: InitIma
     let cgroups = parent.step(Place::Spawn(SpawnStep::Cgroups), || open_recorded(cgroups))?;
     let cgroups: Vec<Fd> = cgroups.into_iter().flatten().collect();
     parent.step(Place::Spawn(SpawnStep::Enter), || streams::prepare(&plan))?;
+    let place = Place::Spawn(SpawnStep::Record);
     let mut process = spawn::spawn_inside(target, *namespaces, &cgroups, &plan, &image)?;
+    parent.stage.replace(Some(parent.step(place, || process.stage.duplicate(0).named("fcntl"))?));
     let finish = plan.finish;
     drop((image, cgroups));
     spawn::leave_callers_cpus(parent, process.pid, &finish)?;
-    if !finish.first_affinity.is_empty() {
-        parent.step(Place::Spawn(SpawnStep::Cgroups), || {
-            tune::set_affinity(process.pid, &finish.first_affinity).named("sched_setaffinity")
-        })?;
-    }
-    let slave = if finish.terminal {
-        match parent.recv(&process.stage)? {
-            Some((FromStage::Console, fds)) => pass_console(parent, fds)?,
-            Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            _ => return Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
-        }
-    } else {
-        None
+    let slave = match finish.terminal.then(|| next_word(parent, &process)).transpose()? {
+        Some(Some((FromStage::Console, fds))) => pass_console(parent, fds)?,
+        Some(_) => return Err(died()),
+        None => None,
     };
-    let note = SharedWord::map(&parent.page, true).named("mmap");
-    let note = note.map_err(|failure| failure.at(Place::Spawn(SpawnStep::Record)))?;
+    let note = parent.step(place, || SharedWord::map(&parent.page, true).named("mmap"))?;
     let fds: Vec<&Fd> = [&parent.page].into_iter().chain(&slave).chain(&agent).collect();
     send_finish(invoker, finish, &process, false, &fds)?;
     drop(agent);

@@ -21,11 +21,15 @@ pub fn follow_entry(parent: &Parent, spawn: &Spawn, container: &ContainerProcess
     if !spawn.new.contains(Namespace::Cgroup) {
         return Ok(());
     }
-    match parent.recv(&container.stage)? {
+    match next_word(parent, container)? {
         Some((FromStage::Done, _)) => Ok(()),
-        Some((FromStage::Failed(error), _)) => Err(error.into()),
-        _ => Err(Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()),
+        _ => Err(died()),
     }
+}
+
+/// The container's process is gone, and has not said why.
+pub fn died() -> End {
+    Failure::check("the new process died").at(Place::Spawn(SpawnStep::Enter)).into()
 }
 
 /// What a worker is waited for.
@@ -125,7 +129,7 @@ pub fn send_finish(
 pub fn await_init(parent: &Parent, container: &ContainerProcess) -> Result<(), End> {
     parent.progress.store(encode_word(&Place::Finish(FinishStep::Receive)));
     match next_word(parent, container)? {
-        Some(FromStage::Ready) => Ok(()),
+        Some((FromStage::Ready, _)) => Ok(()),
         // Not waited for: PID 1 cannot end before the worker in its namespace is reaped, whose parent this process is.
         _ => {
             let reason = "rspawn-init ended before the payload began";
@@ -148,19 +152,19 @@ pub fn follow_init(
     let root: Vec<&Fd> = root.into_iter().collect();
     ignore_hangup(channel::send_value(&container.stage, &ToInit::Go, &root), place)?;
     match (next_word(parent, container)?, unfinished(note.load())) {
-        (Some(FromStage::Done), _) if mode == Mode::Created => Ok(()),
+        (Some((FromStage::Done, _)), _) if mode == Mode::Created => Ok(()),
         (None, None) if mode != Mode::Created => Ok(()),
         (_, error) => Err(obituary(container, error).into()),
     }
 }
 
-/// What rspawn-init says next that is neither a record, which is passed on, nor a failure.
-fn next_word(parent: &Parent, container: &ContainerProcess) -> Result<Option<FromStage>, End> {
+/// What the container's process says next that is neither a record, which is passed on, nor a failure.
+pub fn next_word(parent: &Parent, container: &ContainerProcess) -> Result<Option<(FromStage, Vec<Fd>)>, End> {
     loop {
         match parent.recv(&container.stage)? {
             Some((FromStage::Audit(record), _)) => parent.send(&FromSetup::Audit(record), &[])?,
             Some((FromStage::Failed(error), _)) => return Err(error.into()),
-            other => return Ok(other.map(|(word, _)| word)),
+            other => return Ok(other),
         }
     }
 }

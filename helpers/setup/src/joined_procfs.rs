@@ -61,13 +61,9 @@ fn enter(namespaces: &ContainerNamespaces, socket: &Fd) -> Outcome<()> {
     early.or_else(|_| namespaces.join_pid())?;
     file::enter_root(&empty).named("chroot")?;
     fd::close_all_but(&mut [0, 1, 2, socket.raw()]).named("close_range")?;
-    let own = CAP_SYS_ADMIN & cred::permitted_capabilities().named("capget")?;
-    let own = Capabilities { effective: own, permitted: own, ..Capabilities::default() };
-    cred::set_capabilities(&own).named("capset")?;
+    cred::keep_only(Capabilities::SYS_ADMIN).named("capset")?;
     confine()
 }
-
-const CAP_SYS_ADMIN: u64 = 1 << 21;
 
 /// For good, the child as well: no filesystem but procfs, no namespace, nothing of a file's.
 fn confine() -> Outcome<()> {

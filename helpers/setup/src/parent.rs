@@ -39,6 +39,8 @@ pub struct Parent {
     pub programs: Fd,
     /// Each step is to be told of, with its time.
     pub audit: Cell<bool>,
+    /// The socket to the container's first process, once there is one.
+    pub stage: RefCell<Option<Fd>>,
     /// Signals that came before there was a payload to deliver them to.
     pub early: RefCell<Vec<u8>>,
 }
@@ -78,7 +80,20 @@ impl Parent {
         if let Some(record) = record {
             self.send(&FromSetup::Audit(record), &[])?;
         }
-        done.map_err(|failure| End::Failed(failure.at(place)))
+        done.map_err(|failure| End::Failed(self.first_cause(failure.at(place))))
+    }
+
+    /// What the container's first process has said meanwhile of its own failure: without it everything else fails.
+    fn first_cause(&self, error: StepError) -> StepError {
+        let stage = self.stage.borrow();
+        while let Some(stage) = stage.as_ref().filter(|stage| channel::wait_readable(stage, Some(0)) == Ok(true)) {
+            match channel::receive_value(stage) {
+                Ok(Some((FromStage::Failed(first), _))) => return first,
+                Ok(Some(_)) => {}
+                _ => break,
+            }
+        }
+        error
     }
 }
 

@@ -41,12 +41,11 @@ fn truncate_violation(violation: Violation) -> Violation {
 /// Leaves a pid file where one was asked for, and says that the process is there.
 pub fn announce(invoker: &Invoker, container: &ContainerProcess) -> Result<(), End> {
     let parent = invoker.parent;
-    let pid = container.pid;
+    let pid = container.pid as u32;
     if let (Some(name), Some(directory)) = (&invoker.request.pid_file, &invoker.pid_directory) {
         let place = Place::Spawn(SpawnStep::Record);
-        parent.step(place, || state::write_pid_file(directory, name.as_str(), pid))?;
+        parent.step(place, || state::write_pid_file(directory, name.as_str(), container.pid))?;
     }
-    let pid = pid as u32;
     let created = invoker.request.mode == Mode::Created;
     let message = if created { FromSetup::Created { pid } } else { FromSetup::Started { pid } };
     parent.send(&message, &[&container.process])

@@ -1,6 +1,5 @@
 //! The pipeline of rspawn-setup, top to bottom.
 use alloc::vec::Vec;
-use core::cell::{Cell, RefCell};
 
 use rspawn_proto::check::check;
 use rspawn_proto::codec::encode_word;
@@ -29,7 +28,8 @@ pub fn serve(control: Fd, page: Fd, programs: Fd) -> i32 {
         Ok(word) => word,
         Err(failure) => return fail(&control, FromSetup::Failed(failure.at(Place::Receive))),
     };
-    let parent = Parent { control, progress, page, programs, audit: Cell::new(false), early: RefCell::default() };
+    let (audit, stage, early) = Default::default();
+    let parent = Parent { control, progress, page, programs, audit, stage, early };
     match run(&parent, inherited) {
         Ok(()) => 0,
         Err(End::Failed(error)) => fail(&parent.control, FromSetup::Failed(error)),

@@ -45,12 +45,11 @@ pub fn spawn(plan: &Spawn, finish: &Finish, slots: &Slots, image: &InitImage) ->
     if offsets {
         enter_time_namespace(&plan.time_offsets).map_err(at(SpawnStep::TimeOffsets))?;
     }
-    let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let cgroups = plan.cgroups.iter().map(|slot| slots.get(*slot)).collect::<Outcome<Vec<&Fd>>>();
     let joined = plan.join.iter().map(|step| step.op.kind).collect();
     let placement = cgroups.and_then(|cgroups| CgroupPlacement::choose(cgroups.into_iter(), joined));
     let placement = placement.map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, (&mine, theirs), image, placement).map_err(at(SpawnStep::Enter))?;
+    let (mut entry, mine) = Entry::prepare(finish, image, placement).map_err(at(SpawnStep::Enter))?;
     entry.mapped = plan.new.contains(Namespace::User);
     entry.own_view = plan.new.contains(Namespace::Cgroup);
     entry.among_others = hides_root(plan);
@@ -97,12 +96,15 @@ fn raise_limits(pid: i32, wanted: &[Rlimit]) {
 }
 
 /// Lets a new process run wherever its cgroups do: the container is not limited to the CPUs
-/// that the caller is bound to. The kernel clips the mask to the cpuset when the process enters it
+/// that the caller is bound to, unless it is to begin on others. The kernel clips the mask to the cpuset when the process enters it
 /// (sched_setaffinity(2)). A failure is a warning: the container runs on the caller's CPUs then.
 pub fn leave_callers_cpus(parent: &Parent, pid: i32, finish: &Finish) -> Result<(), End> {
     // The most CPUs that a kernel is built for today.
     const ALL: [u64; 128] = [u64::MAX; 128];
-    if !finish.affinity.is_empty() || !finish.first_affinity.is_empty() {
+    if !finish.first_affinity.is_empty() {
+        let set = || tune::set_affinity(pid, &finish.first_affinity).named("sched_setaffinity");
+        return parent.step(Place::Spawn(SpawnStep::Cgroups), set);
+    } else if !finish.affinity.is_empty() {
         return Ok(());
     }
     let Err(errno) = tune::set_affinity(pid, &ALL) else { return Ok(()) };
@@ -139,9 +141,8 @@ pub fn spawn_inside(
     image: &InitImage,
 ) -> Result<ContainerProcess, StepError> {
     let at = |step| move |failure: Failure| failure.at(Place::Spawn(step));
-    let (mine, theirs) = channel::pair().named("socketpair").map_err(at(SpawnStep::Clone))?;
     let placement = CgroupPlacement::choose(cgroups.iter(), kinds).map_err(at(SpawnStep::Cgroups))?;
-    let mut entry = Entry::prepare(finish, (&mine, theirs), image, placement).map_err(at(SpawnStep::Enter))?;
+    let (mut entry, mine) = Entry::prepare(finish, image, placement).map_err(at(SpawnStep::Enter))?;
     entry.terminal = finish.terminal.then_some((finish.uid, finish.terminal_size));
     entry.among_others = true;
     let create = |answer: &Fd| {

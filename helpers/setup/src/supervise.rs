@@ -58,10 +58,7 @@ fn deliver(parent: &Parent, container: &ContainerProcess, number: u8) {
 /// What is left to do needs CAP_KILL; and, by descriptors that are held, to ask rspawn-hooks, and to remove the
 /// state directory's files, which belong to this user.
 fn confine() -> Outcome<()> {
-    const CAP_KILL: u64 = 1 << 5;
-    let kill = cred::permitted_capabilities().named("capget")? & CAP_KILL;
-    let caps = Capabilities { effective: kill, permitted: kill, ..Capabilities::default() };
-    cred::set_capabilities(&caps).named("capset")?;
+    cred::keep_only(Capabilities::KILL).named("capset")?;
     cred::no_new_privileges().named("prctl")?;
     allow_only(calls(&CALLS)).named("seccomp")
 }

@@ -67,6 +67,12 @@ pub fn set_capabilities(caps: &Capabilities) -> Result<()> {
     Ok(())
 }
 
+/// Gives up all capabilities but some, of which it keeps those that it has.
+pub fn keep_only(some: u64) -> Result<()> {
+    let kept = permitted_capabilities()? & some;
+    set_capabilities(&Capabilities { effective: kept, permitted: kept, ..Capabilities::default() })
+}
+
 /// Takes capabilities out of the effective set, from where they can be had back.
 pub fn drop_effective(capabilities: u64) -> Result<()> {
     let mut data = [[0u32; 3]; 2];

@@ -86,9 +86,8 @@ fn judge_path(policy: &Policy, origin: &str, opened: &Opened, writable: Option<&
 fn is_writable(plan: &Plan, clone: Slot, alone: bool) -> Option<&'static str> {
     const TOP: &str = "writable: read-only at its top alone, and what is mounted below it is not";
     const LATER: &str = "writable: what the host mounts below it later is not read-only";
-    const CAP_SYS_ADMIN: u64 = 1 << 21;
     let Capabilities { bounding, permitted, inheritable, ambient, .. } = plan.finish.capabilities;
-    if (bounding | permitted | inheritable | ambient) & CAP_SYS_ADMIN != 0 {
+    if (bounding | permitted | inheritable | ambient) & Capabilities::SYS_ADMIN != 0 {
         return Some("writable: CAP_SYS_ADMIN takes ro away");
     }
     let (mut tree, mut writable, mut private) = (false, Some("writable"), false);
