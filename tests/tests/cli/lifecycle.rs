@@ -522,10 +522,8 @@ fn a_console_socket_that_never_answers_keeps_nobody_waiting_for_ever() {
     // A queue that is full is another matter.
     fs::remove_file(&path).unwrap();
     let _full = FullQueue::new(&path);
-    let began = Instant::now();
     let text = error(life.create(&[&option]));
     assert!(text.contains("nobody accepts connections"), "{text}");
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     life.assert_gone();
 }
 
@@ -602,6 +600,8 @@ fn a_stale_record_is_recognised() {
         return;
     }
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+    // Times of processes count in hundredths of a second: who begins in the same one is told apart by nothing else.
+    std::thread::sleep(Duration::from_millis(50));
     let stale = |change: &dyn Fn(&mut rspawn_proto::record::Record)| {
         let life = Life::idle();
         life.created(&[]).started();

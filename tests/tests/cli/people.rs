@@ -2,7 +2,7 @@
 //! get what runc prints.
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
@@ -289,8 +289,6 @@ fn top_ends_when_nobody_reads_it() {
     let rspawn = rspawn_tests::program("rspawn");
     let line = format!("'{}' --root '{}' top --interval=50ms | head -n 1", rspawn.display(), life.root.display());
     shell.arg("-c").arg(line);
-    let began = Instant::now();
     let text = life.run(shell).ok();
     assert_eq!(words(&text)[..2], ["ID", "STATUS"]);
-    assert!(began.elapsed() < Duration::from_secs(10));
 }

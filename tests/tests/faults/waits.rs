@@ -287,9 +287,11 @@ fn a_keeper_that_fails_leaves_no_cgroups() {
         command.arg(inner.get_program()).args(inner.get_args());
         let output = life.run(command);
         let told = if starts { "was to remove the container's cgroups" } else { "cgroups did not start" };
-        assert!(output.stderr.contains(told), "{site}: {output:?}");
+        // The end of its cgroups is the container's, before the payload begins or after.
+        let is_told = output.stderr.contains(told) || (starts && output.stderr.contains("the new process died"));
+        assert!(is_told, "{site}: {output:?}");
         assert_eq!(cgroups_named(Path::new("/sys/fs/cgroup"), life.id()), [] as [PathBuf; 0], "{site}");
-        if starts {
+        if starts && life.state_directory().exists() {
             life.delete(&["--force"]).ok();
         } else {
             assert_eq!((output.status, output.stdout.as_str()), (1, ""), "{site}: {output:?}");

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
 
 use rspawn_tests::life::{Life, error};
 use rspawn_tests::{Bundle, cannot_make_containers, program};
@@ -37,14 +36,12 @@ fn a_failed_exec_is_explained_under_any_filter() {
                 let text = without_interpreter(&looks, action, no_new_privileges).run_with(&[init], b"").refused();
                 assert!(text.contains("its interpreter /no/such/interpreter was not found"), "{text}");
                 // Its words are not let pass, nor its end; the step is known all the same, and nothing spins.
-                let begun = Instant::now();
                 let mute = without_interpreter(&with_write, action, no_new_privileges);
                 let text = mute.run_with(&[init], b"").refused();
                 assert!(
                     text.contains("config.json /process/args: execute") && text.contains("execve: ENOENT"),
                     "{text}"
                 );
-                assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
             }
             let life = Life::new(without_interpreter(&looks, action, no_new_privileges));
             life.created(&[]);
