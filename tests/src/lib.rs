@@ -3,6 +3,7 @@
 
 pub mod bundle;
 pub mod clients;
+pub mod docs;
 pub mod hostile;
 pub mod lanes;
 pub mod leftovers;

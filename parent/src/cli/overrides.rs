@@ -3,6 +3,7 @@ use clap::Args;
 
 use rspawn_host::inputs::settings_file;
 use rspawn_planner::InitChoice;
+use rspawn_planner::overrides::network::Network;
 use rspawn_planner::overrides::{Overrides, Sourced, filter, mounts, user, values};
 
 /// The heading under which --help lists them.
@@ -54,14 +55,17 @@ pub struct OverrideOptions {
     /// Keep no changes: `yes` (only /usr is the image's), `state` (all but /var is read-only), `overlay`, `no`.
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true, default_missing_value = "yes")]
     pub volatile: Option<String>,
-    /// A network namespace of its own, with a loopback device alone.
-    #[arg(long, visible_alias = "network-none")]
+    /// Whose network: `host`, `none` (its own, with a loopback device alone; also `private`), or a namespace's file.
+    #[arg(long, value_name = "host|none|FILE")]
+    pub network: Option<String>,
+    /// --network=none.
+    #[arg(long, visible_alias = "network-none", conflicts_with = "network")]
     pub private_network: bool,
     /// Move a network device of the host into the container.
     #[arg(long, value_name = "HOST[:CONTAINER]")]
     pub network_interface: Vec<String>,
-    /// Join the network namespace of this file.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["private_network", "network_interface"])]
+    /// --network=FILE.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["network", "private_network", "network_interface"])]
     pub network_namespace_path: Option<String>,
     /// A user namespace: `identity`, or the host's id that is root inside, and how many follow.
     #[arg(long, value_name = "FIRST[:COUNT]")]
@@ -138,14 +142,22 @@ impl OverrideOptions {
             volatile: one("volatile", &self.volatile, values::volatile)?,
             mounts,
             inaccessible: each("inaccessible", &self.inaccessible, values::maybe_inside)?,
-            private_network: flag(self.private_network, "private-network"),
+            network: self.network()?,
             network_interfaces: each("network-interface", &self.network_interface, values::interface)?,
-            network_namespace: one("network-namespace-path", &self.network_namespace_path, values::inside)?,
             private_users: one("private-users", &self.private_users, values::private_users)?,
             init: self.as_pid2.then(|| Sourced::new(InitChoice::Supervise, "--as-pid2")),
             kill_signal: one("kill-signal", &self.kill_signal, values::signal)?,
             cpu_affinity: one("cpu-affinity", &self.cpu_affinity, values::cpus)?,
         })
+    }
+
+    fn network(&self) -> Result<Option<Sourced<Network>>, String> {
+        if self.private_network {
+            return Ok(Some(Sourced::new(Network::Own, "--private-network")));
+        }
+        let joined = |text: &str| values::inside(text).map(Network::Joined);
+        let joined = one("network-namespace-path", &self.network_namespace_path, joined)?;
+        one("network", &self.network, Network::parse).map(|said| said.or(joined))
     }
 }
 

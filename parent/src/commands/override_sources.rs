@@ -15,6 +15,7 @@ use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, NspawnDefaults};
 use rspawn_planner::oci::Spec;
 use rspawn_planner::overrides::apply::{Applied, RootfsFacts, apply};
+use rspawn_planner::overrides::network::RESOLVER;
 use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
 use rspawn_planner::problem::Problem;
 use rspawn_planner::seccomp::Arch;
@@ -85,9 +86,7 @@ impl OverrideSources {
         let sources = || trusted.iter().chain([&command_line]);
         // Without a command it may be a user's shell that is run.
         let may_log_in = place.nspawn_defaults.is_some() && command.is_empty();
-        let must_look = untrusted.is_some()
-            || may_log_in
-            || sources().any(|overrides| overrides.names_a_user() || overrides.has_volatile_root());
+        let must_look = untrusted.is_some() || may_log_in || sources().any(Overrides::looks_at_the_root);
         let prober = must_look.then(PathProber::start).transpose();
         let prober = prober.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Sourced<Volatile>| said.value == Volatile::Overlay;
@@ -201,6 +200,7 @@ impl OverrideSources {
         let (Some(prober), Some(root)) = (&self.prober, root_of(spec, bundle)) else { return known };
         known.database = overrides.names_a_user().then(|| prober.users(&root));
         known.usr_links = overrides.has_volatile_root().then(|| prober.usr_links(&root));
+        known.resolver = overrides.shares_the_network() && has_resolver(prober, &root);
         known
     }
 }
@@ -218,6 +218,13 @@ pub struct About<'a> {
 fn root_of(spec: &Spec, bundle: &str) -> Option<String> {
     let path = &spec.root.as_ref()?.path;
     Some(if path.starts_with('/') { path.clone() } else { format!("{bundle}/{path}") })
+}
+
+/// What cannot be looked at is not bound: the container starts without.
+fn has_resolver(prober: &PathProber, root: &str) -> bool {
+    let is_there = |answer: Result<Result<Kind, i32>, String>| matches!(answer, Ok(Ok(_)));
+    let is_host = root.bytes().all(|byte| byte == b'/');
+    !is_host && is_there(prober.what(RESOLVER)) && is_there(prober.what_below(root, RESOLVER.trim_start_matches('/')))
 }
 
 /// The work directories of writable overlays, each beside its upper layer; they stay, for the next time.

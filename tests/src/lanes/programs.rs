@@ -42,7 +42,7 @@ pub fn find(name: &str) -> Option<&'static Program> {
     PROGRAMS.iter().find(|program| program.name == name)
 }
 
-pub const PROGRAMS: [Program; 78] = [
+pub const PROGRAMS: [Program; 79] = [
     // tests/spec
     program(
         "bad_input",
@@ -97,6 +97,7 @@ pub const PROGRAMS: [Program; 78] = [
     program("host", ByName, Not("rootless.rs has `run --host` by a user")),
     program("lifecycle", Resources, Runs),
     program("orphans", ByName, Runs),
+    program("networks", ByName, Runs),
     program("overrides", ByName, Runs),
     program(
         "people",

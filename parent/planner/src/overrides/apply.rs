@@ -1,8 +1,9 @@
 //! Lays overrides over a configuration. Pure: what has to be known of the container's root was asked for before.
 use super::filter;
+use super::network::{self, put_namespace};
 use super::user::{self, Account, Database, UserChoice};
 use super::{CapabilityBits, Overrides, Sourced, Volatile};
-use crate::oci::{Capabilities, IdMapping, Linux, Namespace, NetDevice, Process, Spec, VolatileRoot};
+use crate::oci::{Capabilities, IdMapping, Linux, Namespace, Process, Spec, VolatileRoot};
 use crate::options::InitChoice;
 use crate::origins::Origins;
 use crate::prelude::*;
@@ -16,6 +17,8 @@ pub struct RootfsFacts {
     pub database: Option<Result<Database, String>>,
     /// The links to /usr that a root with a merged /usr has, or why it is no such root.
     pub usr_links: Option<Result<Vec<&'static str>, String>>,
+    /// There is an /etc/resolv.conf, on the host too, and the root is another one than the host's.
+    pub resolver: bool,
     /// A directory of the host for what is not kept.
     pub scratch: String,
 }
@@ -52,6 +55,7 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
         done.origins.replace("/hostname", &said.origin);
     }
     let linux = spec.linux.get_or_insert_default();
+    network::move_devices(linux, &overrides.network_interfaces, &mut done.origins);
     of_namespaces(linux, overrides, done);
     of_system_calls(linux, overrides, done);
     if let Some(said) = &overrides.personality {
@@ -65,6 +69,9 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
             linux.needed_masks.push(linux.masked_paths.len());
         }
         linux.masked_paths.push(path);
+    }
+    if let Some(said) = &overrides.network {
+        network::choose(spec, said, known.resolver, &mut done.origins);
     }
     done.init = overrides.init.as_ref().map(|said| said.value).or(done.init);
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);
@@ -259,23 +266,6 @@ fn of_mounts(spec: &mut Spec, overrides: &Overrides, done: &mut Applied) {
 }
 
 fn of_namespaces(linux: &mut Linux, overrides: &Overrides, done: &mut Applied) {
-    let devices = !overrides.network_interfaces.is_empty();
-    match (&overrides.private_network, devices) {
-        // Without: what the bundle says.
-        (Some(said), _) if said.value => own_network(linux, &said.origin, done),
-        (_, true) => own_network(linux, &overrides.network_interfaces[0].origin, done),
-        _ => {}
-    }
-    for said in &overrides.network_interfaces {
-        let (name, new_name) = &said.value;
-        linux.net_devices.insert(name.clone(), NetDevice { name: Some(new_name.clone()) });
-        done.origins.replace(format!("/linux/netDevices/{}", crate::oci::escape(name)), &said.origin);
-    }
-    if let Some(said) = &overrides.network_namespace {
-        let entry = Namespace { kind: "network".into(), path: Some(said.value.clone()) };
-        let index = put_namespace(linux, entry);
-        done.origins.replace(format!("/linux/namespaces/{index}"), &said.origin);
-    }
     if let Some(said) = &overrides.private_users {
         let (first, count) = said.value;
         let index = put_namespace(linux, Namespace { kind: "user".into(), path: None });
@@ -284,29 +274,6 @@ fn of_namespaces(linux: &mut Linux, overrides: &Overrides, done: &mut Applied) {
         done.origins.replace(format!("/linux/namespaces/{index}"), &said.origin);
         done.origins.replace("/linux/uidMappings", &said.origin);
         done.origins.replace("/linux/gidMappings", &said.origin);
-    }
-}
-
-fn own_network(linux: &mut Linux, origin: &str, done: &mut Applied) {
-    let is_own = |entry: &Namespace| entry.kind == "network" && entry.path.as_deref().unwrap_or_default().is_empty();
-    if !linux.namespaces.iter().any(is_own) {
-        let index = put_namespace(linux, Namespace { kind: "network".into(), path: None });
-        done.origins.replace(format!("/linux/namespaces/{index}"), origin);
-        done.origins.amend("/linux/namespaces", origin);
-    }
-}
-
-/// Puts an entry in the place of the one of its kind, or at the end; gives its index.
-fn put_namespace(linux: &mut Linux, entry: Namespace) -> usize {
-    match linux.namespaces.iter().position(|known| known.kind == entry.kind) {
-        Some(index) => {
-            linux.namespaces[index] = entry;
-            index
-        }
-        None => {
-            linux.namespaces.push(entry);
-            linux.namespaces.len() - 1
-        }
     }
 }
 

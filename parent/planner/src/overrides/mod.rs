@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod filter;
 pub mod mounts;
+pub mod network;
 pub mod outcome;
 mod sourced;
 pub mod syscall_sets;
@@ -21,6 +22,7 @@ pub use sourced::Sourced;
 pub use values::{CapabilityBits, Volatile};
 
 use filter::FilterWords;
+use network::Network;
 use user::UserChoice;
 
 /// Everything that can be overridden. An absent value leaves the configuration as it is.
@@ -48,10 +50,9 @@ pub struct Overrides {
     pub mounts: Vec<Sourced<ExtraMount>>,
     /// Each with whether it may be missing.
     pub inaccessible: Vec<Sourced<(String, bool)>>,
-    pub private_network: Option<Sourced<bool>>,
+    pub network: Option<Sourced<Network>>,
     /// Network devices of the host, each with its name in the container.
     pub network_interfaces: Vec<Sourced<(String, String)>>,
-    pub network_namespace: Option<Sourced<String>>,
     /// A user namespace whose ids from 0 on are these of the host: first and count.
     pub private_users: Option<Sourced<(u32, u32)>>,
     pub init: Option<Sourced<InitChoice>>,
@@ -65,8 +66,17 @@ impl Overrides {
         matches!(&self.user, Some(Sourced { value: UserChoice::Name(_), .. }))
     }
 
+    pub fn shares_the_network(&self) -> bool {
+        matches!(&self.network, Some(Sourced { value: Network::Host, .. }))
+    }
+
     pub fn has_volatile_root(&self) -> bool {
         matches!(&self.volatile, Some(Sourced { value: Volatile::Yes, .. }))
+    }
+
+    /// Whether these need a look at the container's root.
+    pub fn looks_at_the_root(&self) -> bool {
+        self.names_a_user() || self.has_volatile_root() || self.shares_the_network()
     }
 
     /// Leaves optional mounts out whose source does not exist; says which.

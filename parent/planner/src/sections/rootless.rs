@@ -75,7 +75,14 @@ pub fn bound_instead(planner: &Planner, fs: VirtualFs) -> Option<&'static str> {
     };
     // A covered procfs cannot be bound for a container with pids of its own: it would show others.
     let covered = fs == VirtualFs::Sysfs && planner.facts.covered_sysfs;
-    (is_limited(planner) && (covered || !planner.owns(kind))).then_some(place)
+    // Of a network that it joins, a new user namespace is not the owner, and sysfs asks for that one's rights.
+    let others = fs == VirtualFs::Sysfs && is_others(planner, kind);
+    (is_limited(planner) && (covered || others || !planner.owns(kind))).then_some(place)
+}
+
+/// Whether a namespace is joined by a container whose user namespace is new.
+fn is_others(planner: &Planner, kind: Namespace) -> bool {
+    planner.spawn.new.contains(Namespace::User) && !planner.spawn.new.contains(kind)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 use super::keys::{self, KEYS, KeySupport, Trust};
 use super::syntax::Entry;
 use crate::options::InitChoice;
+use crate::overrides::network::Network;
 use crate::overrides::{Overrides, Sourced, Volatile, filter, mounts, user, values};
 use crate::prelude::*;
 use crate::problem::{Problem, did_you_mean};
@@ -207,7 +208,10 @@ fn files(into: &mut Overrides, key: &str, text: &str, origin: &str, trusted: boo
 /// `[Network]`.
 fn network(into: &mut Overrides, key: &str, text: &str, origin: &str) -> Result<Ignored, String> {
     match key {
-        "Private" => into.private_network = Some(said(values::boolean(text)?, origin)),
+        "Private" => {
+            let network = if values::boolean(text)? { Network::Own } else { Network::Host };
+            into.network = Some(said(network, origin));
+        }
         "Interface" => {
             for word in values::words(text)? {
                 into.network_interfaces.push(said(values::interface(&word)?, origin));
@@ -247,7 +251,7 @@ mod tests {
         assert!(got.capabilities.is_empty() && got.ambient_capabilities.is_empty() && got.rlimits.is_empty());
         assert!(got.mounts.is_empty() && got.inaccessible.is_empty() && got.network_interfaces.is_empty());
         assert!(got.oom_score.is_none() && got.cpu_affinity.is_none() && got.volatile.is_none() && got.env.is_empty());
-        assert!(got.private_network.is_none() && got.private_users.is_none());
+        assert!(got.network.is_none() && got.private_users.is_none());
         assert_eq!((got.dropped_capabilities.len(), got.system_calls.len()), (1, 1));
         assert!(got.user.is_some() && got.read_only.is_some() && got.untrusted);
         assert_eq!(untrusted.notes.len(), 19 - 1, "{:#?}", untrusted.notes);

@@ -122,12 +122,7 @@ pub const KEYS: &[Key] = &[
         Trusted,
         Ignored("it would hand the user's password hash to the container (CVE-2026-40226)"),
     ),
-    key(
-        "Network",
-        "Private",
-        Trusted,
-        Honoured("--private-network; no leaves the bundle's network namespace as it is"),
-    ),
+    key("Network", "Private", Trusted, Honoured("--network=private or --network=host")),
     key("Network", "Interface", Trusted, Honoured("--network-interface=")),
     key("Network", "MACVLAN", Trusted, NETWORKING),
     key("Network", "IPVLAN", Trusted, NETWORKING),
