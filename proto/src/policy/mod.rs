@@ -17,7 +17,7 @@ mod path_rule;
 mod rights;
 mod rules;
 
-pub use opened::{Opened, judge_maps, judge_opened};
+pub use opened::{Opened, is_lower_layer, judge_maps, judge_opened};
 pub use path_rule::{PathRule, is_below};
 pub use rights::{DEFAULT_DEVICES, USUAL_PROPERTIES};
 pub use rules::violations;

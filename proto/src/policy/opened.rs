@@ -39,7 +39,7 @@ pub fn judge_opened(policy: &Policy, plan: &Plan, step: &Step<HostOp>, opened: &
 }
 
 /// Whether a directory is a layer that an overlay only reads.
-fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
+pub fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
     let is_lower = |param: &FsParam| ["lowerdir", "lowerdir+", "datadir+"].contains(&param.key.as_str());
     let uses = |param: &FsParam| matches!(&param.value, FsValue::Paths(paths) if paths.contains(&slot));
     let mut users = plan.host.iter().flat_map(|step| match &step.op {

@@ -5,7 +5,7 @@ use rspawn_proto::ids::Slot;
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 
-use rspawn_proto::policy::DEFAULT_DEVICES;
+use rspawn_proto::policy::{DEFAULT_DEVICES, is_lower_layer};
 
 use crate::describe;
 use rspawn_planner::seccomp::{Arch, eval, known_calls};
@@ -92,17 +92,6 @@ pub fn hooks(plan: &Plan) -> Vec<(String, String)> {
         super::quoting::quoted([hook.path.as_str()].into_iter().chain(args))
     };
     lists.into_iter().flatten().map(|hook| (when(hook), command(hook))).collect()
-}
-
-/// Whether a path is a layer that an overlay only reads.
-fn is_lower_layer(plan: &Plan, slot: Slot) -> bool {
-    plan.host.iter().any(|step| match &step.op {
-        HostOp::NewFilesystem { params, .. } => params.iter().any(|param| {
-            param.key.as_str().starts_with("lowerdir")
-                && matches!(&param.value, FsValue::Paths(used) if used.contains(&slot))
-        }),
-        _ => false,
-    })
 }
 
 /// Whether a later step takes the right to write, and none gives it back.
