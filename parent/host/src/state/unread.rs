@@ -17,14 +17,14 @@ use crate::containers::cgroups;
 /// lock: a `start` that waits for a hook inside has that, and ends with the container.
 pub fn end_first(directory: &File, id: &ContainerId) -> Result<(), String> {
     let noted = noted_cgroups(directory)?;
-    let head = Head::find(directory, id)?;
-    if let Some(head) = head
-        && head.is_of_this_boot()?
-        && let Some(first) = head.process()?
-    {
-        kill_and_wait(&first, id, &noted)?;
+    match Head::find(directory, id)? {
+        Some(head) if head.is_of_this_boot()? => kill_first(&head, id, &noted),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn kill_first(head: &Head, id: &ContainerId, noted: &[CgroupDir]) -> Result<(), String> {
+    head.process()?.map_or(Ok(()), |first| kill_and_wait(&first, id, noted))
 }
 
 /// Ends a container whose record cannot be read, and removes its cgroups. Its first process is what the record's head
@@ -33,18 +33,14 @@ pub fn end_unread(directory: &File, id: &ContainerId) -> Result<(), String> {
     let noted = noted_cgroups(directory)?;
     match Head::find(directory, id)? {
         Some(head) if !head.is_of_this_boot()? => return cgroups::remove_empty(&noted),
-        Some(head) => {
-            if let Some(first) = head.process()? {
-                kill_and_wait(&first, id, &noted)?;
-            }
-        }
+        Some(head) => kill_first(&head, id, &noted)?,
         // Whatever lives may be anybody's, and is left alone; that is not to be kept quiet about.
         None if noted.iter().all(cgroups::is_resctrl) => crate::streams::warn(format!(
             "the record of container {id} does not tell its process, and no cgroup does: if it lives, it lives on"
         )),
         None => {}
     }
-    clear_cgroups(directory)
+    clear(directory, &noted)
 }
 
 /// What rspawn-setup noted of the container's cgroups before it made them.
@@ -64,13 +60,16 @@ fn noted_cgroups(directory: &File) -> Result<Vec<CgroupDir>, String> {
 /// it makes them. What is in them is killed if there is a record, which tells that they have become the container's:
 /// one that was killed before may have noted another's.
 pub fn clear_cgroups(directory: &File) -> Result<(), String> {
-    let noted = noted_cgroups(directory)?;
+    clear(directory, &noted_cgroups(directory)?)
+}
+
+fn clear(directory: &File, noted: &[CgroupDir]) -> Result<(), String> {
     match fstatat(directory, "record", AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(_) => {
-            cgroups::kill_all(&noted)?;
-            cgroups::remove(&noted, false)
+            cgroups::kill_all(noted)?;
+            cgroups::remove(noted, false)
         }
-        Err(Errno::ENOENT) => cgroups::remove_empty(&noted),
+        Err(Errno::ENOENT) => cgroups::remove_empty(noted),
         Err(errno) => Err(format!("cannot read which cgroups the container has: {}", io::Error::from(errno))),
     }
 }
