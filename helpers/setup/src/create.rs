@@ -50,9 +50,6 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     }
     spawn::leave_callers_cpus(parent, container.pid, &plan.finish)?;
     follow_entry(parent, &plan.spawn, &container)?;
-    if let Some(reaper) = &cleanup.reaper {
-        parent.step(CGROUPS, || reaper.take_over(&mut cleanup.cgroups))?;
-    }
     // The scope has the container's process now, and needs no other.
     let unit = scope.map(|(unit, _)| unit);
     // What was passed on is the payload's now: who waits for its end must not wait for this process.
@@ -73,6 +70,9 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     drop(slots);
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(RECORD, || cleanup.state.write("record", &record))?;
+    if let Some(reaper) = &cleanup.reaper {
+        parent.step(CGROUPS, || reaper.take_over(&mut cleanup.cgroups))?;
+    }
     follow_init(parent, &mut container, mode, note, root.as_ref())?;
     parent.step(RECORD, || cleanup.state.unlock())?;
     if mode != Mode::Created {
