@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod advice;
 mod changing;
 pub mod fast_parse;
 mod global;

@@ -27,7 +27,7 @@ mod update;
 mod usage;
 mod view;
 
-use crate::cli::{Cli, Command, fast_parse};
+use crate::cli::{Cli, Command, advice, fast_parse};
 use crate::session::log::Log;
 use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
 use rspawn_host::streams;
@@ -43,7 +43,12 @@ pub fn main() -> i32 {
     let cli = match fast_parse::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
+            match advice::of(&error, &words) {
+                Some(text) => streams::say(format_args!("{text}")),
+                None => {
+                    let _ = error.print();
+                }
+            }
             // Asking for help is no failure; clap's 2 is the payload's to use.
             return if error.use_stderr() { FAILURE } else { 0 };
         }
