@@ -44,13 +44,15 @@ const HABITS: [(&str, &str); 22] = [
     ("--quiet", "leave it out: rspawn says nothing but what is wrong"),
 ];
 
-/// The error of a command line that clap refuses, with what was probably meant in place of clap's own tips: those would
-/// have an unknown option taken for the command of the container.
-pub fn of(error: &clap::Error, words: &[OsString]) -> Option<String> {
-    let advice = advice(error, words)?;
+/// The error of a command line that clap refuses, in the form of all others; with what was probably meant in place of
+/// clap's own tips, which would have an unknown option taken for the command of the container.
+pub fn text(error: &clap::Error, words: &[OsString]) -> String {
     let text = error.render().to_string();
-    let first = text.lines().next()?;
-    Some(format!("{first}\n\n  {advice}\n"))
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    match (advice(error, words), text.lines().next()) {
+        (Some(advice), Some(first)) => format!("rspawn: {first}; {advice}\n"),
+        _ => format!("rspawn: {text}"),
+    }
 }
 
 fn advice(error: &clap::Error, words: &[OsString]) -> Option<String> {
@@ -103,9 +105,9 @@ mod tests {
 
     fn advice(line: &str) -> Option<String> {
         let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        let text = of(&parse(&words).expect_err(line), &words)?;
-        assert!(text.starts_with("error: unexpected argument '-") && !text.contains("tip:"), "{text}");
-        Some(text.trim_end().to_string())
+        let text = text(&parse(&words).expect_err(line), &words);
+        assert!(text.starts_with("rspawn: unexpected argument '-"), "{text}");
+        (!text.contains("tip:") && !text.contains("Usage:")).then(|| text.trim_end().to_string())
     }
 
     #[test]

@@ -27,6 +27,8 @@ mod update;
 mod usage;
 mod view;
 
+use clap::CommandFactory;
+
 use crate::cli::{Cli, Command, advice, fast_parse};
 use crate::session::log::Log;
 use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
@@ -43,14 +45,13 @@ pub fn main() -> i32 {
     let cli = match fast_parse::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            match advice::of(&error, &words) {
-                Some(text) => streams::say(format_args!("{text}")),
-                None => {
-                    let _ = error.print();
-                }
-            }
             // Asking for help is no failure; clap's 2 is the payload's to use.
-            return if error.use_stderr() { FAILURE } else { 0 };
+            if !error.use_stderr() {
+                let _ = error.print();
+                return 0;
+            }
+            streams::say(advice::text(&error, &words).trim_end());
+            return FAILURE;
         }
     };
     if let Err(errno) = crate::session::block_file_size_signal() {
@@ -85,7 +86,10 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
     global.check()?;
     let systemd = global.systemd()?;
-    match command.ok_or("there is no command: see rspawn --help")? {
+    let Some(command) = command else {
+        return streams::print(Cli::command().render_help().to_string()).map(|()| 0);
+    };
+    match command {
         Command::Create(arguments) => create_run::create(&global, log, arguments),
         Command::Run(arguments) => create_run::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
