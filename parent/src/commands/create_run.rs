@@ -138,9 +138,7 @@ impl Target {
             (None, Some(directory)) => Some(inputs::nspawn::name_of(directory)?),
             (id, _) => id.clone(),
         };
-        let id = ContainerId::new(name.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())));
-        let id = id.map_err(|reason| not_a_name(name.as_deref().unwrap_or_default(), reason))?;
-        refuse_command_as_name(request)?;
+        let id = ContainerId::new(name.clone().unwrap_or_else(|| format!("rspawn-{}", std::process::id())))?;
         let console = ConsoleChoice::of(request.console);
         let on_terminal = console.is_terminal() && request.mode == Mode::Foreground;
         let config = container.config.as_deref();
@@ -156,34 +154,6 @@ impl Target {
         };
         Ok(Self { id, name, source, console })
     }
-}
-
-/// A path where the container's name stands is what somebody wants to run.
-fn not_a_name(given: &str, reason: &str) -> String {
-    if !given.contains('/') {
-        return reason.into();
-    }
-    format!(
-        "{reason}: the container's name stands there, and {given} is a path. A root filesystem: rspawn run -D {given}; a \
-         bundle: rspawn run --bundle {given} NAME"
-    )
-}
-
-/// `run -D deb ls` would make a container that is called ls, and start a shell in it.
-fn refuse_command_as_name(Request { create, mode, id, command, .. }: &Request) -> Result<(), String> {
-    let root = match (&create.container.directory, create.container.host, id) {
-        (Some(directory), _, Some(_)) => format!("-D {}", directory.display()),
-        (None, true, Some(_)) => "--host".into(),
-        _ => return Ok(()),
-    };
-    let id = id.as_deref().unwrap_or_default();
-    if !command.is_empty() || *mode == Mode::Created {
-        return Ok(());
-    }
-    Err(format!(
-        "{id}: a name or a command? A command stands behind `--`: rspawn run {root} -- {id}; a container of that name: \
-         rspawn run {root} {id} -- sh"
-    ))
 }
 
 /// Everything else that the invoker named: opened with the invoker's rights.

@@ -50,7 +50,7 @@ pub fn main() -> i32 {
                 let _ = error.print();
                 return 0;
             }
-            streams::say(advice::text(&error, &words).trim_end());
+            streams::say(advice::text(&error, &words));
             return FAILURE;
         }
     };
@@ -66,7 +66,11 @@ pub fn main() -> i32 {
         }
     };
     let is_exec = matches!(cli.command, Some(Command::Exec(_)));
-    carry_out(cli, &mut log).unwrap_or_else(|message| {
+    let outcome = match advice::second_thoughts(&cli, &words) {
+        Some(message) => Err(message),
+        None => carry_out(cli, &mut log),
+    };
+    outcome.unwrap_or_else(|message| {
         log.error(&message);
         if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
