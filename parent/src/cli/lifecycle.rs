@@ -159,13 +159,13 @@ pub struct Exec {
     /// Working directory.
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
-    /// A variable of the environment, NAME=value.
-    #[arg(short, long, value_name = "ENTRY")]
+    /// A variable of the environment, NAME=value; without a value, pass on the invoker's.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
     /// Give the process a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// UID or UID:GID
+    /// UID[:GID]; or USER[:GROUP] by names that the container's /etc/passwd and /etc/group have.
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Supplementary groups.

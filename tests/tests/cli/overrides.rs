@@ -79,8 +79,13 @@ fn users_by_name_and_number() {
     // A word of digits is a number, whatever the image calls its users (CVE-2016-3697).
     assert!(run(&bundle, &["--user=1001"]).starts_with("1001\n1001\n1001\n"));
     assert!(run(&bundle, &["--user=7:8"]).starts_with("7\n8\n8\n"));
+    // A group beside the user is the only one, as with docker.
+    assert!(run(&bundle, &["--user=alice:audio"]).starts_with("1000\n29\n29\n/home/alice alice\n"));
+    assert!(run(&bundle, &["--user=7:users"]).starts_with("7\n100\n100\n"));
+    let reason = "--user=alice:wheel: the container's /etc/group has no group \"wheel\"";
+    assert!(refusal(&bundle, &["--user=alice:wheel"]).contains(reason));
     assert!(refusal(&bundle, &["--user=bob"]).contains("--user=bob: the container's /etc/passwd has no user \"bob\""));
-    for bad in ["4294967295", "-1", "1x", "", "7:"] {
+    for bad in ["4294967295", "-1", "1x", "", "7:", "alice:"] {
         assert!(refusal(&bundle, &[&format!("--user={bad}")]).contains("--user="), "{bad}");
     }
 }

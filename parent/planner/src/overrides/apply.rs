@@ -1,6 +1,6 @@
 //! Lays overrides over a configuration. Pure: what has to be known of the container's root was asked for before.
 use super::filter;
-use super::user::{self, Account, Database, UserChoice};
+use super::user::{self, Database, UserChoice};
 use super::{CapabilityBits, Overrides, Sourced, Volatile};
 use crate::oci::{Capabilities, IdMapping, Linux, Namespace, NetDevice, Process, Spec, VolatileRoot};
 use crate::options::InitChoice;
@@ -118,7 +118,8 @@ fn set_variable(process: &mut Process, name: &str, value: &str, origin: &str, do
     process.env.push(format!("{name}={value}"));
 }
 
-fn of_user(
+/// Gives a process to a user.
+pub fn of_user(
     process: &mut Process,
     said: &Sourced<UserChoice>,
     untrusted: bool,
@@ -130,12 +131,10 @@ fn of_user(
         return;
     }
     let account = match (&said.value, &known.database) {
-        (UserChoice::Ids { uid, gid }, _) => {
-            Ok(Account { name: String::new(), uid: *uid, gid: *gid, groups: Vec::new(), home: None })
-        }
-        (UserChoice::Name(name), Some(Ok(database))) => user::find(name, database),
-        (UserChoice::Name(_), Some(Err(reason))) => Err(reason.clone()),
-        (UserChoice::Name(_), None) => Err("the container's user database was not read".into()),
+        (choice @ UserChoice::Ids { .. }, _) => user::find_chosen(choice, &Database::default()),
+        (choice, Some(Ok(database))) => user::find_chosen(choice, database),
+        (_, Some(Err(reason))) => Err(reason.clone()),
+        (_, None) => Err("the container's user database was not read".into()),
     };
     let account = match account {
         Ok(account) => account,

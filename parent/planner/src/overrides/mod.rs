@@ -62,7 +62,7 @@ pub struct Overrides {
 impl Overrides {
     /// Whether these need a look at the container's own user database.
     pub fn names_a_user(&self) -> bool {
-        matches!(&self.user, Some(Sourced { value: UserChoice::Name(_), .. }))
+        matches!(&self.user, Some(Sourced { value: UserChoice::Names { .. }, .. }))
     }
 
     pub fn has_volatile_root(&self) -> bool {
