@@ -1,4 +1,5 @@
 //! The process that `exec` starts: of a file, or of the container's own with what the command line says.
+use std::ffi::OsString;
 use std::fs::File;
 
 use rspawn_host::deputies::path_prober::UserFiles;
@@ -96,14 +97,7 @@ fn from_arguments(
     }
     for entry in &arguments.env {
         let origin = format!("--env {entry:?}");
-        // A name alone is the invoker's variable, as with `run --setenv` and docker; one that is not set is left out.
-        let inherited = |name: &str| std::env::var(name).ok();
-        let entry = match entry.contains('=') {
-            true => Some(entry.clone()),
-            false => values::assignment(entry, inherited)
-                .map_err(|message| format!("{origin}: {message}"))?
-                .map(|(name, value)| format!("{name}={value}")),
-        };
+        let entry = if entry.contains('=') { Some(entry.clone()) } else { passed_on(entry, &origin)? };
         if let Some(entry) = entry {
             done.origins.replace(format!("/process/env/{}", process.env.len()), &origin);
             process.env.push(entry);
@@ -131,6 +125,17 @@ fn from_arguments(
     }
     add_capabilities(&mut process, &arguments.cap, done);
     Ok(process)
+}
+
+/// A name alone is the invoker's variable, as with `run --setenv` and docker; one that is not set is left out.
+fn passed_on(name: &str, origin: &str) -> Result<Option<String>, String> {
+    let value = match std::env::var_os(name).map(OsString::into_string) {
+        Some(Err(_)) => return Err(format!("{origin}: the value of the variable is not UTF-8")),
+        Some(Ok(value)) => Some(value),
+        None => None,
+    };
+    let assigned = values::assignment(name, |_| value.clone()).map_err(|message| format!("{origin}: {message}"))?;
+    Ok(assigned.map(|(name, value)| format!("{name}={value}")))
 }
 
 fn add_capabilities(process: &mut Process, added: &[String], done: &mut Applied) {

@@ -31,7 +31,7 @@ use clap::CommandFactory;
 
 use crate::cli::{Cli, Command, advice, fast_parse};
 use crate::session::log::Log;
-use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
+use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener, tidier};
 use rspawn_host::streams;
 
 /// Exit status of a failure of rspawn's own.
@@ -120,16 +120,21 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
 }
 
-/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`] and [`rspawn_host::deputies::ephemeral_dir`].
+/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`],
+/// [`rspawn_host::deputies::ephemeral_dir`] and [`rspawn_host::deputies::tidier`].
 fn second_process() -> Option<i32> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next()?;
-    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB].contains(&verb.as_str()) {
+    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB, tidier::VERB].contains(&verb.as_str()) {
         return None;
     }
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
         return Some(FAILURE);
     };
+    if verb == tidier::VERB {
+        let is_clean = rspawn_host::sandbox::close_leaked(&[socket.raw()]).is_ok();
+        return Some(if is_clean { tidier::tidy(&socket, &arguments.collect::<Vec<_>>()) } else { FAILURE });
+    }
     let (path, lock) = (arguments.next(), arguments.next());
     let lock = lock.and_then(|number| number.parse().ok()).unwrap_or(-1);
     if rspawn_host::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {

@@ -16,6 +16,8 @@ pub struct RootfsFacts {
     pub database: Option<Result<Database, String>>,
     /// The links to /usr that a root with a merged /usr has, or why it is no such root.
     pub usr_links: Option<Result<Vec<&'static str>, String>>,
+    /// Whether it has no directory where `--chdir=` is to lead.
+    pub lacks_cwd: bool,
     /// A directory of the host for what is not kept.
     pub scratch: String,
 }
@@ -47,6 +49,9 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
     }
     of_root(spec, overrides, known, done);
     of_mounts(spec, overrides, done);
+    if let Some(said) = overrides.cwd.as_ref().filter(|said| known.lacks_cwd && !is_mounted(spec, &said.value)) {
+        done.problem(said, format!("the container has no directory {}: make it, or name another one", said.value));
+    }
     if let Some(said) = &overrides.hostname {
         spec.hostname = Some(said.value.clone());
         done.origins.replace("/hostname", &said.origin);
@@ -68,6 +73,13 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
     }
     done.init = overrides.init.as_ref().map(|said| said.value).or(done.init);
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);
+}
+
+/// Whether a path is at or below a mount, whose directories nobody knows yet.
+fn is_mounted(spec: &Spec, path: &str) -> bool {
+    let has_volatile_root = spec.root.as_ref().is_some_and(|root| root.volatile.is_some());
+    let holds = |mount: &str| path == mount || path.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/'));
+    has_volatile_root || spec.mounts.iter().any(|mount| holds(mount.destination.trim_end_matches('/')))
 }
 
 fn of_process(process: &mut Process, overrides: &Overrides, known: &RootfsFacts, done: &mut Applied) {

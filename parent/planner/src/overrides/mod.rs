@@ -69,6 +69,11 @@ impl Overrides {
         matches!(&self.volatile, Some(Sourced { value: Volatile::Yes, .. }))
     }
 
+    /// Whether these need to know what is in the container's root.
+    pub fn asks_of_the_root(&self) -> bool {
+        self.names_a_user() || self.has_volatile_root() || self.cwd.is_some()
+    }
+
     /// Leaves optional mounts out whose source does not exist; says which.
     pub fn drop_missing(&mut self, exists: impl Fn(&str) -> bool) -> Vec<crate::problem::Problem> {
         let mut notes = Vec::new();
