@@ -11,6 +11,7 @@ mod changing;
 pub mod fast_parse;
 mod global;
 pub mod go_flags;
+pub mod help;
 mod init_option;
 mod lifecycle;
 

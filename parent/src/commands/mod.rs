@@ -29,7 +29,8 @@ mod view;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, Command, advice, fast_parse};
+use crate::cli::{Cli, Command, advice, fast_parse, help};
+use crate::session::console::stdout_columns;
 use crate::session::log::Log;
 use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener, tidier};
 use rspawn_host::streams;
@@ -47,8 +48,14 @@ pub fn main() -> i32 {
         Err(error) => {
             // Asking for help is no failure; clap's 2 is the payload's to use.
             if !error.use_stderr() {
-                let _ = error.print();
-                return 0;
+                let text = help::text(&words, error.render().to_string(), stdout_columns());
+                return streams::print(text).map_or_else(
+                    |message| {
+                        streams::say(format_args!("rspawn: {message}"));
+                        FAILURE
+                    },
+                    |()| 0,
+                );
             }
             streams::say(advice::text(&error, &words));
             return FAILURE;
@@ -91,7 +98,7 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     global.check()?;
     let systemd = global.systemd()?;
     let Some(command) = command else {
-        return streams::print(Cli::command().render_help().to_string()).map(|()| 0);
+        return streams::print(help::text(&[], Cli::command().render_help().to_string(), stdout_columns())).map(|()| 0);
     };
     match command {
         Command::Create(arguments) => create_run::create(&global, log, arguments),
