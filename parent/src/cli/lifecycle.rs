@@ -81,7 +81,8 @@ pub struct Create {
 pub struct Run {
     #[command(flatten)]
     pub create: CreateArgs,
-    /// Leave the container running.
+    /// Leave the container running. Its streams are rspawn's own: what it prints goes to this terminal, unless `>FILE
+    /// 2>&1 </dev/null` keeps it in a file, or `systemd-run --unit=NAME rspawn run …`, without --detach, in the journal.
     #[arg(short, long)]
     pub detach: bool,
     /// Keep the state of the container when it has ended.
@@ -146,6 +147,9 @@ pub struct List {
     /// Names alone.
     #[arg(short, long)]
     pub quiet: bool,
+    /// Show people the ids of engines whole, as other commands take them.
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 #[derive(Debug, Args)]
@@ -159,13 +163,13 @@ pub struct Exec {
     /// Working directory.
     #[arg(long, value_name = "DIR")]
     pub cwd: Option<String>,
-    /// A variable of the environment, NAME=value.
-    #[arg(short, long, value_name = "ENTRY")]
+    /// A variable of the environment, NAME=value; without a value, pass on the invoker's.
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
     /// Give the process a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// UID or UID:GID
+    /// UID[:GID]; or USER[:GROUP] by names that the container's /etc/passwd and /etc/group have.
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Supplementary groups.
@@ -244,6 +248,9 @@ pub struct Top {
     /// Print one table and end.
     #[arg(long)]
     pub once: bool,
+    /// Show the ids of engines whole on a terminal, as other commands take them.
+    #[arg(long)]
+    pub no_trunc: bool,
     /// Names of containers; all there are if absent, those that are made meanwhile too.
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,

@@ -6,10 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub mod advice;
 mod changing;
 pub mod fast_parse;
 mod global;
 pub mod go_flags;
+pub mod help;
 mod init_option;
 mod lifecycle;
 

@@ -16,7 +16,8 @@ pub struct OverrideOptions {
     /// --directory, else `no`.
     #[arg(long, value_name = "FILE")]
     pub settings: Option<String>,
-    /// Run as this user of the container: a name of its /etc/passwd, UID or UID:GID.
+    /// Run as this user of the container: UID or a name of its /etc/passwd; behind a colon GID or a name of its
+    /// /etc/group.
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Working directory.

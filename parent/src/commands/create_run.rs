@@ -113,6 +113,7 @@ fn create_container(
     config_copy.write_all(&text).map_err(|error| format!("cannot keep a copy of config.json: {error}"))?;
     let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref());
     let outcome = outcome.inspect_err(|_| session.say_warnings())?;
+    inputs.overrides.started();
     // A line on stderr is all that clients of `create` take for an error, and so is any in the log of one that fails.
     warnings.iter().for_each(|warning| log.warning(&warning.to_string()));
     session.warnings.iter().for_each(|warning| log.warning(warning));

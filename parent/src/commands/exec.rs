@@ -1,9 +1,12 @@
 //! `rspawn exec`: another process in a running container. The pipeline of the parent, top to bottom.
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::IsTerminal;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
-use rspawn_host::inputs::cli_inputs::{self, PidFile, Preserved};
+use rspawn_host::deputies::path_prober::UserFiles;
+use rspawn_host::errors;
+use rspawn_host::inputs::cli_inputs::{self, PidFile, Preserved, fd};
 use rspawn_host::inputs::policy_file;
 use rspawn_host::state::{Container, StateRoot, Status};
 use rspawn_host::{facts, sandbox};
@@ -16,7 +19,7 @@ use rspawn_proto::policy::Policy;
 use rspawn_proto::record::Record;
 use rspawn_sys::Fd;
 
-use super::exec_spec::spec;
+use super::exec_spec::{names_a_user, spec};
 use super::notes::{self, explain};
 use crate::cli::{Exec, Global};
 use crate::session::audit::{self, Audit};
@@ -66,15 +69,22 @@ fn exec_process(
         .step("give up privileges", sandbox::confine)
         .map_err(|error| format!("cannot confine itself: {error}"))?;
 
-    let read = || spec(&inputs.config, inputs.process.as_ref(), &arguments, environment);
-    let spec = Signals::aside(signals.as_ref(), || session.audit.step("parse", read))?;
+    let read = || spec(&inputs.config, inputs.process.as_ref(), inputs.users.as_ref(), &arguments, environment);
+    let (spec, origins) = Signals::aside(signals.as_ref(), || session.audit.step("parse", read))?;
     let terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
     let sink = sink(inputs.console_socket, mode, terminal, stdin_is_terminal)?;
     options.console_size = caller_size();
-    let plan = || rspawn_planner::exec(&spec, &facts, &options);
-    let planned = session.audit.step("plan", plan).map_err(|problems| explain(&problems))?;
+    let plan = || {
+        rspawn_planner::exec(&spec, &facts, &options).map_err(|mut problems| {
+            origins.rename_problems(&mut problems);
+            explain(&problems)
+        })
+    };
+    // Its notes keep their pointers: which of them are said goes by those.
+    let planned = session.audit.step("plan", plan)?;
     let warnings = notes::warnings(&planned.notes);
     notes::say_warnings(&warnings, mode, log);
+    session.origins = origins;
     session.send_plan(planned.plan, pipes, &facts.ids)?;
     let outcome = session.run(signals.as_ref(), &sink, inputs.pidfd_socket.as_ref());
     let outcome = outcome.inspect_err(|_| session.say_warnings())?;
@@ -88,6 +98,7 @@ struct Inputs {
     target: Option<Fd>,
     config: File,
     process: Option<File>,
+    users: Option<UserFiles>,
     policy: Policy,
     console_socket: Option<Fd>,
     pidfd_socket: Option<Fd>,
@@ -108,11 +119,28 @@ impl Inputs {
             target: Some(target),
             config,
             process: arguments.process.as_ref().map(open).transpose()?,
+            users: if names_a_user(arguments)? { Some(users(container)?) } else { None },
             policy: policy_file::load(arguments.policy.as_deref(), None)?,
             console_socket: cli_inputs::socket("--console-socket", arguments.console_socket.as_deref())?,
             pidfd_socket: cli_inputs::socket("--pidfd-socket", arguments.pidfd_socket.as_deref())?,
             pid_file: cli_inputs::pid_file(arguments.pid_file.as_deref())?,
         })
+    }
+}
+
+/// The user database of the root that the container's first process has, which is the container's to change: it is
+/// opened below that root, and read when this process has no rights.
+fn users(container: &Container) -> Result<UserFiles, String> {
+    let path = format!("/proc/{}/root", container.record.pid);
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let root = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+    let opened = root.and_then(|root| UserFiles::open(&fd(root)).map_err(errors::io_error));
+    // The number may be another process's by now: it was the container's if that lives still.
+    let opened =
+        opened.map_err(|error| format!("--user: cannot open the container's user database below {path}: {error}"));
+    match container.process()? {
+        Some(_) => opened,
+        None => Err(STOPPED.into()),
     }
 }
 

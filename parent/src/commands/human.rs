@@ -27,6 +27,12 @@ pub fn table<const N: usize>(heads: [(&str, Side); N], rows: impl IntoIterator<I
     rows.iter().map(line).collect()
 }
 
+/// An engine's id, of 64 hexadecimal digits, as engines show it: twelve of them. Other names are people's own.
+pub fn short_id(id: &str, whole: bool) -> String {
+    let is_engines = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_engines && !whole { id[..12].into() } else { id.into() }
+}
+
 /// `running`, `stopped (exit status 3)`; of one that nobody knows how it ended, `stopped`.
 pub fn status(status: Status, ending: Option<Ending>) -> String {
     ending.map_or_else(|| status.name().to_string(), |ending| format!("{} ({ending})", status.name()))
@@ -121,6 +127,18 @@ mod tests {
         let heads = [("ID", Side::Left), ("N", Side::Right), ("LAST", Side::Left)];
         let rows = [["ä", "7", "x"], ["longer", "1000", "\x1b[2J"]].map(|row| row.map(str::to_string));
         assert_eq!(table(heads, rows), ["ID         N  LAST", "ä          7  x", "longer  1000  \\u{1b}[2J"]);
+    }
+
+    #[test]
+    fn only_ids_of_engines_are_shortened() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(short_id(&id, false), "0123456789ab");
+        assert_eq!(short_id(&id, true), id);
+        for own in
+            ["a-rather-long-name-that-somebody-has-given-to-a-container-of-his-own", "0123456789abcdef", &id[1..]]
+        {
+            assert_eq!(short_id(own, false), own);
+        }
     }
 
     #[test]

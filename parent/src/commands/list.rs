@@ -38,7 +38,7 @@ pub fn list(global: &Global, arguments: List) -> Result<i32, String> {
             Some(root) => format!("no containers in {}\n", printable(&root.path.to_string_lossy())),
             None => "no containers\n".to_string(),
         },
-        OutputFormat::Human => for_people(&views),
+        OutputFormat::Human => for_people(&views, arguments.no_trunc),
     };
     streams::print(text)?;
     // What could not be asked is not what is not there.
@@ -70,12 +70,13 @@ fn table(views: &[(View, String)]) -> String {
 }
 
 /// The bundle stands last: it is what may be long.
-fn for_people(views: &[(View, String)]) -> String {
+fn for_people(views: &[(View, String)], whole: bool) -> String {
     let rows = views.iter().map(|(view, owner)| {
         let record = &view.record;
         let pid = if view.status == Status::Stopped { "-".to_string() } else { record.pid.to_string() };
         let status = human::status(view.status, view.ending);
-        [record.id.to_string(), status, pid, human::since(record.created), owner.clone(), record.bundle.to_string()]
+        let id = human::short_id(record.id.as_str(), whole);
+        [id, status, pid, human::since(record.created), owner.clone(), record.bundle.to_string()]
     });
     use Side::{Left, Right};
     let heads = [("ID", Left), ("STATUS", Left), ("PID", Right), ("CREATED", Left), ("OWNER", Left), ("BUNDLE", Left)];

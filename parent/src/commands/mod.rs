@@ -27,9 +27,12 @@ mod update;
 mod usage;
 mod view;
 
-use crate::cli::{Cli, Command, fast_parse};
+use clap::CommandFactory;
+
+use crate::cli::{Cli, Command, advice, fast_parse, help};
+use crate::session::console::stdout_columns;
 use crate::session::log::Log;
-use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener};
+use rspawn_host::deputies::{ephemeral_dir, path_prober, stats_opener, tidier};
 use rspawn_host::streams;
 
 /// Exit status of a failure of rspawn's own.
@@ -43,9 +46,19 @@ pub fn main() -> i32 {
     let cli = match fast_parse::parse(&words) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
             // Asking for help is no failure; clap's 2 is the payload's to use.
-            return if error.use_stderr() { FAILURE } else { 0 };
+            if !error.use_stderr() {
+                let text = help::text(&words, error.render().to_string(), stdout_columns());
+                return streams::print(text).map_or_else(
+                    |message| {
+                        streams::say(format_args!("rspawn: {message}"));
+                        FAILURE
+                    },
+                    |()| 0,
+                );
+            }
+            streams::say(advice::text(&error, &words));
+            return FAILURE;
         }
     };
     if let Err(errno) = crate::session::block_file_size_signal() {
@@ -60,7 +73,11 @@ pub fn main() -> i32 {
         }
     };
     let is_exec = matches!(cli.command, Some(Command::Exec(_)));
-    carry_out(cli, &mut log).unwrap_or_else(|message| {
+    let outcome = match advice::second_thoughts(&cli, &words) {
+        Some(message) => Err(message),
+        None => carry_out(cli, &mut log),
+    };
+    outcome.unwrap_or_else(|message| {
         log.error(&message);
         if is_exec { exec::failure_status(&message) } else { FAILURE }
     })
@@ -80,7 +97,10 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
     global.check()?;
     let systemd = global.systemd()?;
-    match command.ok_or("there is no command: see rspawn --help")? {
+    let Some(command) = command else {
+        return streams::print(help::text(&[], Cli::command().render_help().to_string(), stdout_columns())).map(|()| 0);
+    };
+    match command {
         Command::Create(arguments) => create_run::create(&global, log, arguments),
         Command::Run(arguments) => create_run::run(&global, log, *arguments),
         Command::Start(arguments) => start::start(&global, arguments),
@@ -107,16 +127,20 @@ fn carry_out(cli: Cli, log: &mut Log) -> Result<i32, String> {
     }
 }
 
-/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`] and [`rspawn_host::deputies::ephemeral_dir`].
+/// The processes that rspawn starts of itself; see [`rspawn_host::deputies::path_prober`], [`rspawn_host::deputies::stats_opener`],
+/// [`rspawn_host::deputies::ephemeral_dir`] and [`rspawn_host::deputies::tidier`].
 fn second_process() -> Option<i32> {
     let mut arguments = std::env::args().skip(1);
     let verb = arguments.next()?;
-    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB].contains(&verb.as_str()) {
+    if ![path_prober::VERB, stats_opener::VERB, ephemeral_dir::VERB, tidier::VERB].contains(&verb.as_str()) {
         return None;
     }
     let Some(socket) = arguments.next().and_then(|number| number.parse().ok()).map(rspawn_sys::Fd::from_raw) else {
         return Some(FAILURE);
     };
+    if verb == tidier::VERB {
+        return Some(tidier::tidy(&socket, &arguments.collect::<Vec<_>>()));
+    }
     let (path, lock) = (arguments.next(), arguments.next());
     let lock = lock.and_then(|number| number.parse().ok()).unwrap_or(-1);
     if rspawn_host::sandbox::close_leaked(&[socket.raw(), lock]).is_err() {

@@ -10,11 +10,13 @@ use rspawn_proto::policy::Policy;
 use crate::cli::overrides::OverrideOptions;
 use rspawn_host::deputies::ephemeral_dir::{self, EphemeralDir};
 use rspawn_host::deputies::path_prober::{Kind, PathProber};
+use rspawn_host::deputies::tidier::{Leavings, Tidier};
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, NspawnDefaults};
 use rspawn_planner::oci::Spec;
 use rspawn_planner::overrides::apply::{Applied, RootfsFacts, apply};
+use rspawn_planner::overrides::mounts::ExtraMount;
 use rspawn_planner::overrides::network::RESOLVER;
 use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
 use rspawn_planner::problem::Problem;
@@ -39,6 +41,8 @@ pub struct SettingsLocation<'a> {
     pub beside: Vec<PathBuf>,
     /// Whether a settings file is looked for where nothing is said.
     pub search: bool,
+    /// The root itself, where no bundle names it.
+    pub root: Option<&'a Path>,
     /// What a bundle gets where it is silent (`--oci-bundle=`).
     pub nspawn_defaults: Option<&'a NspawnDefaults>,
 }
@@ -51,6 +55,7 @@ pub struct OverrideSources {
     untrusted: Option<SettingsFile>,
     prober: Option<PathProber>,
     scratch: Option<EphemeralDir>,
+    tidier: Option<Tidier>,
     nspawn_defaults: Option<NspawnDefaults>,
     cpus: Option<Sourced<Vec<usize>>>,
     notes: Vec<Problem>,
@@ -79,14 +84,15 @@ impl OverrideSources {
         let mut trusted = trusted;
         for overrides in trusted.iter_mut().chain([&mut command_line]) {
             notes.extend(overrides.drop_missing(|path| Path::new(path).exists()));
-            if intent != Intent::Look {
-                make_work_directories(overrides)?;
-            }
         }
+        let tidier = match intent {
+            Intent::Look => None,
+            _ => make_directories(trusted.iter().chain([&command_line]), place.root.and_then(Path::to_str), intent)?,
+        };
         let sources = || trusted.iter().chain([&command_line]);
         // Without a command it may be a user's shell that is run.
         let may_log_in = place.nspawn_defaults.is_some() && command.is_empty();
-        let must_look = untrusted.is_some() || may_log_in || sources().any(Overrides::looks_at_the_root);
+        let must_look = untrusted.is_some() || may_log_in || sources().any(Overrides::asks_of_the_root);
         let prober = must_look.then(PathProber::start).transpose();
         let prober = prober.map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
         let overlay = |said: &Sourced<Volatile>| said.value == Volatile::Overlay;
@@ -104,7 +110,7 @@ impl OverrideSources {
         };
         let cpus = sources().filter_map(|overrides| overrides.cpu_affinity.as_ref()).next_back().cloned();
         let nspawn_defaults = place.nspawn_defaults.cloned();
-        Ok(Self { command_line, trusted, untrusted, prober, scratch, nspawn_defaults, cpus, notes })
+        Ok(Self { command_line, trusted, untrusted, prober, scratch, tidier, nspawn_defaults, cpus, notes })
     }
 
     /// Leaves out what nobody has asked for and a policy does not grant.
@@ -112,6 +118,11 @@ impl OverrideSources {
         if let Some(nspawn_defaults) = &mut self.nspawn_defaults {
             nspawn_defaults.obey(policy);
         }
+    }
+
+    /// What was made for the start is the container's from now on.
+    pub fn started(&self) {
+        self.tidier.iter().for_each(Tidier::started);
     }
 
     /// CPUs to run on, and who said so.
@@ -199,6 +210,7 @@ impl OverrideSources {
         let mut known = RootfsFacts { scratch, ..RootfsFacts::default() };
         let (Some(prober), Some(root)) = (&self.prober, root_of(spec, bundle)) else { return known };
         known.database = overrides.names_a_user().then(|| prober.users(&root));
+        known.lacks_cwd = overrides.cwd.as_ref().is_some_and(|said| lacks(prober, &root, &said.value));
         known.usr_links = overrides.has_volatile_root().then(|| prober.usr_links(&root));
         known.resolver = overrides.shares_the_network() && has_resolver(prober, &root);
         known
@@ -227,18 +239,38 @@ fn has_resolver(prober: &PathProber, root: &str) -> bool {
     !is_host && is_there(prober.what(RESOLVER)) && is_there(prober.what_below(root, RESOLVER.trim_start_matches('/')))
 }
 
-/// The work directories of writable overlays, each beside its upper layer; they stay, for the next time.
-fn make_work_directories(overrides: &Overrides) -> Result<(), String> {
-    for said in &overrides.mounts {
-        let Some(path) = &said.value.work_directory else { continue };
+/// Makes the work directories of writable overlays, each beside its upper layer; and sees to it that they go with a run
+/// in the foreground, and with a start that fails. One that is there already may be another container's.
+fn make_directories<'a>(
+    sources: impl Iterator<Item = &'a Overrides>,
+    root: Option<&str>,
+    intent: Intent,
+) -> Result<Option<Tidier>, String> {
+    let mut leavings = Leavings::default();
+    let wanted = |said: &'a Sourced<ExtraMount>| Some((said.value.work_directory.as_deref()?, &said.origin));
+    let wanted: Vec<_> = sources.flat_map(|overrides| &overrides.mounts).filter_map(wanted).collect();
+    let mut noted = root.map_or(Ok(()), |root| leavings.add_root(root));
+    for (path, _) in &wanted {
+        noted = noted.and_then(|()| leavings.add_work_directory(path, intent == Intent::Detached));
+    }
+    let tidier = noted.and_then(|()| Tidier::start(leavings));
+    let tidier = tidier.map_err(|error| format!("cannot start a second process to remove directories: {error}"))?;
+    for (path, origin) in wanted {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(format!("{}: cannot make its work directory {path}: {error}", said.origin));
+                return Err(format!("{origin}: cannot make its work directory {path}: {error}"));
             }
             _ => {}
         }
     }
-    Ok(())
+    Ok(tidier)
+}
+
+/// Whether a root has no directory of a name. What cannot be asked is the start's to find out.
+fn lacks(prober: &PathProber, root: &str, path: &str) -> bool {
+    let below = |path: &str| prober.what_below(root, path);
+    let missing = matches!(below(path.trim_start_matches('/')), Ok(Err(libc::ENOENT | libc::ENOTDIR)));
+    missing && matches!(below(""), Ok(Ok(Kind::Directory)))
 }
 
 /// What who logs in gets, by the user database and the files of the container's root.

@@ -1,4 +1,5 @@
 //! `rspawn plan`: the first stage alone.
+use std::io::IsTerminal;
 use std::path::Path;
 
 use rspawn_host::inputs::policy_file;
@@ -20,6 +21,9 @@ use rspawn_report::show::{self, Colours};
 pub fn plan(systemd: bool, init: InitOption, arguments: Plan) -> Result<i32, String> {
     if arguments.diff && arguments.format == Format::Bin {
         return Err("plan --diff --format=bin: a difference has no binary form: use text or json".into());
+    }
+    if arguments.format == Format::Bin && std::io::stdout().is_terminal() {
+        return Err("plan --format=bin: binary output is for a file or a pipe".into());
     }
     let (sources, id) = sources(&arguments)?;
     match (sources.len(), arguments.diff) {

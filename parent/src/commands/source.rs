@@ -84,17 +84,18 @@ impl Source {
                 let beside = [Some(path), path.parent()].into_iter().flatten().map(Path::to_path_buf).collect();
                 let nspawn_defaults =
                     if let Source::Oci(_, nspawn_defaults) = self { Some(nspawn_defaults) } else { None };
-                SettingsLocation { name: id.unwrap_or(name), beside, search: false, nspawn_defaults }
+                SettingsLocation { name: id.unwrap_or(name), beside, search: false, root: None, nspawn_defaults }
             }
             Source::Host { .. } => SettingsLocation {
                 name: id.unwrap_or("host"),
                 beside: Vec::new(),
                 search: false,
+                root: None,
                 nspawn_defaults: None,
             },
             Source::Directory { path, name, .. } => {
                 let beside = path.parent().map(Path::to_path_buf).into_iter().collect();
-                SettingsLocation { name, beside, search: true, nspawn_defaults: None }
+                SettingsLocation { name, beside, search: true, root: Some(path), nspawn_defaults: None }
             }
         }
     }

@@ -26,7 +26,7 @@ const FIRST: Duration = Duration::from_millis(300);
 const LONGEST: u128 = 1 << 30;
 
 pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
-    let Top { interval, once, ids } = arguments;
+    let Top { interval, once, no_trunc, ids } = arguments;
     let interval = units::duration(&interval).map_err(|reason| format!("--interval: {reason}"))?;
     if interval == 0 {
         return Err("--interval: it must be longer than 0".into());
@@ -37,7 +37,9 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
         root.container(id).map_err(|reason| if ids.len() > 1 { format!("{id}: {reason}") } else { reason })?;
     }
     let opener = StatsOpener::start(&root.path).map_err(|error| format!("cannot start the second process: {error}"))?;
-    let live = !once && std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    let on_terminal = std::io::stdout().is_terminal();
+    let whole_ids = no_trunc || !on_terminal;
+    let live = !once && on_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     let keys = if live && std::io::stdin().is_terminal() { Some(Keys::take()?) } else { None };
     // The records are read, and files opened, by the second process from here on.
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
@@ -51,7 +53,7 @@ pub fn top(global: &Global, arguments: Top) -> Result<i32, String> {
     loop {
         let (rows, unreadable) = meter.look(&opener, &ids)?;
         let none = rows.is_empty();
-        let mut lines = usage::table(rows);
+        let mut lines = usage::table(rows, whole_ids);
         lines.extend(unreadable.iter().map(|reason| printable(reason)));
         let text = if live {
             lines.insert(0, headline(interval, keys.is_some()));

@@ -14,7 +14,7 @@ pub struct Row {
 }
 
 /// Lines, the busiest first.
-pub fn table(mut rows: Vec<Row>) -> Vec<String> {
+pub fn table(mut rows: Vec<Row>, whole_ids: bool) -> Vec<String> {
     let busy = |row: &Row| row.cpu.unwrap_or(0.0);
     rows.sort_by(|a, b| busy(b).total_cmp(&busy(a)).then_with(|| a.id.cmp(&b.id)));
     use Side::{Left, Right};
@@ -28,14 +28,14 @@ pub fn table(mut rows: Vec<Row>) -> Vec<String> {
         ("MEM-P", Right),
         ("IO-P", Right),
     ];
-    human::table(heads, rows.into_iter().map(cells))
+    human::table(heads, rows.into_iter().map(|row| cells(row, whole_ids)))
 }
 
-fn cells(row: Row) -> [String; 8] {
+fn cells(row: Row, whole_id: bool) -> [String; 8] {
     let Row { id, status, ending, cpu, sample } = row;
     let [cpu_pressure, memory_pressure, io_pressure] = sample.pressure.map(|some| decimal(some, 2));
     [
-        id,
+        human::short_id(&id, whole_id),
         human::status(status, ending),
         decimal(cpu, 1),
         of_limit(sample.memory, sample.memory_limit, human::size),
@@ -97,7 +97,7 @@ mod tests {
             row("b", Some(150.0), limited),
         ];
         let words: Vec<Vec<String>> =
-            table(rows).iter().map(|line| line.split_whitespace().map(str::to_string).collect()).collect();
+            table(rows, false).iter().map(|line| line.split_whitespace().map(str::to_string).collect()).collect();
         assert_eq!(words[1], ["b", "running", "150.0", "12M/64M", "3/40", "1.50", "0.00", "-"]);
         assert_eq!(words[2], ["free", "running", "0.0", "1.5K", "1", "-", "-", "-"]);
         assert_eq!(words[3], ["idle", "running", "-", "-", "-", "-", "-", "-"]);

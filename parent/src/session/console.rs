@@ -41,15 +41,22 @@ impl ConsoleMode {
     }
 }
 
+/// Columns of the terminal that standard output is, if it is one and knows its size.
+pub fn stdout_columns() -> Option<usize> {
+    size_of_stream(1).map(|(_, columns)| usize::from(columns)).filter(|columns| *columns != 0)
+}
+
+fn size_of_stream(number: i32) -> Option<(u16, u16)> {
+    let stream = Fd::from_raw(number);
+    let size = pty::size(&stream).ok();
+    stream.leak();
+    size
+}
+
 /// Rows and columns of the terminal among the caller's stdin and stdout, if it knows its size.
 pub fn caller_size() -> Option<(u16, u16)> {
-    let of_stream = |number: i32| {
-        let stream = Fd::from_raw(number);
-        let size = pty::size(&stream).ok();
-        stream.leak();
-        size.filter(|(rows, columns)| *rows != 0 && *columns != 0)
-    };
-    of_stream(0).or_else(|| of_stream(1))
+    let known = |number| size_of_stream(number).filter(|(rows, columns)| *rows != 0 && *columns != 0);
+    known(0).or_else(|| known(1))
 }
 
 /// The caller's terminal in raw mode; put back when dropped.

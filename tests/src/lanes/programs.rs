@@ -42,7 +42,7 @@ pub fn find(name: &str) -> Option<&'static Program> {
     PROGRAMS.iter().find(|program| program.name == name)
 }
 
-pub const PROGRAMS: [Program; 79] = [
+pub const PROGRAMS: [Program; 80] = [
     // tests/spec
     program(
         "bad_input",
@@ -94,6 +94,7 @@ pub const PROGRAMS: [Program; 79] = [
         LeftOut("the planner alone, on written facts; reads the sources"),
         Not("the planner alone, on written facts"),
     ),
+    program("guesses", ByName, Not("what is said of a command line is the same for everybody")),
     program("host", ByName, Not("rootless.rs has `run --host` by a user")),
     program("lifecycle", Resources, Runs),
     program("orphans", ByName, Runs),

@@ -145,9 +145,18 @@ fn environment_directory_and_home() {
     assert_eq!(life.exec(&["-u", "1000", "-e", "HOME=/set"], &sh("echo $HOME")).ok(), "/set\n");
     // A missing directory is not made in a container that runs.
     let text = error(life.exec(&["--cwd", "/no/such"], &["pwd"]));
-    assert!(text.contains("/process/cwd") && text.contains("No such file or directory"), "{text}");
+    assert!(text.starts_with("--cwd /no/such: ") && text.contains("No such file or directory"), "{text}");
     assert!(!life.bundle.rootfs().join("no").exists());
-    assert!(error(life.exec(&["--cwd", "relative"], &["pwd"])).contains("/process/cwd"));
+    assert!(error(life.exec(&["--cwd", "relative"], &["pwd"])).starts_with("--cwd relative: "));
+    // A name alone is the caller's variable. What is wrong is the option's, which config.json says nothing of.
+    let mut passed = life.exec_command(&["--env", "PASSED", "--env", "NOT_SET"], &["env"]);
+    passed.env("PASSED", "on").env_remove("NOT_SET");
+    let output = life.run(passed).ok();
+    assert!(output.contains("\nPASSED=on\n") && !output.contains("NOT_SET"), "{output}");
+    for bad in ["", "=value", "A B"] {
+        let text = error(life.exec(&["--env", bad], &["true"]));
+        assert!(text.starts_with(&format!("--env {bad:?}: ")), "{text}");
+    }
 }
 
 #[test]
@@ -169,9 +178,44 @@ fn users_and_groups() {
     assert_eq!(ids(&["--user", "1000"]), expect("1000", "6", "7"));
     assert_eq!(ids(&["-u", "0:9"]), expect("0", "9", "7"));
     assert_eq!(ids(&["-u", "1:2", "-g", "30", "--additional-gids", "31"]), expect("1", "2", "7 30 31"));
-    for bad in ["root", "-1", "1:", ":1", "4294967295", "4294967296", "1:2:3"] {
-        assert!(error(life.exec(&[&format!("--user={bad}")], &["id"])).contains("id"), "{bad}");
+    for bad in ["-1", "1:", ":1", "4294967295", "4294967296", "1:2:3"] {
+        assert!(error(life.exec(&[&format!("--user={bad}")], &["id"])).starts_with("--user"), "{bad}");
     }
+}
+
+/// As `run --user` has it: a name is a user with groups and a home, and none of root's rights.
+#[test]
+fn users_by_name() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = running_with(|_| {});
+    let write = |name: &str, text: &str| fs::write(life.bundle.rootfs().join("etc").join(name), text).unwrap();
+    assert_eq!(error(life.exec(&["--user", "alice"], &["id"])), "--user alice: the container has no file /etc/passwd");
+    write("passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:100::/home/alice:/bin/sh\n");
+    write("group", "users:x:100:\naudio:x:29:bob,alice\n");
+    let script = "id -u; id -g; id -G; echo $HOME $USER; grep CapEff /proc/self/status";
+    let seen = |user: &str| life.exec(&["--user", user], &sh(script)).ok();
+    let none = "CapEff:\t0000000000000000\n";
+    assert_eq!(seen("alice"), format!("1000\n100\n100 29\n/home/alice alice\n{none}"));
+    assert_eq!(seen("alice:audio"), format!("1000\n29\n29\n/home/alice alice\n{none}"));
+    assert!(seen("alice:7").starts_with("1000\n7\n7\n"));
+    assert!(seen("8:audio").starts_with("8\n29\n29\n"));
+    assert!(seen("root").starts_with("0\n0\n"));
+    for (user, reason) in [
+        ("bob", "the container's /etc/passwd has no user \"bob\""),
+        ("alice:wheel", "the container's /etc/group has no group \"wheel\""),
+    ] {
+        assert_eq!(error(life.exec(&["--user", user], &["id"])), format!("--user {user}: {reason}"));
+    }
+    // A link leads nowhere but into the container, and a FIFO keeps nobody waiting.
+    let passwd = life.bundle.rootfs().join("etc/passwd");
+    fs::remove_file(&passwd).unwrap();
+    std::os::unix::fs::symlink("/../../etc/passwd", &passwd).unwrap();
+    assert!(error(life.exec(&["--user", "root"], &["id"])).contains("no file /etc/passwd"));
+    fs::remove_file(&passwd).unwrap();
+    nix::unistd::mkfifo(&passwd, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(error(life.exec(&["--user", "root"], &["id"])).contains("no file /etc/passwd"));
 }
 
 #[test]
@@ -223,8 +267,8 @@ fn labels_without_their_security_module_are_refused() {
         return;
     }
     let life = running();
-    assert!(error(life.exec(&["--apparmor", "profile"], &["true"])).contains("/process/apparmorProfile"));
-    assert!(error(life.exec(&["--process-label", "label"], &["true"])).contains("/process/selinuxLabel"));
+    assert!(error(life.exec(&["--apparmor", "profile"], &["true"])).starts_with("--apparmor: "));
+    assert!(error(life.exec(&["--process-label", "label"], &["true"])).starts_with("--process-label: "));
 }
 
 #[test]
@@ -388,12 +432,15 @@ fn processes_that_are_none() {
     }
     let life = running();
     for (process, reason) in [
-        (json!({"args": ["sh"]}), "/process/cwd"),
-        (json!({"cwd": "/"}), "/process/args"),
-        (json!({"args": [], "cwd": "/"}), "/process/args"),
-        (json!({"args": ["a\0b"], "cwd": "/"}), "/process/args/0"),
+        (json!({"args": ["sh"]}), "the process file /cwd: "),
+        (json!({"cwd": "/"}), "the process file /args: "),
+        (json!({"args": [], "cwd": "/"}), "the process file /args: "),
+        (json!({"args": ["a\0b"], "cwd": "/"}), "the process file /args/0: "),
         (json!({"args": "sh", "cwd": "/"}), "args"),
-        (json!({"args": ["sh"], "cwd": "/", "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}), "/rlimits/0"),
+        (
+            json!({"args": ["sh"], "cwd": "/", "rlimits": [{"type": "RLIMIT_X", "soft": 1, "hard": 1}]}),
+            "the process file /rlimits/0",
+        ),
         (json!([1]), "process file"),
     ] {
         let option = process_file(&life, process.clone());

@@ -79,8 +79,13 @@ fn users_by_name_and_number() {
     // A word of digits is a number, whatever the image calls its users (CVE-2016-3697).
     assert!(run(&bundle, &["--user=1001"]).starts_with("1001\n1001\n1001\n"));
     assert!(run(&bundle, &["--user=7:8"]).starts_with("7\n8\n8\n"));
+    // A group beside the user is the only one, as with docker.
+    assert!(run(&bundle, &["--user=alice:audio"]).starts_with("1000\n29\n29\n/home/alice alice\n"));
+    assert!(run(&bundle, &["--user=7:users"]).starts_with("7\n100\n100\n"));
+    let reason = "--user=alice:wheel: the container's /etc/group has no group \"wheel\"";
+    assert!(refusal(&bundle, &["--user=alice:wheel"]).contains(reason));
     assert!(refusal(&bundle, &["--user=bob"]).contains("--user=bob: the container's /etc/passwd has no user \"bob\""));
-    for bad in ["4294967295", "-1", "1x", "", "7:"] {
+    for bad in ["4294967295", "-1", "1x", "", "7:", "alice:"] {
         assert!(refusal(&bundle, &[&format!("--user={bad}")]).contains("--user="), "{bad}");
     }
 }
@@ -455,4 +460,76 @@ fn a_plain_root_directory() {
     let mut command = Command::new(program("rspawn"));
     command.args(["run", "--image=/x.raw"]);
     assert!(finish(command, b"").refused().contains("--image is not supported"));
+}
+
+/// What a start has made on the host goes with it where it fails, and the work directory of an overlay with the run.
+#[test]
+fn a_failed_start_leaves_a_root_as_it_was() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::new();
+    let names = |name: &str| {
+        let entries = fs::read_dir(bundle.path().join(name)).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    for name in ["empty", "kept", "low", "up"] {
+        fs::create_dir(bundle.path().join(name)).unwrap();
+    }
+    fs::create_dir(bundle.path().join("kept/run")).unwrap();
+    let run = |options: &[&str], words: &[&str]| {
+        let mut command = std::process::Command::new(program("rspawn"));
+        command.arg("--root").arg(bundle.state_root()).arg("run").args(options).arg(&bundle.id).arg("--").args(words);
+        command.current_dir(bundle.path());
+        finish(bundle.by_its_user(command), b"")
+    };
+    let missing = |output: Output| assert!(output.refused().contains("not found in $PATH"));
+    missing(run(&["-D", "empty"], &["sh"]));
+    assert_eq!(names("empty"), [""; 0]);
+    // What was there is nobody's to remove.
+    missing(run(&["-D", "kept"], &["sh"]));
+    assert_eq!(names("kept"), ["run"]);
+    // Of one that was started the mount points stay.
+    let before = names("rootfs");
+    assert!(!before.contains(&"run".to_string()));
+    run(&["-D", "rootfs"], &["true"]).ok();
+    assert_eq!(names("rootfs").len(), before.len() + 1);
+
+    let path = bundle.path().display();
+    let overlay = format!("--overlay={path}/low:{path}/up:/tmp");
+    let work = bundle.path().join(".up.rspawn-work");
+    assert_eq!(run(&["-D", "rootfs", &overlay], &["sh", "-c", "echo more >/tmp/file; cat /tmp/file"]).ok(), "more\n");
+    assert_eq!(names("up"), ["file"]);
+    assert!(!work.exists(), "the kernel's part of the overlay is left");
+    missing(run(&["-D", "rootfs", &overlay], &["no-such"]));
+    missing(run(&["--detach", "-D", "rootfs", &overlay], &["no-such"]));
+    assert!(!work.exists());
+    // It may be another container's.
+    fs::create_dir(&work).unwrap();
+    missing(run(&["-D", "rootfs", &overlay], &["no-such"]));
+    assert!(work.exists());
+}
+
+#[test]
+fn a_working_directory_is_there_or_an_error() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = Bundle::script("pwd");
+    fs::create_dir(bundle.path().join("data")).unwrap();
+    let bind = format!("--bind={}:/data", bundle.path().join("data").display());
+    for missing in ["/no/such", "/bin/busybox/x"] {
+        let said = refusal(&bundle, &[&format!("--chdir={missing}")]);
+        let expected = format!("--chdir={missing}: the container has no directory {missing}");
+        assert!(said.contains(&expected), "{said}");
+    }
+    assert!(!bundle.rootfs().join("no").exists());
+    assert_eq!(run(&bundle, &["--chdir=/usr/../etc"]), "/etc\n");
+    // What a mount brings is there when it is mounted.
+    assert_eq!(run(&bundle, &["--chdir=/data", &bind]), "/data\n");
+    // As with runc, config.json's own is made.
+    let made = Bundle::script("pwd").with(|config| config["process"]["cwd"] = "/no/such".into());
+    assert_eq!(made.run().ok(), "/no/such\n");
 }

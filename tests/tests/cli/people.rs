@@ -292,3 +292,124 @@ fn top_ends_when_nobody_reads_it() {
     let text = life.run(shell).ok();
     assert_eq!(words(&text)[..2], ["ID", "STATUS"]);
 }
+
+/// What a command shows on a terminal of so many columns.
+#[track_caller]
+fn at_width(columns: u16, words: &[&str]) -> String {
+    let terminal = Terminal::new(24, columns);
+    let mut command = Command::new(rspawn_tests::program("rspawn"));
+    command.args(words);
+    let child = terminal.start(&command);
+    terminal.finish(child).ok().replace("\r\n", "\n")
+}
+
+fn widest(text: &str) -> usize {
+    // A path or an address has no place to be broken at.
+    let lines = text.lines().filter(|line| line.trim_start().contains(' '));
+    lines.map(|line| line.chars().count()).max().unwrap_or(0)
+}
+
+#[test]
+fn help_fits_the_terminal() {
+    for words in [&["help", "run"][..], &["plan", "--help"], &["--help"], &[], &["update", "-h"]] {
+        let (narrow, wide) = (at_width(80, words), at_width(200, words));
+        assert!(widest(&narrow) <= 80, "{words:?}: {narrow}");
+        assert!(widest(&wide) > 80 && widest(&wide) <= 200, "{words:?}: {wide}");
+        // Nothing is lost but the breaks, and a pipe has none.
+        let piped = rspawn_tests::finish(
+            {
+                let mut command = Command::new(rspawn_tests::program("rspawn"));
+                command.args(words);
+                command
+            },
+            b"",
+        )
+        .ok();
+        assert_eq!(self::words(&narrow), self::words(&piped), "{words:?}");
+    }
+    let explained = at_width(80, &["--help"]);
+    let after = explained.lines().skip_while(|line| !line.contains("  run  ")).nth(1).expect("the line after `run`");
+    assert!(after.starts_with("              "), "it goes on below the explanation: {after:?}");
+}
+
+#[test]
+fn the_short_help_of_run_is_a_screen() {
+    for line in [&["run", "-h"][..], &["--root", "/x", "run", "-D", "deb", "-h"]] {
+        let screen = at_width(80, line);
+        assert!(screen.lines().count() < 24 && widest(&screen) <= 80, "{screen}");
+        assert!(screen.contains("rspawn run --help has every option"), "{screen}");
+        for option in ["--bundle", "--directory", "--host", "--detach", "--user", "--setenv", "--bind", "--tmpfs"] {
+            assert!(screen.contains(option), "{option}: {screen}");
+        }
+    }
+    // That one says where the output of a container goes which is left alone, and how to keep it.
+    let whole = at_width(200, &["run", "--help"]);
+    let whole = words(&whole).join(" ");
+    for part in
+        ["--detach Leave the container running. ", ">FILE 2>&1 </dev/null", "systemd-run --unit=NAME rspawn run"]
+    {
+        assert!(whole.contains(part), "{part}: {whole}");
+    }
+}
+
+#[test]
+fn a_detached_containers_output_is_where_help_says() {
+    if cannot_make_containers() {
+        return;
+    }
+    let life = Life::script("echo for the file; echo and this >&2; exec sleep 1000");
+    let mut shell = Command::new("sh");
+    let rspawn = rspawn_tests::program("rspawn");
+    let file = life.bundle.path().join("log");
+    let (root, bundle) = (life.root.display(), life.bundle.path().display());
+    let words = format!("--root '{root}' run --detach --bundle '{bundle}' {}", life.id());
+    shell.arg("-c").arg(format!("'{}' {words} >'{}' 2>&1 </dev/null", rspawn.display(), file.display()));
+    assert_eq!(life.run(shell).ok(), "");
+    wait_for("it is in the file", || fs::read_to_string(&file).is_ok_and(|text| text == "for the file\nand this\n"));
+}
+
+#[test]
+fn ids_of_engines_are_short_for_people_alone() {
+    if cannot_make_containers() {
+        return;
+    }
+    let mut life = Life::idle();
+    life.bundle.id = format!("{:08x}{}", std::process::id(), "e".repeat(56));
+    life.created(&[]).started();
+    let (id, short) = (life.id().to_string(), life.id()[..12].to_string());
+    let first = |text: String, line: usize| words(text.lines().nth(line).unwrap()).first().unwrap().to_string();
+    assert_eq!(first(on_terminal(&life.command(&["list"])), 1), short);
+    assert_eq!(first(on_terminal(&life.command(&["list", "--no-trunc"])), 1), id);
+    assert_eq!(first(on_terminal(&life.command(&["top", "--once"])), 1), short);
+    assert_eq!(first(on_terminal(&life.command(&["top", "--once", "--no-trunc"])), 1), id);
+    // What programs read, and what a person hands on to one.
+    assert_eq!(on_terminal(&life.command(&["list", "--quiet"])), format!("{id}\n"));
+    assert_eq!(first(on_terminal(&life.command(&["list", "--format=table"])), 1), id);
+    assert_eq!(first(life.run(life.command(&["list"])).ok(), 1), id);
+    assert_eq!(first(life.run(life.command(&["top", "--once"])).ok(), 1), id);
+    let all: serde_json::Value =
+        serde_json::from_str(&life.run(life.command(&["list", "--format=json"])).ok()).unwrap();
+    assert_eq!(all[0]["id"], id);
+    assert_eq!(on_terminal(&life.on_it("state", &[])).lines().next(), Some(id.as_str()));
+}
+
+#[test]
+fn binary_forms_are_not_for_a_terminal() {
+    let bundle = Bundle::new();
+    bundle.write_config();
+    let policy = bundle.path().join("policy");
+    fs::write(&policy, "mode = enforce\n").unwrap();
+    let (bundle, policy) = (bundle.path().to_str().unwrap(), policy.to_str().unwrap());
+    for words in [&["plan", "--format=bin", bundle][..], &["policy", "show", "--format=bin", policy]] {
+        let mut command = Command::new(rspawn_tests::program("rspawn"));
+        command.args(words);
+        let terminal = Terminal::new(24, 80);
+        let child = terminal.start(&command);
+        let output = terminal.finish(child);
+        let verb = words[..words.len() - 2].join(" ");
+        let expected = format!("rspawn: {verb} --format=bin: binary output is for a file or a pipe\r\n");
+        assert_eq!((output.status, output.stdout), (1, expected));
+        let piped = command.output().unwrap();
+        assert!(piped.status.success() && !piped.stdout.is_empty(), "{words:?}");
+    }
+}

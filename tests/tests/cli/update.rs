@@ -243,7 +243,7 @@ fn errors_name_the_flag_or_the_place() {
         (json!({"memory": {"limit": "x"}}), "--resources /memory/limit: invalid type: string \"x\", expected i64"),
         (json!({"cpu": {"cpus": 7}}), "--resources /cpu/cpus: invalid type: integer `7`, expected a string"),
         (json!({"cpu": {"idle": 5}}), "--resources /cpu/idle: 5 is neither 0 nor 1"),
-        (json!(7), "--resources: invalid type: integer `7`, expected struct Resources"),
+        (json!(7), "--resources: it is a number, where an object is expected: { … }"),
         (json!({"unified": {"cgroup.procs": "1"}}), "--resources /unified/cgroup.procs: \"cgroup.procs\" is no file"),
         (json!({"devices": [{"allow": true, "access": "x"}]}), "--resources /devices/0/access: "),
         (

@@ -2,3 +2,4 @@
 pub mod ephemeral_dir;
 pub mod path_prober;
 pub mod stats_opener;
+pub mod tidier;

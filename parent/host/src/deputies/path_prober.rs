@@ -105,10 +105,8 @@ impl PathProber {
         match self.ask(&Question::Users { root: root.into() })? {
             (Answer::Users { passwd, group }, fds) => {
                 let mut files = fds.into_iter();
-                let mut next = |sent: bool| if sent { files.next().map(|file| read(&file)) } else { None };
-                let (passwd, group) = (next(passwd).transpose()?, next(group).transpose()?);
-                let passwd = passwd.ok_or("the container has no file /etc/passwd")?;
-                Ok(Database { passwd, group: group.unwrap_or_default() })
+                let mut next = |sent: bool| if sent { files.next() } else { None };
+                UserFiles { passwd: next(passwd), group: next(group) }.read()
             }
             (Answer::No(number), _) => Err(format!("cannot open {root}: {}", errors::describe(number))),
             _ => Err("the answer is to another request".into()),
@@ -135,6 +133,26 @@ impl PathProber {
             }
         }
         Ok(links)
+    }
+}
+
+/// A container's user database, opened.
+pub struct UserFiles {
+    passwd: Option<Fd>,
+    group: Option<Fd>,
+}
+
+impl UserFiles {
+    /// Those below a root that is held.
+    pub fn open(root: &Fd) -> rspawn_sys::Result<Self> {
+        Ok(Self { passwd: open_if_there(root, "etc/passwd")?, group: open_if_there(root, "etc/group")? })
+    }
+
+    /// Of the two files what there is.
+    pub fn read(&self) -> Result<Database, String> {
+        let [passwd, group] = [&self.passwd, &self.group].map(|file| file.as_ref().map(read).transpose());
+        let passwd = passwd?.ok_or("the container has no file /etc/passwd")?;
+        Ok(Database { passwd, group: group?.unwrap_or_default() })
     }
 }
 
@@ -208,12 +226,12 @@ fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {
             (kind(opened), Vec::new())
         }
         Question::Users { root } => match open_root(root) {
-            Ok(root) => match (open_if_there(&root, "etc/passwd"), open_if_there(&root, "etc/group")) {
-                (Ok(passwd), Ok(group)) => {
+            Ok(root) => match UserFiles::open(&root) {
+                Ok(UserFiles { passwd, group }) => {
                     let answer = Answer::Users { passwd: passwd.is_some(), group: group.is_some() };
                     (answer, passwd.into_iter().chain(group).collect())
                 }
-                (Err(errno), _) | (_, Err(errno)) => (Answer::No(errno.0), Vec::new()),
+                Err(errno) => (Answer::No(errno.0), Vec::new()),
             },
             Err(errno) => (Answer::No(errno.0), Vec::new()),
         },

@@ -23,7 +23,11 @@ impl Bundle {
         let say = |error: io::Error| format!("cannot open the bundle {}: {error}", directory.display());
         let path = directory.canonicalize().map_err(say)?;
         let file = config.map_or_else(|| path.join("config.json"), Path::to_path_buf);
-        let config = open_regular(&file).map_err(|error| format!("cannot open {}: {error}", file.display()))?;
+        let config = open_regular(&file).map_err(|error| {
+            let missing = error.kind() == io::ErrorKind::NotFound && config.is_none();
+            let hint = if missing { no_bundle(directory) } else { String::new() };
+            format!("cannot open {}: {error}{hint}", file.display())
+        })?;
         let path = path.into_os_string().into_string().map_err(|path| format!("the path {path:?} is not UTF-8"))?;
         Ok(Self { path, config })
     }
@@ -32,6 +36,15 @@ impl Bundle {
     pub fn read(&self) -> Result<Vec<u8>, String> {
         read_config(&self.config, "config.json")
     }
+}
+
+/// What to do in a directory that is no bundle.
+fn no_bundle(directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "; `rspawn spec --bundle {directory}` writes a default one, and `rspawn run --directory DIR` runs a root filesystem \
+         without one"
+    )
 }
 
 /// Opens a file that is to be a file: who opens a FIFO, or reads from it, waits for ever if nobody is at its other end.

@@ -138,6 +138,9 @@ fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
             "it begins with a byte order mark, which JSON does not allow: save it as UTF-8 without BOM",
         ));
     }
+    if let Some(found) = no_object(config) {
+        return Err(Problem::new("", format!("it is {found}, where an object is expected: {{ … }}")));
+    }
     let mut json = serde_json::Deserializer::from_slice(config);
     let spec: T = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
@@ -145,6 +148,18 @@ fn parse_as<T: for<'de> Deserialize<'de>>(config: &[u8]) -> Result<T, Problem> {
     })?;
     json.end().map_err(|error| Problem::new("", error.to_string()))?;
     Ok(spec)
+}
+
+/// What a text is that begins as no object does, if it is known: said before the names of types are.
+fn no_object(text: &[u8]) -> Option<&'static str> {
+    match text.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => Some("an array"),
+        Some(b'"') => Some("a string"),
+        Some(b'n') => Some("null"),
+        Some(b't' | b'f') => Some("a boolean"),
+        Some(b'-' | b'0'..=b'9') => Some("a number"),
+        _ => None,
+    }
 }
 
 /// As [`parse`], of a document that is taken apart already.
@@ -174,6 +189,18 @@ pub fn escape(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_object_is_said_without_names_of_types() {
+        for (text, is) in [(" \n[]", "an array"), ("\"x\"", "a string"), ("null", "null"), ("-7", "a number")] {
+            let said = parse(text.as_bytes()).unwrap_err().message;
+            assert_eq!(said, format!("it is {is}, where an object is expected: {{ … }}"));
+        }
+        // What is cut off may be one.
+        for text in ["", "{"] {
+            assert!(parse(text.as_bytes()).unwrap_err().message.contains("EOF"));
+        }
+    }
 
     #[test]
     fn errors_point_into_the_document() {

@@ -1,7 +1,7 @@
 //! Lays overrides over a configuration. Pure: what has to be known of the container's root was asked for before.
 use super::filter;
 use super::network::{self, put_namespace};
-use super::user::{self, Account, Database, UserChoice};
+use super::user::{self, Database, UserChoice};
 use super::{CapabilityBits, Overrides, Sourced, Volatile};
 use crate::oci::{Capabilities, IdMapping, Linux, Namespace, Process, Spec, VolatileRoot};
 use crate::options::InitChoice;
@@ -19,6 +19,8 @@ pub struct RootfsFacts {
     pub usr_links: Option<Result<Vec<&'static str>, String>>,
     /// There is an /etc/resolv.conf, on the host too, and the root is another one than the host's.
     pub resolver: bool,
+    /// Whether it has no directory where `--chdir=` is to lead.
+    pub lacks_cwd: bool,
     /// A directory of the host for what is not kept.
     pub scratch: String,
 }
@@ -50,6 +52,9 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
     }
     of_root(spec, overrides, known, done);
     of_mounts(spec, overrides, done);
+    if let Some(said) = overrides.cwd.as_ref().filter(|said| known.lacks_cwd && !is_mounted(spec, &said.value)) {
+        done.problem(said, format!("the container has no directory {}: make it, or name another one", said.value));
+    }
     if let Some(said) = &overrides.hostname {
         spec.hostname = Some(said.value.clone());
         done.origins.replace("/hostname", &said.origin);
@@ -75,6 +80,13 @@ pub fn apply(spec: &mut Spec, overrides: &Overrides, known: &RootfsFacts, done: 
     }
     done.init = overrides.init.as_ref().map(|said| said.value).or(done.init);
     done.kill_signal = overrides.kill_signal.as_ref().map(|said| said.value).or(done.kill_signal);
+}
+
+/// Whether a path is at or below a mount, whose directories nobody knows yet.
+fn is_mounted(spec: &Spec, path: &str) -> bool {
+    let has_volatile_root = spec.root.as_ref().is_some_and(|root| root.volatile.is_some());
+    let holds = |mount: &str| path == mount || path.strip_prefix(mount).is_some_and(|rest| rest.starts_with('/'));
+    has_volatile_root || spec.mounts.iter().any(|mount| holds(mount.destination.trim_end_matches('/')))
 }
 
 fn of_process(process: &mut Process, overrides: &Overrides, known: &RootfsFacts, done: &mut Applied) {
@@ -125,7 +137,8 @@ fn set_variable(process: &mut Process, name: &str, value: &str, origin: &str, do
     process.env.push(format!("{name}={value}"));
 }
 
-fn of_user(
+/// Gives a process to a user.
+pub fn of_user(
     process: &mut Process,
     said: &Sourced<UserChoice>,
     untrusted: bool,
@@ -137,12 +150,10 @@ fn of_user(
         return;
     }
     let account = match (&said.value, &known.database) {
-        (UserChoice::Ids { uid, gid }, _) => {
-            Ok(Account { name: String::new(), uid: *uid, gid: *gid, groups: Vec::new(), home: None })
-        }
-        (UserChoice::Name(name), Some(Ok(database))) => user::find(name, database),
-        (UserChoice::Name(_), Some(Err(reason))) => Err(reason.clone()),
-        (UserChoice::Name(_), None) => Err("the container's user database was not read".into()),
+        (choice @ UserChoice::Ids { .. }, _) => user::find_chosen(choice, &Database::default()),
+        (choice, Some(Ok(database))) => user::find_chosen(choice, database),
+        (_, Some(Err(reason))) => Err(reason.clone()),
+        (_, None) => Err("the container's user database was not read".into()),
     };
     let account = match account {
         Ok(account) => account,

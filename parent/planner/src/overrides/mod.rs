@@ -63,7 +63,7 @@ pub struct Overrides {
 impl Overrides {
     /// Whether these need a look at the container's own user database.
     pub fn names_a_user(&self) -> bool {
-        matches!(&self.user, Some(Sourced { value: UserChoice::Name(_), .. }))
+        matches!(&self.user, Some(Sourced { value: UserChoice::Names { .. }, .. }))
     }
 
     pub fn shares_the_network(&self) -> bool {
@@ -74,9 +74,9 @@ impl Overrides {
         matches!(&self.volatile, Some(Sourced { value: Volatile::Yes, .. }))
     }
 
-    /// Whether these need a look at the container's root.
-    pub fn looks_at_the_root(&self) -> bool {
-        self.names_a_user() || self.has_volatile_root() || self.shares_the_network()
+    /// Whether these need to know what is in the container's root.
+    pub fn asks_of_the_root(&self) -> bool {
+        self.names_a_user() || self.has_volatile_root() || self.shares_the_network() || self.cwd.is_some()
     }
 
     /// Leaves optional mounts out whose source does not exist; says which.

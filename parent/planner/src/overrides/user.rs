@@ -9,8 +9,15 @@ use crate::prelude::*;
 
 #[derive(Debug, Clone, PartialEq)]
 pub enum UserChoice {
-    Ids { uid: u32, gid: u32 },
-    Name(String),
+    Ids {
+        uid: u32,
+        gid: u32,
+    },
+    /// At least one of them is a name; the other one may be a number.
+    Names {
+        user: String,
+        group: Option<String>,
+    },
 }
 
 /// A user as the container's files describe it.
@@ -33,24 +40,60 @@ pub struct Database {
 /// Most groups that a user is taken to be in; NGROUPS_MAX of the kernel.
 const MOST_GROUPS: usize = 65536;
 
-/// `NAME`, `UID` or `UID:GID`. A uid alone is the gid as well.
+/// `NAME` or `UID`, and a group behind a colon. A uid alone is the gid as well.
 pub fn parse(text: &str) -> Result<UserChoice, String> {
-    let id = |text: &str| match number::<u32>(text) {
+    let (user, group) = text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    let named = [("user", Some(user)), ("group", group)].map(|(what, word)| match word {
+        Some(word) if !is_id(word) && !is_name(word) => {
+            Err(format!("{word:?} is neither the name of a {what} nor a number"))
+        }
+        Some(word) if is_id(word) => id(word).map(|_| false),
+        word => Ok(word.is_some()),
+    });
+    let [user_is_named, group_is_named] = named;
+    if user_is_named? | group_is_named? {
+        return Ok(UserChoice::Names { user: user.into(), group: group.map(String::from) });
+    }
+    let uid = id(user)?;
+    Ok(UserChoice::Ids { uid, gid: group.map_or(Ok(uid), id)? })
+}
+
+/// Whether a word is to be a number.
+fn is_id(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn id(text: &str) -> Result<u32, String> {
+    match number::<u32>(text) {
         // (uid_t) -1 means "no change" to every call that takes an id.
         Ok(u32::MAX) | Err(_) => Err(format!("{text:?} is not an id: ids are numbers from 0 to 4294967294")),
         Ok(id) => Ok(id),
-    };
-    if let Some((uid, gid)) = text.split_once(':') {
-        return Ok(UserChoice::Ids { uid: id(uid)?, gid: id(gid)? });
     }
-    if text.starts_with(|c: char| c.is_ascii_digit()) {
-        let uid = id(text)?;
-        return Ok(UserChoice::Ids { uid, gid: uid });
+}
+
+/// Who is chosen. With a group, that one is the only one, as with docker.
+pub fn find_chosen(choice: &UserChoice, database: &Database) -> Result<Account, String> {
+    let of_ids = |uid, gid| Account { name: String::new(), uid, gid, groups: Vec::new(), home: None };
+    match choice {
+        UserChoice::Ids { uid, gid } => Ok(of_ids(*uid, *gid)),
+        UserChoice::Names { user, group } => {
+            let mut account = if is_id(user) { of_ids(id(user)?, 0) } else { find(user, database)? };
+            if let Some(group) = group {
+                account.gid = if is_id(group) { id(group)? } else { find_group(group, database)? };
+                account.groups.clear();
+            }
+            Ok(account)
+        }
     }
-    if !is_name(text) {
-        return Err(format!("{text:?} is neither the name of a user nor a number"));
-    }
-    Ok(UserChoice::Name(text.to_string()))
+}
+
+/// Looks a group up by name.
+fn find_group(name: &str, database: &Database) -> Result<u32, String> {
+    let mut entries = lines(&database.group).map(|line| line.split(':').collect::<Vec<&str>>());
+    let entry = entries.find(|fields| fields.first() == Some(&name));
+    let entry = entry.ok_or_else(|| format!("the container's /etc/group has no group {name:?}"))?;
+    let gid = entry.get(2).and_then(|field| id(field).ok());
+    gid.ok_or_else(|| format!("the entry of {name:?} in the container's /etc/group has no valid id"))
 }
 
 /// useradd(8)'s names, and the dot and capital letters that others allow.
@@ -115,8 +158,14 @@ mod tests {
     fn numbers_are_never_names() {
         assert_eq!(parse("1000"), Ok(UserChoice::Ids { uid: 1000, gid: 1000 }));
         assert_eq!(parse("1000:5"), Ok(UserChoice::Ids { uid: 1000, gid: 5 }));
-        assert_eq!(parse("alice"), Ok(UserChoice::Name("alice".into())));
-        for bad in ["", "4294967295", "4294967296", "-1", "+1", "1x", "1:", ":1", "1:2:3", "a:b", "a b", "a/b", "x\n"] {
+        let names =
+            |user: &str, group: Option<&str>| UserChoice::Names { user: user.into(), group: group.map(Into::into) };
+        assert_eq!(parse("alice"), Ok(names("alice", None)));
+        assert_eq!(parse("alice:7"), Ok(names("alice", Some("7"))));
+        assert_eq!(parse("7:users"), Ok(names("7", Some("users"))));
+        for bad in
+            ["", "4294967295", "4294967296", "-1", "+1", "1x", "1:", ":1", "1:2:3", "a:", "a:b:c", "a b", "a/b", "x\n"]
+        {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -137,6 +186,16 @@ mod tests {
             assert!(find(bad, &files).is_err(), "{bad}");
         }
         assert!(find("x", &database("\u{0}\n:::::::\nx", "")).is_err());
+        let chosen =
+            |text: &str| find_chosen(&parse(text).unwrap(), &files).map(|found| (found.uid, found.gid, found.groups));
+        assert_eq!(chosen("alice"), Ok((1000, 100, vec![27, 29])));
+        assert_eq!(chosen("alice:audio"), Ok((1000, 29, vec![])));
+        assert_eq!(chosen("alice:7"), Ok((1000, 7, vec![])));
+        assert_eq!(chosen("7:users"), Ok((7, 100, vec![])));
+        assert_eq!(chosen("7:8"), Ok((7, 8, vec![])));
+        for bad in ["alice:none", "alice:short", "alice:nobody"] {
+            assert!(chosen(bad).is_err(), "{bad}");
+        }
         assert_eq!(login(1000, &files), (Some("/home/alice".into()), Some("/bin/sh".into())));
         assert_eq!(login(7, &files), (None, None));
         assert_eq!(login(4, &files), (None, None));

@@ -274,7 +274,7 @@ mod tests {
         assert_eq!(notes.len(), 4, "{notes:?}");
         assert!(notes[0].starts_with("x.nspawn:2 Usr=: ignored") && notes[0].contains("User?"), "{notes:?}");
         assert!(notes[1].contains("belongs into section [Files]") && notes[3].contains("Exec?"), "{notes:?}");
-        for bad in ["[Exec]\nUser=1:x", "[Files]\nReadOnly=perhaps", "[Exec]\nLimitNOFILE=x", "[Files]\nBind=a"] {
+        for bad in ["[Exec]\nUser=1:", "[Files]\nReadOnly=perhaps", "[Exec]\nLimitNOFILE=x", "[Files]\nBind=a"] {
             assert!(parse(bad, "x", true).unwrap_err().starts_with("line 2: "), "{bad}");
         }
     }
