@@ -45,31 +45,35 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let (Source::Bundle(bundle) | Source::Oci(bundle, _)) = source else { return Err("a bundle was opened".into()) };
-    let written = bundle.read()?;
+    let subject = if matches!(source, Source::Bundle(_) | Source::Oci(..)) { "the bundle" } else { "the container" };
+    let written = source.read(&machine.facts)?;
     let document = Document::read(&written);
     let mut findings = machine.judge(&document, &written, &prepared, options)?;
     findings.sort_by_key(Finding::rank);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     streams::print(match arguments.format {
         Format::Json => format!("{:#}\n", json!({"startable": errors == 0, "findings": findings})),
-        Format::Text | Format::Bin => text(&findings, errors, colours),
+        Format::Text | Format::Bin => text(subject, &findings, errors, colours),
     })?;
     Ok(i32::from(errors != 0))
 }
 
-/// The bundle, and its container's name.
+/// What is looked at, and its container's name.
 fn source(arguments: &Check) -> Result<(Source, String), String> {
-    match (&arguments.oci_bundle, &arguments.bundle) {
-        (Some(directory), id) => {
-            let id = id.as_deref().map(|id| id.to_str().ok_or("the name of the container is not UTF-8")).transpose()?;
-            Source::open_oci(directory, None, id, !arguments.detach, None)
-        }
-        (None, directory) => {
-            let bundle = Bundle::open(directory.as_deref().unwrap_or(Path::new(".")))?;
-            Ok((Source::Bundle(bundle), "check".into()))
-        }
+    if let Some(directory) = &arguments.oci_bundle {
+        let id = arguments.word.as_deref();
+        let id = id.map(|id| id.to_str().ok_or("the name of the container is not UTF-8")).transpose()?;
+        return Source::open_oci(directory, None, id, !arguments.detach, None);
     }
+    let source = if arguments.host {
+        Source::Host { args: Vec::new(), terminal: false, term: None }
+    } else if let Some(directory) = &arguments.directory {
+        Source::open_directory(directory, None, false)?
+    } else {
+        let named = arguments.word.as_deref().or(arguments.bundle.as_deref());
+        Source::Bundle(Bundle::open(named.unwrap_or(Path::new(".")))?)
+    };
+    Ok((source, "check".into()))
 }
 
 /// What a bundle is held against.
@@ -202,7 +206,8 @@ impl Machine {
     }
 }
 
-fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
+/// Findings in words, and whether what is looked at can be started.
+fn text(subject: &str, findings: &[Finding], errors: usize, colours: Colours) -> String {
     let mut out = String::new();
     for finding in findings {
         let (word, tone) = match finding.severity {
@@ -240,9 +245,9 @@ fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
         count => format!(", with {count} warnings"),
     };
     out.push_str(&match errors {
-        0 => colours.paint(Tone::Reassuring, &format!("the bundle can be started here{with}")),
-        1 => colours.paint(Tone::Alarming, "the bundle cannot be started here: 1 error"),
-        count => colours.paint(Tone::Alarming, &format!("the bundle cannot be started here: {count} errors")),
+        0 => colours.paint(Tone::Reassuring, &format!("{subject} can be started here{with}")),
+        1 => colours.paint(Tone::Alarming, &format!("{subject} cannot be started here: 1 error")),
+        count => colours.paint(Tone::Alarming, &format!("{subject} cannot be started here: {count} errors")),
     });
     out.push('\n');
     out
