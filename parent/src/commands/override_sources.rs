@@ -9,7 +9,8 @@ use rspawn_proto::policy::Policy;
 
 use crate::cli::overrides::OverrideOptions;
 use rspawn_host::deputies::ephemeral_dir::{self, EphemeralDir};
-use rspawn_host::deputies::path_prober::{Kind, PathProber};
+use rspawn_host::deputies::path_answers::Kind;
+use rspawn_host::deputies::path_prober::PathProber;
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
 use rspawn_planner::nspawn::{Document, Login, NspawnDefaults};
