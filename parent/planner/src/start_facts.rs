@@ -108,6 +108,8 @@ pub trait Look {
     fn program(&self, root: &str, path: &str) -> Result<Seen<Program>, String>;
     /// The namespace at a path; `None` if it is no namespace.
     fn namespace(&self, path: &str) -> Result<Seen<Option<NamespaceSeen>>, String>;
+    /// Whether processes are in a cgroup, by its path on the host.
+    fn is_populated(&self, cgroup: &str) -> Result<Seen<bool>, String>;
     /// A file of /proc/sys, by its path below that.
     fn sysctl(&self, path: &str) -> Result<Seen<Sysctl>, String>;
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use rspawn_host::inputs::policy_file;
 use rspawn_proto::namespaces::Namespace;
-use rspawn_proto::plan::Plan;
+use rspawn_proto::plan::{HostOp, Plan, Step};
 use rspawn_proto::policy::{Enforcement, Policy};
 use serde_json::json;
 
@@ -114,6 +114,8 @@ impl Machine {
         if let Some(planned) = outcome.planned {
             notes.extend(planned.notes.iter().cloned());
             notes.push(Problem::new("rule: PID 1", show::text::first_process(&planned.plan.finish)));
+            let doubtful = self.doubtful_filesystems(&planned);
+            findings.extend(doubtful.into_iter().map(|problem| find(Severity::Warning, problem)));
             findings.extend(self.obstacles(&planned)?.into_iter().map(|problem| find(Severity::Error, problem)));
             findings.extend(self.refusals(&planned.plan));
         }
@@ -151,6 +153,21 @@ impl Machine {
             }
         }
         problems
+    }
+
+    /// Filesystems that this kernel does not have yet, where nobody knows what modules there are.
+    fn doubtful_filesystems(&self, planned: &Planned) -> Vec<Problem> {
+        if self.start.loadable_filesystems.is_some() {
+            return Vec::new();
+        }
+        let doubt = |step: &Step<HostOp>| match &step.op {
+            HostOp::NewFilesystem { fs, .. } if !self.facts.has_filesystem(fs.as_str()) => {
+                let message = format!("this kernel does not know the filesystem {fs}, unless a module brings it");
+                Some(Problem::new(step.origin.clone(), message))
+            }
+            _ => None,
+        };
+        planned.plan.host.iter().filter_map(doubt).collect()
     }
 
     /// What a start would stop at.

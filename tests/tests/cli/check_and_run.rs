@@ -5,7 +5,7 @@ mod corpus;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use corpus::Case;
 use rspawn_tests::{Bundle, Output, cannot_make_containers, finish, program, skip_unless};
@@ -19,7 +19,6 @@ const NOT_KNOWN_BEFORE: &[(&str, &str)] = &[
     ("a startContainer hook that fails", "only a hook knows how it will end"),
     ("a procfs with ids of its own", "no kernel says which filesystems can be id-mapped"),
     ("no memory", "the kernel kills the payload as it executes it; how much it needs, it alone knows"),
-    ("no stack", "the kernel kills the payload as it executes it; how much it needs, it alone knows"),
     ("a sysctl that is too small", "which numbers it takes, only the kernel knows"),
     ("a sysctl of queues that is too large", "which numbers it takes, only the kernel knows"),
     ("a sysctl that is text nobody knows", "which words it takes, only the kernel and its modules know"),
@@ -166,6 +165,30 @@ fn the_bundle_of_runc_spec() {
     let bundle = bundle.with_args(&["true"]).with(|config| config["process"]["terminal"] = false.into());
     assert_eq!(check(&bundle, &[]).unwrap(), Vec::<String>::new());
     bundle.run().ok();
+}
+
+/// A cgroup that another container is in.
+#[test]
+fn a_cgroup_that_is_taken() {
+    if cannot_make_containers() {
+        return;
+    }
+    let first = Bundle::script("exec >/dev/null 2>&1; sleep 60");
+    let path = format!("/{}", first.id);
+    let first = first.with(|config| config["linux"]["cgroupsPath"] = path.clone().into());
+    // With no pipe of the test's to hold.
+    let mut run = first.command(&["--detach"]);
+    assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).stdin(Stdio::null()).status().unwrap().success());
+    let second = Bundle::new().with_args(&["true"]).with(|config| config["linux"]["cgroupsPath"] = path.clone().into());
+    second.write_config();
+    let found = check(&second, &[]).unwrap();
+    let refused = second.run().refused();
+    let mut delete = Command::new(program("rspawn"));
+    delete.arg("--root").arg(first.state_root()).args(["delete", "--force", &first.id]);
+    finish(delete, b"").ok();
+    assert!(found.iter().all(|pointer| pointer == "/linux/cgroupsPath") && !found.is_empty(), "{found:?}");
+    assert!(refused.contains("/linux/cgroupsPath"), "{refused}");
+    first.assert_nothing_left();
 }
 
 /// `check` and `plan` take the words of `run`: a bundle, a directory, the host's root, and a command.

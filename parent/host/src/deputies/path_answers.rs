@@ -5,7 +5,7 @@ use bincode::{Decode, Encode};
 use rspawn_planner::start_facts::{self, FileKind, Format, NamespaceSeen, Program, Sysctl};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_sys::file::{self, Resolve};
-use rspawn_sys::{Errno, Fd, Result, process};
+use rspawn_sys::{Errno, Fd, Result, cgroup, process};
 
 #[derive(Debug, Clone, Encode, Decode)]
 pub struct Entry {
@@ -162,6 +162,15 @@ fn hold_namespace(path: &str) -> Result<Option<Fd>> {
         path = if target.starts_with('/') { target } else { format!("{above}/{target}") };
     }
     Err(Errno::ELOOP)
+}
+
+/// Whether processes are in a cgroup or below it, as rspawn-setup looks.
+pub fn is_populated(path: &str) -> Result<bool> {
+    let directory = file::open_host(path, libc::O_RDONLY | file::O_DIRECTORY)?;
+    if !matches!(file::filesystem_magic(&directory)?, libc::CGROUP_SUPER_MAGIC | libc::CGROUP2_SUPER_MAGIC) {
+        return Err(Errno::EINVAL);
+    }
+    cgroup::is_populated(&directory)
 }
 
 /// A file below /proc/sys.

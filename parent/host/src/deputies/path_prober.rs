@@ -35,6 +35,8 @@ enum Question {
     Program { root: String, path: String },
     /// Which namespace a path of the host leads to.
     Namespace { path: String },
+    /// Whether processes are in a cgroup.
+    IsPopulated { cgroup: String },
     /// What a file of /proc/sys is.
     Sysctl { path: String },
     /// The container's user database.
@@ -47,6 +49,7 @@ enum Answer {
     Program(ProgramAnswer),
     Namespace(Option<NamespaceAnswer>),
     Sysctl(SysctlAnswer),
+    IsPopulated(bool),
     /// errno
     No(i32),
     /// Which of /etc/passwd and /etc/group ride on the message.
@@ -170,6 +173,13 @@ impl Look for PathProber {
         })
     }
 
+    fn is_populated(&self, cgroup: &str) -> Result<Seen<bool>, String> {
+        self.answer(&Question::IsPopulated { cgroup: cgroup.into() }, |answer| match answer {
+            Answer::IsPopulated(is) => Some(is),
+            _ => None,
+        })
+    }
+
     fn sysctl(&self, path: &str) -> Result<Seen<Sysctl>, String> {
         self.answer(&Question::Sysctl { path: path.into() }, |answer| match answer {
             Answer::Sysctl(sysctl) => Some(sysctl_of(sysctl)),
@@ -229,9 +239,9 @@ fn confine() -> rspawn_sys::Result<()> {
     use libc::*;
     rspawn_sys::cred::no_new_privileges()?;
     let calls = [
-        SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_readlinkat, SYS_read, SYS_fstatfs, SYS_ioctl,
-        SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex, SYS_sigaltstack,
-        SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
+        SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_readlinkat, SYS_read, SYS_fstatfs,
+        SYS_getdents64, SYS_lseek, SYS_ioctl, SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise,
+        SYS_futex, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
     ];
     allow_only(confine::calls(&calls))
 }
@@ -249,6 +259,7 @@ fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {
             hold(root, path, 0).and_then(|held| path_answers::program(&held)).map(Answer::Program)
         }
         Question::Namespace { path } => path_answers::namespace(path).map(Answer::Namespace),
+        Question::IsPopulated { cgroup } => path_answers::is_populated(cgroup).map(Answer::IsPopulated),
         Question::Sysctl { path } => path_answers::sysctl(path).map(Answer::Sysctl),
     };
     (answered.unwrap_or_else(|errno| Answer::No(errno.0)), Vec::new())

@@ -25,7 +25,7 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
         possible_cpus: cpus("possible")?,
         online_nodes: mask_in("/sys/devices/system/node/online")?,
         mounts: mount_points(&text("/proc/self/mountinfo")?).collect(),
-        net_devices: names_in("/sys/class/net")?,
+        net_devices: net_devices(&text("/proc/self/net/dev")?).collect(),
         disks: disks()?,
         huge_pages: names_in("/sys/kernel/mm/hugepages")?.iter().filter_map(|name| huge_page(name)).collect(),
         real_time_groups: real_time_groups.map(|file| exists(&file)).collect::<Result<Vec<_>, _>>()?.contains(&true),
@@ -36,16 +36,22 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
     })
 }
 
-/// The text of a file; nothing if there is no such file.
+/// The text of a file; nothing if there is none that the invoker may read: then nothing is judged by it.
 fn text(path: &str) -> Result<String, String> {
     match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+            Ok(String::new())
+        }
         read => read.map_err(|error| format!("cannot read {path}: {error}")),
     }
 }
 
+/// Whether there is a file that the invoker can see.
 fn exists(path: &str) -> Result<bool, String> {
-    fs::exists(path).map_err(|error| format!("cannot look for {path}: {error}"))
+    match fs::exists(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
+        found => found.map_err(|error| format!("cannot look for {path}: {error}")),
+    }
 }
 
 fn number_in(path: &str) -> Result<u64, String> {
@@ -81,6 +87,11 @@ fn limits(table: &str) -> Vec<(u64, u64)> {
 /// `hugepages-2048kB`
 fn huge_page(name: &str) -> Option<u64> {
     name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+}
+
+/// proc_pid_net(5). A sysfs may be that of another network namespace.
+fn net_devices(table: &str) -> impl Iterator<Item = String> + '_ {
+    table.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.trim().to_string())
 }
 
 /// Disks without their partitions, which have no I/O of their own to limit.

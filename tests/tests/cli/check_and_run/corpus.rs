@@ -459,6 +459,14 @@ pub const PLACES: &[Case] = &[
     case("a place in /proc", |b| bind(b, "/etc/passwd", "/proc/uptime", &[])),
     case("a place in /sys that is missing", |b| bind(b, "/etc", "/sys/nosuch", &[])),
     case("a place in /dev", |b| bind(b, "/etc", "/dev/etc", &[])),
+    case("a procfs on a link", |b| {
+        fs::remove_dir(b.rootfs().join("proc")).unwrap();
+        link(b, "proc", "usr");
+    }),
+    case("a tmpfs on a link", |b| {
+        link(b, "x", "usr");
+        mount(b, "/x", "tmpfs", "tmpfs", &[]);
+    }),
     case("a mount on the root", |b| bind(b, "/etc", "/", &[])),
     case("a relative place", |b| bind(b, "/etc", "x/y", &[])),
     case("a device", |b| put(b, "/linux/devices", json!([{"path": "/dev/x", "type": "c", "major": 1, "minor": 5}]))),
@@ -510,7 +518,6 @@ pub const PROCESS: &[Case] = &[
     }),
     case("no memory", |b| rlimit(b, "RLIMIT_AS", 4096, 4096)),
     case("no files", |b| rlimit(b, "RLIMIT_NOFILE", 1, 1)),
-    case("no stack", |b| rlimit(b, "RLIMIT_STACK", 4096, 4096)),
     case("a score of 500", |b| put(b, "/process/oomScoreAdj", json!(500))),
     case("a score of 0", |b| put(b, "/process/oomScoreAdj", json!(0))),
     case("a score of -500", |b| put(b, "/process/oomScoreAdj", json!(-500))),
@@ -663,6 +670,8 @@ pub const LIMITS: &[Case] = &[
     case("any number of processes", |b| resources(b, json!({"pids": {"limit": -1}}))),
     case("a weight", |b| resources(b, json!({"blockIO": {"weight": 100}}))),
     case("a weight of 5", |b| resources(b, json!({"blockIO": {"weight": 5}}))),
+    case("a weight of 2000", |b| resources(b, json!({"blockIO": {"weight": 2000}}))),
+    case("a weight of leaves", |b| resources(b, json!({"blockIO": {"leafWeight": 100}}))),
     case("a throttle of a missing disk", |b| {
         let rate = json!([{"major": 4000, "minor": 0, "rate": 1_000_000}]);
         resources(b, json!({"blockIO": {"throttleReadBpsDevice": rate}}));

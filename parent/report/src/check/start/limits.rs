@@ -21,6 +21,7 @@ pub fn judge(start: &Start, problems: &mut Vec<Problem>) {
     let mut written = Written::new();
     for step in &start.plan.host {
         let HostOp::SetCgroup { cgroup, choices, .. } = &step.op else { continue };
+        problems.extend(wrong_weight(choices).map(|message| Problem::new(step.origin.clone(), message)));
         // The first file that there is takes it, which one is not known here.
         let [setting] = choices.as_slice() else { continue };
         for value in &setting.values {
@@ -124,6 +125,22 @@ fn wrong_page(start: &Start, file: &str) -> Option<String> {
         let has = if sizes.is_empty() { "none".into() } else { sizes.join(", ") };
         format!("this machine has no huge pages of {size}: of {has}")
     })
+}
+
+/// Of v1. Linux 5.0 has taken the leaf weights away, and no scheduler there takes more than 1000.
+fn wrong_weight(choices: &[CgroupSetting]) -> Option<String> {
+    const MOST: u64 = 1000;
+    if let Some(gone) = choices.iter().find(|setting| setting.file.as_str().starts_with("blkio.leaf_weight")) {
+        return Some(format!("no kernel has {} any more", gone.file));
+    }
+    let is_weight = |setting: &CgroupSetting| {
+        let file = setting.file.as_str();
+        file.starts_with("blkio.") && file.ends_with("weight")
+    };
+    let values = choices.iter().filter(|_| choices.iter().all(is_weight)).flat_map(|setting| &setting.values);
+    let number = |value: &rspawn_proto::ids::Text| value.as_str().parse::<u64>().ok();
+    let wrong = values.filter_map(number).find(|weight| !(1..=MOST).contains(weight))?;
+    Some(format!("a weight of {wrong} is not between 1 and {MOST}"))
 }
 
 /// `MAJOR:MINOR REST`

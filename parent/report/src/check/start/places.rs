@@ -88,7 +88,7 @@ impl Replay<'_> {
                 let all = self.tree.mounts.iter_mut().chain(waiting);
                 all.filter(|other| other.slot == Some(*mount)).for_each(|mount| set(mount, attrs));
             }
-            RootfsOp::Attach { mount, at, .. } => return self.attach(*mount, at),
+            RootfsOp::Attach { mount, at, no_symlinks } => return self.attach(*mount, at, *no_symlinks),
             RootfsOp::AttachLink { mount, at, .. } => {
                 // What becomes of links there is not followed here.
                 self.mounts.remove(mount);
@@ -126,9 +126,15 @@ impl Replay<'_> {
         })
     }
 
-    fn attach(&mut self, slot: Slot, at: &Target) -> Result<Option<String>, String> {
+    fn attach(&mut self, slot: Slot, at: &Target, no_symlinks: bool) -> Result<Option<String>, String> {
         let mount = self.mounts.remove(&slot).unwrap_or_else(|| Mount::new(Some(slot), Content::Unknown));
         let path = at.absolute();
+        if no_symlinks && self.tree.walk(&path, true)?.links > 0 {
+            return Ok(Some(format!(
+                "there is a symlink on the way to {path}, where none may be: {}",
+                describe::errno(libc::ELOOP)
+            )));
+        }
         let Some(is_directory) = self.is_directory(&mount.content)? else {
             // Where it may be a file or not, nothing is known of what is there then.
             if let Found::At(place, _) = self.tree.walk(&path, true)?.found {

@@ -1,4 +1,4 @@
-//! What the host phase opens: paths, namespaces, disks.
+//! What the host phase opens: paths, namespaces, disks, cgroups.
 use rspawn_planner::problem::Problem;
 use rspawn_planner::start_facts::{Entry, FileKind};
 use rspawn_proto::ids::{HostPath, Slot};
@@ -22,6 +22,13 @@ pub fn judge(start: &Start, problems: &mut Vec<Problem>) -> Result<(), String> {
                 wrong => wrong,
             },
             HostOp::OpenNamespace { path, kind, .. } => namespace_problem(start, path, *kind)?,
+            HostOp::OpenCgroup { mount, path, .. } => {
+                let cgroup = format!("{mount}/{path}");
+                let is_taken = start.look.is_populated(&cgroup)? == Ok(true);
+                is_taken.then(|| {
+                    format!("processes are in the cgroup {cgroup}: another container's, or of one that is not deleted")
+                })
+            }
             HostOp::NewFilesystem { fs, params, .. } => disk_problem(start, fs.as_str(), params)?,
             _ => None,
         };

@@ -59,6 +59,8 @@ pub enum Found {
 /// A walk's result, and the directories that had to be searched.
 pub struct Walk {
     pub found: Found,
+    /// How many links were followed.
+    pub links: usize,
     pub searched: Vec<Entry>,
 }
 
@@ -184,7 +186,7 @@ impl<'a> Tree<'a> {
                 Ok(_) => above.push(place),
             }
         };
-        Ok(Walk { found, searched })
+        Ok(Walk { found, links, searched })
     }
 
     /// What a path of the host leads to, where that is known.
