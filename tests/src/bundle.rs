@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -20,6 +22,9 @@ const APPLETS: [&str; 44] = [
 ];
 
 static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// What the names of one run of a test program begin with.
+static RUN: OnceLock<String> = OnceLock::new();
 
 /// A directory of the test's own, removed at its end.
 pub struct Scratch {
@@ -37,7 +42,12 @@ impl Scratch {
     pub(crate) fn make() -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         // No name is the beginning of another: what is left behind is looked for by name.
-        let path = std::env::temp_dir().join(format!("rspawn-test-{}-{number}x", std::process::id()));
+        // Nor was it one's before: pids come again, and what a test that failed has left stays.
+        let run = RUN.get_or_init(|| {
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock after 1970");
+            format!("{}-{:06x}", std::process::id(), now.as_millis() & 0xff_ffff)
+        });
+        let path = std::env::temp_dir().join(format!("rspawn-test-{run}-{number}x"));
         fs::create_dir_all(&path).expect("a scratch directory");
         Self { path }
     }

@@ -32,6 +32,7 @@ pub mod seccomp;
 pub mod sections;
 pub mod settings;
 pub mod signals;
+pub mod start_facts;
 pub mod tables;
 pub mod units;
 pub mod update;

@@ -32,6 +32,7 @@ Examples:
   rspawn check --format=json demo                the same for a program
   rspawn check demo --settings=demo.nspawn       and which of its keys have no effect, and why
   rspawn check --oci-bundle=demo -- sh           for `run --oci-bundle`
+  rspawn check -D /srv/debian -- ls /etc         for `run -D`
   rspawn check demo --policy=/etc/rspawn/policy.conf
 
 The exit status is 0 if the bundle can be started here, else 1.";

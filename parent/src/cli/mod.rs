@@ -118,6 +118,9 @@ pub struct Plan {
     /// The bundle; with --diff, two of them. With --oci-bundle, the name of the container.
     #[arg(value_name = "BUNDLE")]
     pub bundles: Vec<PathBuf>,
+    /// The bundle, as `run` takes it.
+    #[arg(short, long, value_name = "DIR", conflicts_with_all = ["bundles", "host", "directory", "oci_bundle"])]
+    pub bundle: Option<PathBuf>,
     /// Plan `run --host -- CMD` instead.
     #[arg(long, conflicts_with_all = ["bundles", "directory"])]
     pub host: bool,
@@ -159,9 +162,18 @@ pub enum Format {
 pub struct Check {
     /// The bundle; `.` if absent. With --oci-bundle, the name of the container.
     #[arg(value_name = "BUNDLE")]
+    pub word: Option<PathBuf>,
+    /// The bundle, as `run` takes it.
+    #[arg(short, long, value_name = "DIR", conflicts_with_all = ["word", "host", "directory", "oci_bundle"])]
     pub bundle: Option<PathBuf>,
+    /// Check `run --host -- CMD` instead.
+    #[arg(long, conflicts_with_all = ["word", "directory"])]
+    pub host: bool,
+    /// Check `run --directory DIR` instead.
+    #[arg(short = 'D', long, value_name = "DIR", conflicts_with = "word")]
+    pub directory: Option<PathBuf>,
     /// Check `run --oci-bundle DIR` instead.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["host", "directory"])]
     pub oci_bundle: Option<PathBuf>,
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     pub format: Format,

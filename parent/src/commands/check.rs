@@ -3,7 +3,7 @@ use std::path::Path;
 
 use rspawn_host::inputs::policy_file;
 use rspawn_proto::namespaces::Namespace;
-use rspawn_proto::plan::{Expect, HostOp, Plan};
+use rspawn_proto::plan::{HostOp, Plan, Step};
 use rspawn_proto::policy::{Enforcement, Policy};
 use serde_json::json;
 
@@ -11,14 +11,16 @@ use super::override_sources::{About, Intent, OverrideSources};
 use super::source::Source;
 use crate::cli::{Check, Format, InitOption};
 use crate::session::helper_process;
-use rspawn_host::deputies::path_prober::{Kind, PathProber};
+use rspawn_host::deputies::path_prober::PathProber;
 use rspawn_host::inputs::bundle::Bundle;
 use rspawn_host::{facts, sandbox, streams};
 use rspawn_planner::facts::Facts;
 use rspawn_planner::oci::Spec;
 use rspawn_planner::problem::Problem;
-use rspawn_planner::{Options, policy};
+use rspawn_planner::start_facts::StartFacts;
+use rspawn_planner::{Options, Planned, policy};
 use rspawn_report::check::document::Document;
+use rspawn_report::check::start::{self, Start};
 use rspawn_report::check::{Finding, Severity, is_warning};
 use rspawn_report::describe;
 use rspawn_report::show::{self, Colours, Tone};
@@ -36,45 +38,51 @@ pub fn check(systemd: bool, init: InitOption, arguments: Check) -> Result<i32, S
     let prober =
         PathProber::start().map_err(|error| format!("cannot start a second process to look at files: {error}"))?;
     let facts = facts::gather()?;
+    let start = facts::start::gather(&facts)?;
     policy::adapt(&mut policy, &facts.ids);
     prepared.obey(&policy);
     let forbidden = if facts.ids.rootless { helper_process::no_user_namespaces() } else { None };
-    let machine = Machine { facts, prober, policy, forbidden };
+    let machine = Machine { facts, start, prober, policy, forbidden };
     let colours = Colours::when(streams::takes_colours());
     let mut options = Options::dry_run(&name, path, arguments.init.or(init))?;
     options.detached = arguments.detach;
     options.systemd = systemd;
     sandbox::confine().map_err(|error| format!("cannot confine itself: {error}"))?;
-    let (Source::Bundle(bundle) | Source::Oci(bundle, _)) = source else { return Err("a bundle was opened".into()) };
-    let written = bundle.read()?;
+    let subject = if matches!(source, Source::Bundle(_) | Source::Oci(..)) { "the bundle" } else { "the container" };
+    let written = source.read(&machine.facts)?;
     let document = Document::read(&written);
     let mut findings = machine.judge(&document, &written, &prepared, options)?;
     findings.sort_by_key(Finding::rank);
     let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
     streams::print(match arguments.format {
         Format::Json => format!("{:#}\n", json!({"startable": errors == 0, "findings": findings})),
-        Format::Text | Format::Bin => text(&findings, errors, colours),
+        Format::Text | Format::Bin => text(subject, &findings, errors, colours),
     })?;
     Ok(i32::from(errors != 0))
 }
 
-/// The bundle, and its container's name.
+/// What is looked at, and its container's name.
 fn source(arguments: &Check) -> Result<(Source, String), String> {
-    match (&arguments.oci_bundle, &arguments.bundle) {
-        (Some(directory), id) => {
-            let id = id.as_deref().map(|id| id.to_str().ok_or("the name of the container is not UTF-8")).transpose()?;
-            Source::open_oci(directory, None, id, !arguments.detach, None)
-        }
-        (None, directory) => {
-            let bundle = Bundle::open(directory.as_deref().unwrap_or(Path::new(".")))?;
-            Ok((Source::Bundle(bundle), "check".into()))
-        }
+    if let Some(directory) = &arguments.oci_bundle {
+        let id = arguments.word.as_deref();
+        let id = id.map(|id| id.to_str().ok_or("the name of the container is not UTF-8")).transpose()?;
+        return Source::open_oci(directory, None, id, !arguments.detach, None);
     }
+    let source = if arguments.host {
+        Source::Host { args: Vec::new(), terminal: false, term: None }
+    } else if let Some(directory) = &arguments.directory {
+        Source::open_directory(directory, None, false)?
+    } else {
+        let named = arguments.word.as_deref().or(arguments.bundle.as_deref());
+        Source::Bundle(Bundle::open(named.unwrap_or(Path::new(".")))?)
+    };
+    Ok((source, "check".into()))
 }
 
 /// What a bundle is held against.
 struct Machine {
     facts: Facts,
+    start: StartFacts,
     prober: PathProber,
     policy: Policy,
     /// What keeps this user from having a user namespace, if it needs one.
@@ -96,7 +104,6 @@ impl Machine {
         findings.extend(document.unknown.iter().cloned().map(|note| find(Severity::Note, note)));
         let Some(mut spec) = document.spec.clone() else { return Ok(findings) };
         findings.extend(self.missing_namespaces(&spec).into_iter().map(|problem| find(Severity::Error, problem)));
-        findings.extend(self.missing_filesystems(&spec).into_iter().map(|problem| find(Severity::Warning, problem)));
         options.cpus = prepared.cpu_mask();
         let about = About { text, bundle: &options.bundle, arch: self.facts.arch() };
         let applied = prepared.apply(&mut spec, &about)?;
@@ -105,9 +112,11 @@ impl Machine {
         findings.extend(own.map(|problem| find(Severity::Error, problem)));
         let mut notes = outcome.notes;
         if let Some(planned) = outcome.planned {
-            notes.extend(planned.notes);
+            notes.extend(planned.notes.iter().cloned());
             notes.push(Problem::new("rule: PID 1", show::text::first_process(&planned.plan.finish)));
-            findings.extend(self.missing_paths(&planned.plan)?.into_iter().map(|p| find(Severity::Error, p)));
+            let doubtful = self.doubtful_filesystems(&planned);
+            findings.extend(doubtful.into_iter().map(|problem| find(Severity::Warning, problem)));
+            findings.extend(self.obstacles(&planned)?.into_iter().map(|problem| find(Severity::Error, problem)));
             findings.extend(self.refusals(&planned.plan));
         }
         findings.extend(notes.into_iter().filter(|note| !document.is_consequence(&note.pointer)).map(|note| {
@@ -146,44 +155,25 @@ impl Machine {
         problems
     }
 
-    /// Filesystems that this kernel does not have yet. A module may still bring one when it is asked for.
-    fn missing_filesystems(&self, spec: &Spec) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        for (index, mount) in spec.mounts.iter().enumerate() {
-            let kind = mount.kind.as_deref().unwrap_or_default();
-            let bind = mount.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind" | "remount"));
-            let planned = matches!(kind, "" | "none" | "bind" | "cgroup" | "cgroup2");
-            if !bind && !planned && !self.facts.has_filesystem(kind) {
-                let message = format!("this kernel does not know the filesystem {kind:?}, unless a module brings it");
-                problems.push(Problem::new(format!("/mounts/{index}/type"), message));
-            }
+    /// Filesystems that this kernel does not have yet, where nobody knows what modules there are.
+    fn doubtful_filesystems(&self, planned: &Planned) -> Vec<Problem> {
+        if self.start.loadable_filesystems.is_some() {
+            return Vec::new();
         }
-        problems
+        let doubt = |step: &Step<HostOp>| match &step.op {
+            HostOp::NewFilesystem { fs, .. } if !self.facts.has_filesystem(fs.as_str()) => {
+                let message = format!("this kernel does not know the filesystem {fs}, unless a module brings it");
+                Some(Problem::new(step.origin.clone(), message))
+            }
+            _ => None,
+        };
+        planned.plan.host.iter().filter_map(doubt).collect()
     }
 
-    /// Host paths that are not there, or are not what they have to be.
-    fn missing_paths(&self, plan: &Plan) -> Result<Vec<Problem>, String> {
-        let mut problems = Vec::new();
-        for step in &plan.host {
-            let (path, expect) = match &step.op {
-                HostOp::OpenPath { path, expect, .. } | HostOp::CloneTree { path, expect, .. } => (path, *expect),
-                HostOp::OpenNamespace { path, .. } => (path, Expect::Any),
-                _ => continue,
-            };
-            let wrong = match (self.prober.what(path.as_str())?, expect) {
-                // The root of a user namespace may open what its owner may not.
-                (Err(libc::EACCES), _) if self.facts.ids.rootless => None,
-                (Err(number), _) => Some(format!("{path} cannot be opened: {}", describe::errno(number))),
-                (Ok(kind), Expect::Directory) if kind != Kind::Directory => Some(format!("{path} is not a directory")),
-                (Ok(kind), Expect::NullDevice) if kind != Kind::CharacterDevice => {
-                    Some(format!("{path} is not a device"))
-                }
-                _ => None,
-            };
-            problems.extend(wrong.map(|message| Problem::new(step.origin.clone(), message)));
-        }
-        problems.dedup();
-        Ok(problems)
+    /// What a start would stop at.
+    fn obstacles(&self, planned: &Planned) -> Result<Vec<Problem>, String> {
+        let Self { facts, start, prober, .. } = self;
+        start::problems(&Start { plan: &planned.plan, origins: &planned.origins, facts, start, look: prober })
     }
 
     /// What the administrator's policy says.
@@ -202,7 +192,8 @@ impl Machine {
     }
 }
 
-fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
+/// Findings in words, and whether what is looked at can be started.
+fn text(subject: &str, findings: &[Finding], errors: usize, colours: Colours) -> String {
     let mut out = String::new();
     for finding in findings {
         let (word, tone) = match finding.severity {
@@ -240,9 +231,9 @@ fn text(findings: &[Finding], errors: usize, colours: Colours) -> String {
         count => format!(", with {count} warnings"),
     };
     out.push_str(&match errors {
-        0 => colours.paint(Tone::Reassuring, &format!("the bundle can be started here{with}")),
-        1 => colours.paint(Tone::Alarming, "the bundle cannot be started here: 1 error"),
-        count => colours.paint(Tone::Alarming, &format!("the bundle cannot be started here: {count} errors")),
+        0 => colours.paint(Tone::Reassuring, &format!("{subject} can be started here{with}")),
+        1 => colours.paint(Tone::Alarming, &format!("{subject} cannot be started here: 1 error")),
+        count => colours.paint(Tone::Alarming, &format!("{subject} cannot be started here: {count} errors")),
     });
     out.push('\n');
     out

@@ -9,7 +9,8 @@ use rspawn_proto::policy::Policy;
 
 use crate::cli::overrides::OverrideOptions;
 use rspawn_host::deputies::ephemeral_dir::{self, EphemeralDir};
-use rspawn_host::deputies::path_prober::{Kind, PathProber};
+use rspawn_host::deputies::path_answers::Kind;
+use rspawn_host::deputies::path_prober::PathProber;
 use rspawn_host::deputies::tidier::{Leavings, Tidier};
 use rspawn_host::inputs::settings_file::{Choice, SettingsFile};
 use rspawn_planner::default_spec::default_process;
@@ -21,6 +22,7 @@ use rspawn_planner::overrides::network::RESOLVER;
 use rspawn_planner::overrides::{Overrides, Sourced, Volatile};
 use rspawn_planner::problem::Problem;
 use rspawn_planner::seccomp::Arch;
+use rspawn_planner::start_facts::Look;
 
 /// What is to be done with the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,9 +236,9 @@ fn root_of(spec: &Spec, bundle: &str) -> Option<String> {
 
 /// What cannot be looked at is not bound: the container starts without.
 fn has_resolver(prober: &PathProber, root: &str) -> bool {
-    let is_there = |answer: Result<Result<Kind, i32>, String>| matches!(answer, Ok(Ok(_)));
     let is_host = root.bytes().all(|byte| byte == b'/');
-    !is_host && is_there(prober.what(RESOLVER)) && is_there(prober.what_below(root, RESOLVER.trim_start_matches('/')))
+    let of_root = || prober.what_below(root, RESOLVER.trim_start_matches('/'));
+    !is_host && matches!(prober.leads_to(RESOLVER), Ok(Ok(_))) && matches!(of_root(), Ok(Ok(_)))
 }
 
 /// Makes the work directories of writable overlays, each beside its upper layer; and sees to it that they go with a run

@@ -96,7 +96,7 @@ fn sources(arguments: &Plan) -> Result<(Vec<Source>, Option<String>), String> {
     } else if let Some(directory) = &arguments.directory {
         vec![Source::open_directory(directory, None, false)?]
     } else if bundles.is_empty() {
-        vec![Source::Bundle(Bundle::open(Path::new("."))?)]
+        vec![Source::Bundle(Bundle::open(arguments.bundle.as_deref().unwrap_or(Path::new(".")))?)]
     } else {
         bundles.iter().map(|path| Bundle::open(path).map(Source::Bundle)).collect::<Result<_, _>>()?
     };

@@ -103,8 +103,8 @@ impl Source {
     /// Reads and parses: only after privileges are gone. Gives the text too.
     pub fn parse(self, facts: &Facts) -> Result<(Spec, Vec<u8>), String> {
         match self {
-            Source::Bundle(bundle) | Source::Oci(bundle, _) => {
-                let bytes = bundle.read()?;
+            Source::Bundle(_) | Source::Oci(..) => {
+                let bytes = self.read(facts)?;
                 Ok((rspawn_planner::oci::parse(&bytes).map_err(|problem| problem.to_string())?, bytes))
             }
             Source::Host { args, terminal, term } => {
@@ -114,6 +114,14 @@ impl Source {
                 let path = path.to_string_lossy();
                 own(rspawn_planner::default_spec::directory_spec(&path, &name, terminal, term, facts.arch()), facts)
             }
+        }
+    }
+
+    /// The text of the configuration, whatever is wrong with it: only after privileges are gone.
+    pub fn read(self, facts: &Facts) -> Result<Vec<u8>, String> {
+        match self {
+            Source::Bundle(bundle) | Source::Oci(bundle, _) => bundle.read(),
+            other => other.parse(facts).map(|(_, text)| text),
         }
     }
 }

@@ -42,7 +42,7 @@ pub fn find(name: &str) -> Option<&'static Program> {
     PROGRAMS.iter().find(|program| program.name == name)
 }
 
-pub const PROGRAMS: [Program; 80] = [
+pub const PROGRAMS: [Program; 81] = [
     // tests/spec
     program(
         "bad_input",
@@ -86,6 +86,7 @@ pub const PROGRAMS: [Program; 80] = [
     program("terminal", ByName, Runs),
     // tests/cli
     program("check", ByName, Not("`rspawn check` makes no container")),
+    program("check_and_run", ByName, Runs),
     program("events", Resources, Not("numbers of cgroups that root made")),
     program("exec", Resources, Runs),
     program("exec_errors", ByName, Runs),

@@ -3,7 +3,7 @@
 //! Who the users of a container are stands in its root, and which directory that is stands in config.json, which is
 //! read without a right to open anything. So, only where it is needed (`--user=NAME`, `--volatile=yes`, a settings file
 //! that is not trusted, `rspawn check`), a second process is started beforehand that keeps the invoker's rights and
-//! answers two questions over a socket. It parses nothing, and says nothing but what a path is, and hands out two
+//! answers questions over a socket. It says nothing but what a path is ([`super::path_answers`]), and hands out two
 //! files alone: `etc/passwd` and `etc/group` below a directory that the asker names, resolved in that directory as the
 //! root and never through a magic link. That is all that a planner which was taken over gains by it.
 use std::io;
@@ -15,26 +15,41 @@ use rspawn_sys::confine::{self, allow_only};
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, channel};
 
+use super::path_answers::{self, Entry, Kind, NamespaceAnswer, ProgramAnswer, SysctlAnswer};
+use super::path_answers::{namespace_of, program_of, sysctl_of};
 use crate::errors;
 use crate::errors::io_error;
 use rspawn_planner::overrides::user::Database;
+use rspawn_planner::start_facts::{self, Look, NamespaceSeen, Program, Seen, Sysctl};
 
 /// The hidden verb that the second process is started with.
 pub const VERB: &str = "answer-questions";
 
 #[derive(Debug, Clone, Encode, Decode)]
 enum Question {
-    /// What a path of the host is.
-    What { path: String },
+    /// What a path of the host leads to.
+    LeadsTo { path: String },
     /// What a path below a root is; the last component is not followed.
-    WhatBelow { root: String, path: String },
+    Entry { root: String, path: String },
+    /// What execve(2) would read of a file below a root.
+    Program { root: String, path: String },
+    /// Which namespace a path of the host leads to.
+    Namespace { path: String },
+    /// Whether processes are in a cgroup.
+    IsPopulated { cgroup: String },
+    /// What a file of /proc/sys is.
+    Sysctl { path: String },
     /// The container's user database.
     Users { root: String },
 }
 
 #[derive(Debug, Clone, Encode, Decode)]
 enum Answer {
-    Is(Kind),
+    Entry(Entry),
+    Program(ProgramAnswer),
+    Namespace(Option<NamespaceAnswer>),
+    Sysctl(SysctlAnswer),
+    IsPopulated(bool),
     /// errno
     No(i32),
     /// Which of /etc/passwd and /etc/group ride on the message.
@@ -44,14 +59,8 @@ enum Answer {
     },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub enum Kind {
-    Directory,
-    File,
-    Link,
-    CharacterDevice,
-    Other,
-}
+/// What is said where an answer does not fit the question.
+const OTHER_ANSWER: &str = "the answer is to another request";
 
 /// The second process, from the first one's side. It ends when this is dropped.
 pub struct PathProber {
@@ -82,21 +91,20 @@ impl PathProber {
         asked.map_err(|errno| format!("cannot ask about the host's files: {}", errors::describe(errno.0)))
     }
 
-    /// What a path of the host is, or the errno of opening it.
-    pub fn what(&self, path: &str) -> Result<Result<Kind, i32>, String> {
-        self.kind(&Question::What { path: path.into() })
-    }
-
     /// What a path in a container's root is, links not followed.
     pub fn what_below(&self, root: &str, path: &str) -> Result<Result<Kind, i32>, String> {
-        self.kind(&Question::WhatBelow { root: root.into(), path: path.into() })
+        match self.ask(&Question::Entry { root: root.into(), path: path.into() })?.0 {
+            Answer::Entry(entry) => Ok(Ok(entry.kind)),
+            Answer::No(number) => Ok(Err(number)),
+            _ => Err(OTHER_ANSWER.into()),
+        }
     }
 
-    fn kind(&self, question: &Question) -> Result<Result<Kind, i32>, String> {
+    /// An answer of one kind, or the errno.
+    fn answer<T>(&self, question: &Question, take: impl FnOnce(Answer) -> Option<T>) -> Result<Seen<T>, String> {
         match self.ask(question)?.0 {
-            Answer::Is(kind) => Ok(Ok(kind)),
             Answer::No(number) => Ok(Err(number)),
-            Answer::Users { .. } => Err("the answer is to another request".into()),
+            answer => take(answer).map(Ok).ok_or_else(|| OTHER_ANSWER.into()),
         }
     }
 
@@ -109,7 +117,7 @@ impl PathProber {
                 UserFiles { passwd: next(passwd), group: next(group) }.read()
             }
             (Answer::No(number), _) => Err(format!("cannot open {root}: {}", errors::describe(number))),
-            _ => Err("the answer is to another request".into()),
+            _ => Err(OTHER_ANSWER.into()),
         }
     }
 
@@ -153,6 +161,48 @@ impl UserFiles {
         let [passwd, group] = [&self.passwd, &self.group].map(|file| file.as_ref().map(read).transpose());
         let passwd = passwd?.ok_or("the container has no file /etc/passwd")?;
         Ok(Database { passwd, group: group?.unwrap_or_default() })
+    }
+}
+
+fn entry_in(answer: Answer) -> Option<start_facts::Entry> {
+    if let Answer::Entry(entry) = answer { Some(entry.into()) } else { None }
+}
+
+impl Look for PathProber {
+    fn entry(&self, root: &str, path: &str) -> Result<Seen<start_facts::Entry>, String> {
+        self.answer(&Question::Entry { root: root.into(), path: path.into() }, entry_in)
+    }
+
+    fn leads_to(&self, path: &str) -> Result<Seen<start_facts::Entry>, String> {
+        self.answer(&Question::LeadsTo { path: path.into() }, entry_in)
+    }
+
+    fn program(&self, root: &str, path: &str) -> Result<Seen<Program>, String> {
+        self.answer(&Question::Program { root: root.into(), path: path.into() }, |answer| match answer {
+            Answer::Program(program) => Some(program_of(program)),
+            _ => None,
+        })
+    }
+
+    fn namespace(&self, path: &str) -> Result<Seen<Option<NamespaceSeen>>, String> {
+        self.answer(&Question::Namespace { path: path.into() }, |answer| match answer {
+            Answer::Namespace(found) => Some(found.map(namespace_of)),
+            _ => None,
+        })
+    }
+
+    fn is_populated(&self, cgroup: &str) -> Result<Seen<bool>, String> {
+        self.answer(&Question::IsPopulated { cgroup: cgroup.into() }, |answer| match answer {
+            Answer::IsPopulated(is) => Some(is),
+            _ => None,
+        })
+    }
+
+    fn sysctl(&self, path: &str) -> Result<Seen<Sysctl>, String> {
+        self.answer(&Question::Sysctl { path: path.into() }, |answer| match answer {
+            Answer::Sysctl(sysctl) => Some(sysctl_of(sysctl)),
+            _ => None,
+        })
     }
 }
 
@@ -207,34 +257,51 @@ fn confine() -> rspawn_sys::Result<()> {
     use libc::*;
     rspawn_sys::cred::no_new_privileges()?;
     let calls = [
-        SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_close, SYS_brk, SYS_mmap, SYS_munmap,
-        SYS_mremap, SYS_madvise, SYS_futex, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
+        SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_readlinkat, SYS_read, SYS_fstatfs,
+        SYS_getdents64, SYS_lseek, SYS_ioctl, SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise,
+        SYS_futex, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
     ];
     allow_only(confine::calls(&calls))
 }
 
 fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {
-    let kind = |opened: rspawn_sys::Result<Fd>| match opened.and_then(|fd| file::status(&fd)) {
-        Ok(found) => Answer::Is(kind_of(&found)),
-        Err(errno) => Answer::No(errno.0),
-    };
-    match question {
-        Question::What { path } => (kind(file::open_host(path, file::O_PATH)), Vec::new()),
-        Question::WhatBelow { root, path } => {
-            let opened = open_root(root)
-                .and_then(|root| file::open_at(&root, path, file::O_PATH | file::O_NOFOLLOW, 0, Resolve::InRoot));
-            (kind(opened), Vec::new())
+    let answered = match question {
+        Question::Users { root } => return users(root),
+        Question::LeadsTo { path } => {
+            file::open_host(path, file::O_PATH).and_then(|held| path_answers::led_to(&held)).map(Answer::Entry)
         }
-        Question::Users { root } => match open_root(root) {
-            Ok(root) => match UserFiles::open(&root) {
-                Ok(UserFiles { passwd, group }) => {
-                    let answer = Answer::Users { passwd: passwd.is_some(), group: group.is_some() };
-                    (answer, passwd.into_iter().chain(group).collect())
-                }
-                Err(errno) => (Answer::No(errno.0), Vec::new()),
-            },
-            Err(errno) => (Answer::No(errno.0), Vec::new()),
-        },
+        Question::Entry { root, path } => {
+            hold(root, path, file::O_NOFOLLOW).and_then(|held| path_answers::entry(&held)).map(Answer::Entry)
+        }
+        Question::Program { root, path } => {
+            hold(root, path, 0).and_then(|held| path_answers::program(&held)).map(Answer::Program)
+        }
+        Question::Namespace { path } => path_answers::namespace(path).map(Answer::Namespace),
+        Question::IsPopulated { cgroup } => path_answers::is_populated(cgroup).map(Answer::IsPopulated),
+        Question::Sysctl { path } => path_answers::sysctl(path).map(Answer::Sysctl),
+    };
+    (answered.unwrap_or_else(|errno| Answer::No(errno.0)), Vec::new())
+}
+
+/// Holds what is below a root, which is a directory, or the file itself where nothing is named below.
+fn hold(root: &str, path: &str, flags: i32) -> rspawn_sys::Result<Fd> {
+    if path.is_empty() {
+        return file::open_host(root, file::O_PATH);
+    }
+    file::open_at(&open_root(root)?, path, file::O_PATH | flags, 0, Resolve::InRoot)
+}
+
+fn users(root: &str) -> (Answer, Vec<Fd>) {
+    let root = match open_root(root) {
+        Ok(root) => root,
+        Err(errno) => return (Answer::No(errno.0), Vec::new()),
+    };
+    match UserFiles::open(&root) {
+        Ok(UserFiles { passwd, group }) => {
+            let answer = Answer::Users { passwd: passwd.is_some(), group: group.is_some() };
+            (answer, passwd.into_iter().chain(group).collect())
+        }
+        Err(errno) => (Answer::No(errno.0), Vec::new()),
     }
 }
 
@@ -258,14 +325,4 @@ fn open_regular(root: &Fd, path: &str) -> rspawn_sys::Result<Fd> {
         return Err(Errno::EINVAL);
     }
     file::open_plainly(&file::proc_path(&held))
-}
-
-fn kind_of(found: &file::Status) -> Kind {
-    match found.mode & libc::S_IFMT {
-        libc::S_IFDIR => Kind::Directory,
-        libc::S_IFREG => Kind::File,
-        libc::S_IFLNK => Kind::Link,
-        libc::S_IFCHR => Kind::CharacterDevice,
-        _ => Kind::Other,
-    }
 }

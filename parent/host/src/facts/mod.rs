@@ -3,6 +3,7 @@ pub mod cgroups;
 pub mod ids;
 mod mountinfo;
 mod resctrl;
+pub mod start;
 pub mod systemd;
 
 use std::fs;

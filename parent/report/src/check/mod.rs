@@ -1,6 +1,7 @@
 //! What `rspawn check` finds: everything in one go, most important first.
 pub mod document;
 pub mod schema;
+pub mod start;
 
 use serde::Serialize;
 use serde_json::Value;
