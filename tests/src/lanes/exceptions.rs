@@ -1,7 +1,7 @@
 //! Tests that do not run as an ordinary user, in programs that do.
 
 /// Tests that say nothing about an ordinary user's containers, and why.
-pub const EXCEPTIONS: [(&str, &str); 49] = [
+pub const EXCEPTIONS: [(&str, &str); 50] = [
     (
         "capabilities::capabilities_that_rspawn_lacks_are_left_out_with_a_note",
         "who makes a user namespace lacks no capability in it",

@@ -199,7 +199,8 @@ fn exec_as_docker_has_it() {
     let name = name() + "-exec";
     assert_eq!(place.shell(&format!("rspawn run -d -D deb {name} -- sleep 1000 >log 2>&1 </dev/null")).ok(), "");
     assert_eq!(place.meant(&format!("rspawn exec -i {name} echo hi")), "hi\n");
-    assert_eq!(place.meant(&format!("rspawn exec -it {name} tty")), "/dev/pts/0\n");
+    // How a terminal's lines end into a file is another matter.
+    assert_eq!(place.meant(&format!("rspawn exec -it {name} tty")).trim_end(), "/dev/pts/0");
     // This one needs no advice.
     assert_eq!(place.shell(&format!("rspawn exec {name} echo -n hi")).ok(), "hi");
     assert_eq!(place.meant(&format!("rspawn rm --force {name}")), "");
