@@ -169,7 +169,7 @@ pub struct Exec {
     /// Give the process a terminal.
     #[arg(short, long)]
     pub tty: bool,
-    /// UID[:GID]; or USER[:GROUP] by names that the container's /etc/passwd and /etc/group have.
+    /// UID or UID:GID; or USER or USER:GROUP, names that the container's /etc/passwd and /etc/group have.
     #[arg(short, long, value_name = "USER")]
     pub user: Option<String>,
     /// Supplementary groups.
