@@ -38,11 +38,8 @@ impl<'a> HostCleanup<'a> {
         }
         let reaped = self.reaper.as_mut().map_or(Ok(()), CgroupReaper::end);
         // Until the reaper is ready, what it cannot do is done here.
-        if self.cgroups.0.is_empty() {
-            reaped?
-        } else {
-            self.cgroups.remove()?
-        }
+        let removed = if self.cgroups.0.is_empty() { reaped } else { self.cgroups.remove() };
+        removed?;
         if let Some(runner) = &self.runner {
             for hook in &self.hooks.deferred.poststop {
                 // Whatever it says, the others run, and the container is deleted (runtime.md, "Lifecycle").

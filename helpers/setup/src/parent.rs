@@ -86,10 +86,12 @@ impl Parent {
     /// What the container's first process has said meanwhile of its own failure: without it everything else fails.
     fn first_cause(&self, error: StepError) -> StepError {
         let stage = self.stage.borrow();
-        while let Some(stage) = stage.as_ref().filter(|stage| channel::wait_readable(stage, Some(0)) == Ok(true)) {
-            match channel::receive_value(stage) {
-                Ok(Some((FromStage::Failed(first), _))) => return first,
-                Ok(Some(_)) => {}
+        let is_readable = |stage: &&Fd| channel::wait_readable(stage, Some(0)) == Ok(true);
+        // Enough for all that rspawn-init says; whoever has taken it over could go on for ever.
+        for _ in 0..100 {
+            match stage.as_ref().filter(is_readable).map(channel::receive_value) {
+                Some(Ok(Some((FromStage::Failed(first), _)))) => return first,
+                Some(Ok(Some(_))) => {}
                 _ => break,
             }
         }
