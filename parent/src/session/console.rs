@@ -1,10 +1,13 @@
 //! The caller's terminal and the container's console, kept in step.
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rspawn_sys::channel::{self, Interest, Ready};
 use rspawn_sys::{Errno, Fd, pty};
+
+use super::escape::Escape;
 
 /// How the container's console is connected to the caller's streams; the words are systemd-nspawn's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -78,6 +81,11 @@ impl RawMode {
         })
     }
 
+    /// Whether there is a terminal, and it is in this mode.
+    pub fn is_entered(&self) -> bool {
+        self.saved.is_some()
+    }
+
     fn with(change: impl FnOnce(&mut Termios)) -> Self {
         let stdin = std::io::stdin();
         let Ok(saved) = tcgetattr(stdin.as_fd()) else { return Self { saved: None } };
@@ -109,7 +117,10 @@ pub struct Console {
     /// stdin is at its end, or not wanted.
     input_ended: bool,
     output_ended: bool,
-    _raw: Option<RawMode>,
+    raw: Option<RawMode>,
+    escape: Escape,
+    /// The keys that ask for the container's end were pressed.
+    asks_to_end: bool,
 }
 
 /// The end-of-file character of a terminal in canonical mode, ^D.
@@ -129,7 +140,9 @@ impl Console {
             at_line_start: true,
             input_ended: !interactive,
             output_ended: false,
-            _raw: interactive.then(RawMode::enter),
+            raw: interactive.then(RawMode::enter),
+            escape: Escape::default(),
+            asks_to_end: false,
         };
         if mode.is_shown() && !std::io::stdout().is_terminal() {
             // Whoever reads a file or a pipe wants lines to end as the payload ended them.
@@ -164,6 +177,11 @@ impl Console {
         !self.output_ended
     }
 
+    /// Whether a person asks for the container's end, since this was asked last.
+    pub fn asks_to_end(&mut self) -> bool {
+        std::mem::take(&mut self.asks_to_end)
+    }
+
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
@@ -193,6 +211,10 @@ impl Console {
                 self.input.extend_from_slice(&[END_OF_FILE; 2][..needed]);
             }
             Ok(length) => {
+                // What comes from a file or a pipe are no keys.
+                if self.raw.as_ref().is_some_and(RawMode::is_entered) {
+                    self.asks_to_end |= self.escape.hear(&buffer[..length], Instant::now());
+                }
                 self.at_line_start = matches!(buffer[length - 1], b'\n' | b'\r');
                 self.input.extend_from_slice(&buffer[..length]);
             }

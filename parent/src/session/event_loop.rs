@@ -165,6 +165,9 @@ impl Session {
             let [control, signal, stdin, master, said, copies @ ..] = self.wait(signals, console.as_ref())?;
             if let Some(console) = &mut console {
                 console.go_on(stdin, master);
+                if console.asks_to_end() {
+                    self.send(&ToSetup::Signal(Signal::SIGKILL as u8))?;
+                }
             }
             for (copy, ready) in self.copies.iter_mut().zip(copies) {
                 copy.go_on(ready);

@@ -1,6 +1,7 @@
 //! What remains to do while a container is made and while it runs in the foreground.
 pub mod audit;
 pub mod console;
+mod escape;
 mod event_loop;
 pub mod helper_process;
 pub mod hooks;

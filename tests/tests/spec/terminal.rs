@@ -146,6 +146,25 @@ fn an_interrupt_ends_a_payload_that_is_no_shell() {
     bundle.assert_nothing_left();
 }
 
+/// ^Z stops what is no shell, and nothing there would have it go on.
+#[test]
+fn three_escapes_end_what_hears_nothing_else() {
+    if cannot_make_containers() {
+        return;
+    }
+    let bundle = on_terminal("trap '' INT QUIT TERM HUP; echo ready; sleep 1000; sleep 1000");
+    let terminal = Terminal::new(24, 80);
+    let child = terminal.start(&bundle.command(&[]));
+    terminal.expect("ready");
+    // Two are the payload's.
+    terminal.type_in(b"\x1a\x1d\x1d");
+    std::thread::sleep(Duration::from_millis(1100));
+    assert!(rspawn_tests::container_processes(&bundle).len() > 1);
+    terminal.type_in(b"\x1d\x1d\x1d");
+    assert_eq!(terminal.finish(child).status, 137);
+    bundle.assert_nothing_left();
+}
+
 #[test]
 fn the_callers_terminal_is_raw_meanwhile_and_put_back() {
     if cannot_make_containers() {
