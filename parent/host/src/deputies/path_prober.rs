@@ -11,7 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 
 use bincode::{Decode, Encode};
-use rspawn_sys::confine::{self, allow_only};
+use rspawn_sys::confine::{self, Allowed, Argument, allow_only};
 use rspawn_sys::file::{self, Resolve};
 use rspawn_sys::{Errno, Fd, channel};
 
@@ -258,10 +258,13 @@ fn confine() -> rspawn_sys::Result<()> {
     rspawn_sys::cred::no_new_privileges()?;
     let calls = [
         SYS_recvmsg, SYS_sendmsg, SYS_openat2, SYS_openat, SYS_statx, SYS_readlinkat, SYS_read, SYS_fstatfs,
-        SYS_getdents64, SYS_lseek, SYS_ioctl, SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise,
-        SYS_futex, SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
+        SYS_getdents64, SYS_lseek, SYS_close, SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_madvise, SYS_futex,
+        SYS_sigaltstack, SYS_rt_sigprocmask, SYS_exit_group, SYS_restart_syscall,
     ];
-    allow_only(confine::calls(&calls))
+    /// ioctl_ns(2): which kind a namespace is of.
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    let kind = Allowed::with(SYS_ioctl, [Argument::int(1, NS_GET_NSTYPE)]);
+    allow_only(confine::calls(&calls).chain([kind]))
 }
 
 fn answer_to(question: &Question) -> (Answer, Vec<Fd>) {
