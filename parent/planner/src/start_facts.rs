@@ -12,6 +12,8 @@ pub struct StartFacts {
     pub most_files: u64,
     /// The invoker's own /proc/self/oom_score_adj.
     pub oom_score: i32,
+    /// The invoker's own, -20 to 19.
+    pub nice: i32,
     /// Masks of 64 a word.
     pub online_cpus: Vec<u64>,
     pub possible_cpus: Vec<u64>,

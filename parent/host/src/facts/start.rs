@@ -21,6 +21,7 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
         rlimits: limits(&text("/proc/self/limits")?),
         most_files: number_in("/proc/sys/fs/nr_open")?,
         oom_score: text("/proc/self/oom_score_adj")?.trim().parse().unwrap_or(0),
+        nice: nice(&text("/proc/self/stat")?),
         online_cpus: cpus("online")?,
         possible_cpus: cpus("possible")?,
         online_nodes: mask_in("/sys/devices/system/node/online")?,
@@ -34,6 +35,12 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
         loadable_filesystems: loadable_filesystems()?,
         other_formats: names_in("/proc/sys/fs/binfmt_misc")?.iter().any(|name| !is_of_binfmt(name)),
     })
+}
+
+/// The nice value of proc_pid_stat(5), field 19. The name of the program, in parentheses, may hold anything.
+fn nice(stat: &str) -> i32 {
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields.split(' ').nth(16).and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 /// The text of a file; nothing if there is none that the invoker may read: then nothing is judged by it.

@@ -17,6 +17,7 @@ const RLIMIT_RTPRIO: usize = 14;
 
 const SCHED_FIFO: u32 = 1;
 const SCHED_RR: u32 = 2;
+const SCHED_IDLE: u32 = 5;
 const SCHED_DEADLINE: u32 = 6;
 
 pub fn judge(start: &Start, problems: &mut Vec<Problem>) {
@@ -87,10 +88,13 @@ fn wrong_scheduler(start: &Start, scheduler: &Scheduler) -> Option<String> {
         }
         SCHED_DEADLINE if !may => Some(format!("{name} needs CAP_SYS_NICE on the host")),
         SCHED_DEADLINE => wrong_deadline(scheduler),
+        // The kernel asks nobody for its right to that, whatever the nice value.
+        SCHED_IDLE => None,
         _ => {
             let least = 20 - soft(RLIMIT_NICE).min(40) as i32;
-            let denied = scheduler.nice < 0 && scheduler.nice < least && !may;
-            denied.then(|| format!("a nice value of {} needs CAP_SYS_NICE on the host", scheduler.nice))
+            let (wanted, own) = (scheduler.nice, start.start.nice);
+            let denied = wanted < own && wanted < least && !may;
+            denied.then(|| format!("a nice value of {wanted}, below your own of {own}, needs CAP_SYS_NICE on the host"))
         }
     }
 }
