@@ -164,11 +164,13 @@ impl Cgroups {
                 let directories = self.0.iter().map(|made| made.above.raw());
                 let mut kept: Vec<i32> = directories.chain([theirs.raw()]).collect();
                 let confined = fd::close_all_but(&mut kept).and_then(|()| signal::set_blocked(u64::MAX));
-                if let Err(Errno(errno)) = confined.and_then(|_| channel::send(&theirs, &[], &[])) {
-                    process::exit(errno);
-                }
                 // Removed in any case: a process that cannot wait would otherwise leave them in silence.
-                let told = channel::receive(&theirs, 0).named("recvmsg").map(drop);
+                let told = match confined.and_then(|_| channel::send(&theirs, &[], &[])) {
+                    Ok(()) => channel::receive(&theirs, 0).named("recvmsg").map(drop),
+                    // Whoever started it has ended already.
+                    Err(Errno::EPIPE) => Ok(()),
+                    Err(Errno(errno)) => process::exit(errno),
+                };
                 let removed = self.remove();
                 process::exit(told.and(removed).map_or_else(|failure| failure.errno, |()| 0))
             }
@@ -196,12 +198,13 @@ impl CgroupReaper {
         Failure::check(&format!("systemd has made the scope elsewhere: its process is in {place}"))
     }
 
-    /// Leaves them to it, once it is there.
-    pub fn take_over(&self, cgroups: &mut Cgroups) -> Outcome<()> {
-        if let Some(line) = &self.line {
-            let ready = channel::receive(line, 0).named("recvmsg")?;
+    /// Leaves them to it, once it is there. Of one that is not nobody expects anything any more.
+    pub fn take_over(&mut self, cgroups: &mut Cgroups) -> Outcome<()> {
+        if let Some(line) = self.line.take() {
+            let ready = channel::receive(&line, 0).named("recvmsg")?;
             ready.ok_or(Failure::check("the process that removes the container's cgroups did not start"))?;
             cgroups.0.clear();
+            self.line = Some(line);
         }
         Ok(())
     }

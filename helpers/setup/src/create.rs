@@ -70,7 +70,7 @@ pub fn create(invoker: &Invoker, plan: Approved<Plan>, mut image: InitImage, cle
     drop(slots);
     // Before anything of the container's runs: whatever is killed from here on, `delete` finds the process.
     parent.step(RECORD, || cleanup.state.write("record", &record))?;
-    if let Some(reaper) = &cleanup.reaper {
+    if let Some(reaper) = &mut cleanup.reaper {
         parent.step(CGROUPS, || reaper.take_over(&mut cleanup.cgroups))?;
     }
     follow_init(parent, &mut container, mode, note, root.as_ref())?;
