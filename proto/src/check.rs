@@ -149,6 +149,17 @@ pub fn owned_namespaces(spawn: &Spawn) -> NamespaceSet {
     spawn.new.union(spawn.join.iter().map(|step| step.op.kind).collect())
 }
 
+/// Whether a plan has an operation that changes what a namespace keeps.
+pub fn needs_own(plan: &Plan, kind: Namespace) -> bool {
+    plan.rootfs.iter().any(|step| match &step.op {
+        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
+        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
+        RootfsOp::LoopbackUp => kind == Namespace::Network,
+        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
+        _ => false,
+    })
+}
+
 fn host(op: &HostOp, slots: &mut Slots) -> Result<(), &'static str> {
     match op {
         HostOp::OpenPath { out, .. } => slots.define(*out, SlotKind::Path),

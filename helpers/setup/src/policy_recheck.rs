@@ -1,11 +1,11 @@
 //! The policy's look at every host path once it is open, and at the programs that are to be hooks.
 use alloc::{format, string::String, vec::Vec};
 
+use rspawn_proto::check::needs_own;
 use rspawn_proto::ids::{RelPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
 use rspawn_proto::policy::{Enforcement, Opened, PathRule, Policy, Violation, is_below, judge_maps, judge_opened};
-use rspawn_proto::sysctl::sysctl_owner;
 use rspawn_sys::file::{self, Status};
 use rspawn_sys::hook_program::Program;
 use rspawn_sys::{Errno, Failure, Fd, Named, Outcome};
@@ -200,15 +200,4 @@ impl<'a> Denied<'a> {
         }
         Ok(Some(Self { rule, status: file::status(&opened).named("statx")?, place, device_paths }))
     }
-}
-
-/// Whether a plan has an operation that changes what a namespace keeps.
-fn needs_own(plan: &Plan, kind: Namespace) -> bool {
-    plan.rootfs.iter().any(|step| match &step.op {
-        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
-        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
-        RootfsOp::LoopbackUp => kind == Namespace::Network,
-        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
-        _ => false,
-    })
 }

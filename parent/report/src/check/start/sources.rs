@@ -1,11 +1,10 @@
 //! What the host phase opens: paths, namespaces, disks, cgroups.
 use rspawn_planner::problem::Problem;
 use rspawn_planner::start_facts::{Entry, FileKind};
+use rspawn_proto::check::needs_own;
 use rspawn_proto::ids::{HostPath, Slot};
 use rspawn_proto::namespaces::Namespace;
 use rspawn_proto::plan::*;
-use rspawn_proto::sysctl::sysctl_owner;
-use rspawn_proto::virtual_fs::VirtualFs;
 
 use super::subject::Start;
 use crate::describe;
@@ -114,17 +113,6 @@ fn namespace_problem(start: &Start, path: &HostPath, kind: Namespace) -> Result<
             _ => None,
         },
         Ok(Some(_)) => None,
-    })
-}
-
-/// Whether a container does what it must not do in the host's own namespace of a kind. As rspawn-setup judges.
-fn needs_own(plan: &Plan, kind: Namespace) -> bool {
-    plan.rootfs.iter().any(|step| match &step.op {
-        RootfsOp::Sysctl { key, .. } => sysctl_owner(key.as_str()) == Some(kind),
-        RootfsOp::Hostname { .. } | RootfsOp::Domainname { .. } => kind == Namespace::Uts,
-        RootfsOp::LoopbackUp => kind == Namespace::Network,
-        RootfsOp::NewFilesystem { fs: VirtualFs::Cgroup | VirtualFs::Cgroup2, .. } => kind == Namespace::Cgroup,
-        _ => false,
     })
 }
 
