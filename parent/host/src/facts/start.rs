@@ -2,6 +2,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 
 use super::mountinfo::unescape;
 use rspawn_planner::facts::Facts;
@@ -20,8 +21,8 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
     Ok(StartFacts {
         rlimits: limits(&text("/proc/self/limits")?),
         most_files: number_in("/proc/sys/fs/nr_open")?,
-        oom_score: text("/proc/self/oom_score_adj")?.trim().parse().unwrap_or(0),
-        nice: nice(&text("/proc/self/stat")?),
+        oom_score: number_in("/proc/self/oom_score_adj")?,
+        nice: number("/proc/self/stat", nice(&text("/proc/self/stat")?))?,
         online_cpus: cpus("online")?,
         possible_cpus: cpus("possible")?,
         online_nodes: mask_in("/sys/devices/system/node/online")?,
@@ -30,7 +31,7 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
         disks: disks()?,
         huge_pages: names_in("/sys/kernel/mm/hugepages")?.iter().filter_map(|name| huge_page(name)).collect(),
         real_time_groups: real_time_groups.map(|file| exists(&file)).collect::<Result<Vec<_>, _>>()?.contains(&true),
-        uptime: text("/proc/uptime")?.split('.').next().and_then(|seconds| seconds.parse().ok()).unwrap_or(0),
+        uptime: number("/proc/uptime", text("/proc/uptime")?.split('.').next().unwrap_or_default())?,
         disk_filesystems: disk_filesystems(&text("/proc/filesystems")?),
         loadable_filesystems: loadable_filesystems()?,
         other_formats: names_in("/proc/sys/fs/binfmt_misc")?.iter().any(|name| !is_of_binfmt(name)),
@@ -38,9 +39,8 @@ pub fn gather(facts: &Facts) -> Result<StartFacts, String> {
 }
 
 /// The nice value of proc_pid_stat(5), field 19. The name of the program, in parentheses, may hold anything.
-fn nice(stat: &str) -> i32 {
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    fields.split(' ').nth(16).and_then(|value| value.parse().ok()).unwrap_or(0)
+fn nice(stat: &str) -> &str {
+    stat.rsplit_once(") ").and_then(|(_, fields)| fields.split(' ').nth(16)).unwrap_or_default()
 }
 
 /// The text of a file; nothing if there is none that the invoker may read: then nothing is judged by it.
@@ -61,12 +61,22 @@ fn exists(path: &str) -> Result<bool, String> {
     }
 }
 
-fn number_in(path: &str) -> Result<u64, String> {
-    Ok(text(path)?.trim().parse().unwrap_or(0))
+/// A number that a file has; zero where it could not be asked.
+fn number<T: FromStr + Default>(path: &str, word: &str) -> Result<T, String> {
+    if word.is_empty() {
+        return Ok(T::default());
+    }
+    word.parse().map_err(|_| format!("cannot understand {path}: {word:?} is no number"))
+}
+
+fn number_in<T: FromStr + Default>(path: &str) -> Result<T, String> {
+    number(path, text(path)?.trim())
 }
 
 fn mask_in(path: &str) -> Result<Vec<u64>, String> {
-    Ok(bit_mask(text(path)?.trim(), MOST_NUMBERS).unwrap_or_default())
+    // Of an empty list there is an empty mask.
+    bit_mask(text(path)?.trim(), MOST_NUMBERS)
+        .ok_or_else(|| format!("cannot understand {path}: it is no list of numbers"))
 }
 
 /// proc_pid_mountinfo(5)
